@@ -1,0 +1,120 @@
+"""Agents: named configurations of model, instructions and tools, read from a TOML file.
+
+    [[agents]]
+    id = 1
+    name = "Assistant"
+    model = "openai:gpt-5-mini"          # optional: CHAT_MODEL
+    instructions = "Be brief."
+    tools = ["current_time", "calculate", "search_conversation", "my_package.tools:weather"]
+    context_tokens = 128000              # optional: the model's window
+
+    [[agents.mcp_servers]]
+    name = "files"
+    command = "mcp-server-files"         # stdio …
+    args = ["/srv/files"]
+    # url = "http://127.0.0.1:9000/mcp"  # … or streamable HTTP
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import Invalid, UnknownAgent
+
+#: Tools that an agent has when its file names none.
+DEFAULT_TOOLS = ("current_time", "calculate", "search_conversation")
+
+
+class _Strict(BaseModel):
+    # A misspelt key must be told, not ignored.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class McpServer(_Strict):
+    """A server of tools, over stdio (`command`) or streamable HTTP (`url`)."""
+
+    name: str
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = Field(default_factory=dict, repr=False)
+    url: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    #: Its tools may run again when a resumed turn does not know how the first run ended.
+    repeatable: bool = False
+
+    @model_validator(mode="after")
+    def _one_transport(self) -> McpServer:
+        if (self.command is None) == (self.url is None):
+            raise ValueError("name either `command` or `url`")
+        return self
+
+
+class Agent(_Strict):
+    """One `[[agents]]` entry."""
+
+    id: int = Field(ge=1, le=2**31 - 1)
+    name: str
+    description: str = ""
+    #: None: the model of the deployment (CHAT_MODEL).
+    model: str | None = None
+    instructions: str = ""
+    #: Names of built-in tools or `package.module:function`.
+    tools: tuple[str, ...] = DEFAULT_TOOLS
+    mcp_servers: tuple[McpServer, ...] = ()
+    #: The model's window, in tokens.
+    context_tokens: int = Field(default=128_000, ge=1_000)
+
+
+DEFAULT_AGENT = Agent(
+    id=1,
+    name="Assistant",
+    description="Answers questions and uses tools.",
+    instructions="You are a helpful assistant. Answer in the language of the question.",
+)
+
+
+class _File(_Strict):
+    agents: tuple[Agent, ...]
+
+
+class Agents:
+    """The configured agents by id; agent 1 always exists."""
+
+    def __init__(self, agents: tuple[Agent, ...] = ()) -> None:
+        self._by_id: Mapping[int, Agent] = {DEFAULT_AGENT.id: DEFAULT_AGENT} | {a.id: a for a in agents}
+
+    @classmethod
+    def load(cls, path: str) -> Agents:
+        """Read *path*; the empty path is agent 1 alone.
+
+        Raises:
+            Invalid: the file is missing, no TOML, or says something that is not allowed.
+        """
+        if not path:
+            return cls()
+        try:
+            parsed = _File.model_validate(tomllib.loads(Path(path).read_text("utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+            raise Invalid(f"agents file {path}: {error}") from error
+        ids = [agent.id for agent in parsed.agents]
+        if len(ids) != len(set(ids)):
+            raise Invalid(f"agents file {path}: two agents share an id")
+        return cls(parsed.agents)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(sorted(self._by_id.values(), key=lambda agent: agent.id))
+
+    def get(self, agent_id: int) -> Agent:
+        """The agent with this id.
+
+        Raises:
+            UnknownAgent: none is configured under it.
+        """
+        try:
+            return self._by_id[agent_id]
+        except KeyError:
+            raise UnknownAgent(f"no agent {agent_id} is configured") from None

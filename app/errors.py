@@ -1,0 +1,79 @@
+"""Errors of the domain, each with a stable code that clients may test for."""
+
+from __future__ import annotations
+
+
+class BackchatError(Exception):
+    """Base of all errors that a caller is told about.
+
+    Attributes:
+        code: Stable, snake_case; part of the HTTP contract.
+        detail: One sentence for a person.
+    """
+
+    code = "internal_error"
+
+    def __init__(self, detail: str = "", **extra: object) -> None:
+        super().__init__(detail or self.code)
+        self.detail = detail
+        self.extra = extra
+
+
+class NotFound(BackchatError):
+    """No such thing, or it belongs to somebody else: the two must look the same."""
+
+    code = "not_found"
+
+
+class Gone(BackchatError):
+    """It existed; retention has pruned it."""
+
+    code = "gone"
+
+
+class Invalid(BackchatError):
+    """The request can be read but says something that is not allowed."""
+
+    code = "invalid_request"
+
+
+class UnknownAgent(Invalid):
+    """The request names an agent that is not configured."""
+
+    code = "unknown_agent"
+
+
+class Unauthorized(BackchatError):
+    """No valid credential came with the request."""
+
+    code = "unauthorized"
+
+
+class Busy(BackchatError):
+    """The conversation already has a running session and the caller asked not to wait."""
+
+    code = "conversation_busy"
+
+
+class IdempotencyConflict(BackchatError):
+    """The idempotency key was used before with another body."""
+
+    code = "idempotency_key_reused"
+
+
+class DatabaseUnavailable(BackchatError):
+    """The database can't be reached; nothing was written."""
+
+    code = "database_unavailable"
+
+
+class SchemaOutdated(BackchatError):
+    """The database's tables are older than the code."""
+
+    code = "schema_outdated"
+
+
+class Fenced(BackchatError):
+    """The attempt is no longer current: its session was taken over, ended or deleted."""
+
+    code = "fenced"

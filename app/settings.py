@@ -1,0 +1,100 @@
+"""Every setting, read once from the environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+logger = logging.getLogger(__name__)
+
+#: Settings whose value must never be shown in a log or an error.
+SECRETS = frozenset({"openai_api_key", "chat_secret", "database_url", "redis_url"})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says; each field is the variable of the same name in capitals."""
+
+    #: `sqlite:///path`, `sqlite:///:memory:` is refused, `mysql://user:password@host/name` or `mariadb://…`.
+    database_url: str = "sqlite:///var/backchat.db"
+    #: Empty: `make run` brings its own broker.
+    redis_url: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    #: The model of agents that name none: `demo` or a pydantic-ai name such as `openai:gpt-5-mini`.
+    chat_model: str = "demo"
+    openai_api_key: str = field(default="", repr=False)
+    openai_base_url: str = ""
+    #: `package.module:function` that replaces the engine; empty: the engine.
+    orchestrator: str = ""
+    #: TOML file of agents; empty: agent 1 alone.
+    agents_file: str = ""
+    #: Root key of the macaroons; empty: only loopback is served.
+    chat_secret: str = field(default="", repr=False)
+
+    #: Sessions that one worker process runs at once.
+    worker_concurrency: int = 200
+    #: From the first claim to the end, all attempts together.
+    turn_timeout_s: int = 900
+    #: Attempts that may die before a session ends as `worker_lost`.
+    max_attempts: int = 3
+    #: How long the event writer gathers events before it commits them.
+    flush_ms: int = 100
+    #: A claim that is not renewed for this long may be taken over.
+    lease_s: float = 10.0
+    #: Pause between two sweeps of one worker.
+    sweep_s: float = 2.0
+    #: How long a stopping worker lets its sessions finish before it hands them back.
+    stop_grace_s: float = 20.0
+    #: A model that sends nothing for this long has stalled.
+    model_timeout_s: float = 120.0
+    #: Model requests within one turn.
+    max_model_requests: int = 50
+
+    #: Largest request body, in bytes.
+    max_body_bytes: int = 1024 * 1024
+    #: Largest answer or tool result, in bytes of UTF-8.
+    max_content_bytes: int = 16 * 1024 * 1024
+
+    retention_days: int = 30
+    event_retention_days: int = 30
+    max_events_per_agent: int = 50_000
+    cleanup_interval_s: int = 21_600
+
+    #: Web processes and connections.
+    web_workers: int = 1
+    log_level: str = "INFO"
+
+    @property
+    def renew_s(self) -> float:
+        """Pause between two renewals of a lease: three may fail before it is lost."""
+        return self.lease_s / 4
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read the settings.
+
+        A number that is absent, unparseable, zero or negative means its default, with a warning for all
+        but the first: a typo must never mean "delete everything" or "wait for ever".
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, object] = {}
+        for setting in fields(cls):
+            raw = environment.get(setting.name.upper(), "").strip()
+            if not raw:
+                continue
+            if isinstance(setting.default, str):
+                values[setting.name] = raw
+                continue
+            kind = type(setting.default)
+            try:
+                number = kind(raw)  # type: ignore[call-arg,misc]
+            except (TypeError, ValueError):
+                number = 0
+            if not 0 < number < float("inf"):
+                logger.warning("setting ignored, default used", extra={"setting": setting.name.upper()})
+                continue
+            values[setting.name] = number
+        return cls(**values)  # type: ignore[arg-type]

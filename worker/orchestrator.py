@@ -1,0 +1,121 @@
+"""The one protocol of this project: what answers a turn.
+
+An orchestrator is a callable that takes a `Turn` and yields events and checkpoints, as an async
+generator or as a plain sync one (which then runs on a thread of its own):
+
+    async def answer(turn: Turn) -> AsyncIterator[Yielded]:
+        yield Delta("Hello ")
+        yield "world"                      # a plain string is a delta
+
+It knows no database, queue or HTTP. What it yields:
+
+- `Thinking`, `Delta` and `ToolCall` are streamed to the client. Small deltas are merged by the caller.
+- `Checkpoint` stores all that came before it as permanent, and the state to go on from. After a crash the
+  next attempt gets that state as `turn.checkpoint`; text yielded after the last checkpoint is superseded.
+- `Done` names model and usage and ends the turn. Ending without one is a `Done` of the deltas joined.
+
+It fails by raising: `TurnFailed` with a stable code, or anything else, which becomes `orchestrator_error`.
+It is stopped by cancellation: an async generator gets `asyncio.CancelledError` where it awaits and must let it
+through; a sync one gets `GeneratorExit` at its next yield and may look at `turn.cancel.requested` before.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from app.agents import Agent
+from app.events import Delta, Done, Thinking, ToolCall
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One stored message of the conversation."""
+
+    #: `user` or `assistant`.
+    role: str
+    content: str
+    #: ISO 8601 UTC.
+    created_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state to go on from; everything yielded before it is permanent.
+
+    Yield one after each model answer and each tool result.
+    """
+
+    #: Any JSON value; opaque to everybody else.
+    state: Any
+
+
+class CancelScope:
+    """Tells code that can't be cancelled at an `await` (threads) that the turn was stopped."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    @property
+    def requested(self) -> bool:
+        return self._event.is_set()
+
+    def request(self) -> None:
+        self._event.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep on a thread, at most *timeout_s*; True as soon as the turn is stopped."""
+        return self._event.wait(timeout_s)
+
+
+async def _search_nothing(query: str, limit: int) -> list[Message]:
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What an orchestrator is told about the message that it answers."""
+
+    session_id: str
+    conversation_id: str
+    message: str
+    agent: Agent
+    #: Model name: the request's, else the agent's, else the deployment's.
+    model: str
+    settings: Settings
+    #: Complete earlier exchanges of the conversation, oldest first.
+    history: tuple[Message, ...] = ()
+    #: 1 for the first try.
+    attempt: int = 1
+    #: State of the last `Checkpoint` of an earlier attempt, else None.
+    checkpoint: Any = None
+    cancel: CancelScope = field(default_factory=CancelScope)
+    #: (query, limit) → earlier messages of this conversation that match, newest first.
+    search: Callable[[str, int], Awaitable[list[Message]]] = _search_nothing
+
+
+class TurnFailed(Exception):
+    """The turn can't be answered.
+
+    Attributes:
+        code: Stable `errorCode` for clients: `model_auth`, `model_rate_limited`, `model_unavailable`, `model_timeout`,
+            `model_error`, `too_many_requests_in_turn`, …
+        detail: One sentence for the user; no secrets.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+Yielded = Thinking | Delta | ToolCall | Done | Checkpoint | str
+
+
+class Orchestrator(Protocol):
+    """See the module's docstring."""
+
+    def __call__(self, turn: Turn, /) -> AsyncIterator[Yielded] | Iterator[Yielded]: ...
