@@ -1,0 +1,157 @@
+"""A broker for machines without Redis: fakeredis over TCP, in a process of its own.
+
+    python -m app.broker --port 6400
+
+It keeps its data in memory and is meant for development: the database is the truth, so a broker that
+comes back empty loses nothing. Served here and not by fakeredis' own TCP server because that one polls every
+connection, hands jobs to clients that are gone, closes on every error and knows no INFO.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import queue
+import signal
+import socket
+import socketserver
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from fakeredis import FakeRedisConnection, FakeServer
+from fakeredis._clients._tcp_server import encode_reply
+from fakeredis._commands import command
+from fakeredis._socket import FakeSocket
+
+logger = logging.getLogger(__name__)
+
+#: What clients are told that they talk to.
+VERSION = (7, 4)
+
+
+class _Session(FakeSocket):
+    """The state of one client inside fakeredis."""
+
+    #: The client's TCP connection.
+    peer: socket.socket
+
+    @command((), (bytes,), name="INFO")
+    def info(self, *sections: bytes) -> bytes:
+        """RQ asks for the version of the server before its first job."""
+        version = ".".join(map(str, VERSION)) + ".0"
+        return f"# Server\r\nredis_version:{version}\r\nredis_mode:standalone\r\nprocess_id:0\r\n".encode()
+
+    def _blocking(
+        self, timeout: float | None, func: Callable[[bool], Any], shape: Callable[[Any], Any] | None = None
+    ) -> Any:
+        def take(first_pass: bool) -> Any:
+            # A worker that was killed while it waited must not swallow the next job.
+            if not first_pass and self._peer_is_gone():
+                raise ConnectionResetError
+            return func(first_pass)
+
+        return super()._blocking(timeout, take, shape)
+
+    def _peer_is_gone(self) -> bool:
+        try:
+            return self.peer.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+class _Connection(FakeRedisConnection):
+    def _connect(self) -> FakeSocket:
+        assert self._server is not None
+        return _Session(
+            self._server,
+            client_class=self._client_class,
+            db=self.db,
+            lua_modules=self._lua_modules,
+            client_info=self._client_info,
+        )
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    """One client: this thread feeds its commands to fakeredis, another one writes the answers."""
+
+    server: Broker
+    request: socket.socket
+
+    def handle(self) -> None:
+        # Small answers wait 40 ms for each other otherwise.
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # RESP2 until the client says HELLO, as with a real server.
+        address = "{}:{}".format(*self.client_address)
+        connection = _Connection(server=self.server.data, client_info={"addr": address}, protocol=2)
+        session = connection.get_socket()
+        assert isinstance(session, _Session)
+        session.peer = self.request
+        answers: queue.Queue[Any] = session.responses  # type: ignore[assignment]
+        writer = threading.Thread(target=self._write, args=(session, answers), daemon=True)
+        writer.start()
+        try:
+            while data := self.request.recv(65536):
+                session.sendall(data)
+        except OSError:
+            logger.debug("client gone")
+        except Exception as error:
+            # The parser is lost after this: tell the client why, then close.
+            logger.exception("command failed")
+            answers.put(error)
+        finally:
+            answers.put(_CLOSE)
+            writer.join()
+            connection.disconnect()  # type: ignore[no-untyped-call]
+
+    def _write(self, session: _Session, answers: queue.Queue[Any]) -> None:
+        try:
+            while (answer := answers.get()) is not _CLOSE:
+                self.request.sendall(encode_reply(answer, session._client_info.protocol_version))
+        except OSError:
+            logger.debug("client gone")
+
+
+_CLOSE = object()
+
+
+class Broker(socketserver.ThreadingTCPServer):
+    """Serves one set of data to any number of clients.
+
+    Raises:
+        OSError: the address is taken.
+    """
+
+    allow_reuse_address = True
+    # Clients that stay connected must not keep the process alive.
+    daemon_threads = True
+    request_queue_size = 512
+
+    def __init__(self, host: str, port: int) -> None:
+        self.data = FakeServer(version=VERSION)
+        super().__init__((host, port), _Handler)
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; prints one line when it accepts clients."""
+    arguments = argparse.ArgumentParser(prog="python -m app.broker", description="A broker that keeps its data in memory.")
+    arguments.add_argument("--host", default="127.0.0.1")
+    arguments.add_argument("--port", type=int, default=0, help="0: any free one")
+    options = arguments.parse_args()
+    stopped = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stopped.set())
+    with Broker(options.host, options.port) as broker:
+        threading.Thread(target=broker.serve_forever, daemon=True).start()
+        print(f"Ready to accept connections on {options.host}:{broker.port}", flush=True)
+        stopped.wait()
+
+
+if __name__ == "__main__":
+    main()

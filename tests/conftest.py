@@ -1,0 +1,114 @@
+"""Fixtures that bring real servers; see `tests.servers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer, guard
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    yield
+    guard.close()
+
+
+@pytest.fixture(scope="session")
+def _mariadb_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of a fresh server; installing takes longer than copying."""
+    return MariaDB(tmp_path_factory.mktemp("mariadb-template")).data
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory, _mariadb_template: Path) -> Iterator[MariaDB]:
+    """The MariaDB that tests share; don't harm it."""
+    server = MariaDB(tmp_path_factory.mktemp("mariadb"), template=_mariadb_template).start()
+    yield server
+    server.kill9()
+
+
+@pytest.fixture
+def make_mariadb(tmp_path: Path, _mariadb_template: Path) -> Iterator[Callable[[], MariaDB]]:
+    """Starts a MariaDB of the test's own, to be killed and paused."""
+    with ExitStack() as stack:
+
+        def make() -> MariaDB:
+            server = MariaDB(tmp_path / f"mariadb-{next(_numbers)}", template=_mariadb_template)
+            stack.callback(server.kill9)
+            return server.start()
+
+        yield make
+
+
+@pytest.fixture
+def make_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Starts a Redis of the test's own, to be killed and paused; `persist=True` keeps its data over a kill."""
+    with ExitStack() as stack:
+
+        def make(*, persist: bool = False) -> RedisServer:
+            server = RedisServer(tmp_path / f"redis-{next(_numbers)}", persist=persist)
+            stack.callback(server.kill9)
+            return server.start()
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The Redis that tests share; don't harm it."""
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill9()
+
+
+@pytest.fixture(scope="session")
+def embedded_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    """The embedded broker that tests share; don't harm it."""
+    server = EmbeddedBroker(tmp_path_factory.mktemp("broker")).start()
+    yield server
+    server.kill9()
+
+
+@pytest.fixture(params=["embedded", "redis"])
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """An empty broker: the test runs on the embedded one and on Redis."""
+    name = "embedded_broker" if request.param == "embedded" else "redis_server"
+    server: EmbeddedBroker | RedisServer = request.getfixturevalue(name)
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+    return server.url
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database: the test runs on SQLite and on MariaDB."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'backchat.db'}"
+        return
+    server: MariaDB = request.getfixturevalue("mariadb")
+    name = f"t{next(_numbers)}"
+    yield server.create_database(name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+def make_process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Starts `python …` with nothing in its environment but what is given; ends it after the test."""
+    with ExitStack() as stack:
+
+        def make(*arguments: str, cwd: Path | None = None, **environment: str) -> Process:
+            log = tmp_path / f"process-{next(_numbers)}.log"
+            options = {} if cwd is None else {"cwd": cwd}
+            process = Process.python(*arguments, log=log, environment=environment, **options)
+            stack.callback(process.kill9)
+            return process.start()
+
+        yield make

@@ -1,0 +1,111 @@
+"""The fixtures keep what they promise to the tests that build on them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pymysql
+import pytest
+import redis
+
+from tests.servers import ROOT, MariaDB, Process, RedisServer, wait_until
+
+
+def test_mariadb_comes_back_with_its_data_after_kill_9(make_mariadb: Callable[[], MariaDB]) -> None:
+    server = make_mariadb()
+    server.create_database("kept")
+    server.execute("CREATE TABLE kept.t (text TEXT)", "INSERT INTO kept.t VALUES ('Привет 🙂')")
+
+    server.kill9()
+    with pytest.raises(pymysql.err.OperationalError):
+        server.connect()
+    server.start()
+
+    with server.connect("kept") as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT text FROM t")
+        assert cursor.fetchall() == (("Привет 🙂",),)
+
+
+@pytest.mark.parametrize("persist", [False, True])
+def test_redis_comes_back_as_asked_after_kill_9(make_redis: Callable[..., RedisServer], persist: bool) -> None:
+    server = make_redis(persist=persist)
+    with redis.Redis.from_url(server.url) as client:
+        client.set("key", "value")
+
+        server.kill9()
+        server.start()
+
+        assert client.get("key") == (b"value" if persist else None)
+
+
+def test_a_paused_redis_answers_nothing_until_it_is_resumed(make_redis: Callable[..., RedisServer]) -> None:
+    server = make_redis()
+    with redis.Redis.from_url(server.url, socket_timeout=0.2, retry=None) as client:
+        client.ping()
+
+        server.pause()
+        with pytest.raises(redis.TimeoutError):
+            client.ping()
+        server.resume()
+
+        assert client.ping()
+
+
+def test_a_broker_is_empty_at_the_start_of_each_test(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.dbsize() == 0
+        client.set("left", "behind")
+
+
+def test_a_database_is_empty_and_speaks_utf8mb4(mariadb: MariaDB) -> None:
+    mariadb.create_database("empty")
+
+    with mariadb.connect("empty") as connection, connection.cursor() as cursor:
+        cursor.execute("SHOW TABLES")
+        tables = cursor.fetchall()
+        cursor.execute("SELECT @@character_set_database")
+        charset = cursor.fetchone()
+    mariadb.drop_database("empty")
+
+    assert tables == ()
+    assert charset == ("utf8mb4",)
+
+
+def test_a_process_tells_its_lines_as_they_come(make_process: Callable[..., Process]) -> None:
+    process = make_process("-c", "print('one'); print('two'); input()")
+
+    assert process.wait_for_line("t.o") == "two"
+    assert process.wait() == 1  # input() found no terminal
+    assert "EOFError" in process.output
+    with pytest.raises(AssertionError, match="ended without printing 'three'"):
+        process.wait_for_line("three")
+
+
+def test_nothing_survives_a_killed_test_run(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import os, pathlib, signal
+            from tests.servers import Process
+            log = pathlib.Path({str(tmp_path / "log")!r})
+            child = Process.python("-c", "import time; print('up'); time.sleep(60)", log=log)
+            child.start().wait_for_line("up")
+            print(child.pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+            """
+        )
+    )
+
+    run = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    child = int(run.stdout)
+
+    wait_until(lambda: not psutil.pid_exists(child), "the child's end")
