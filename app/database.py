@@ -1,0 +1,207 @@
+"""The database: open it by URL, run transactions, and all that differs between MariaDB/MySQL and SQLite."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import peewee
+from playhouse.db_url import parse
+from playhouse.pool import PooledMySQLDatabase
+from pymysql.constants import CLIENT
+
+from .errors import DatabaseUnavailable, Invalid
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: The models' database; `open_database` fills it.
+db: Any = peewee.DatabaseProxy()
+
+# 1205 lock wait timeout, 1213 deadlock, 1020 record changed since last read: the transaction may simply run again.
+_RETRYABLE = frozenset({1205, 1213, 1020})
+# Server gone, shutting down, refusing, read-only: nothing is wrong with the statement.
+_UNAVAILABLE = frozenset({1040, 1053, 1077, 1079, 1152, 1184, 1290, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 4031})
+_TRIES = 8
+
+
+def open_database(url: str, *, connections: int = 20) -> peewee.Database:
+    """Open *url* and bind the models to it. No connection is made yet.
+
+    Args:
+        url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `mysql://user:password@host:port/name` or `mariadb://…`.
+        connections: Largest number of connections of this process; MariaDB/MySQL only.
+
+    Raises:
+        Invalid: the URL names no database that can be used.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        opened = _open_sqlite(url)
+    elif scheme in ("mysql", "mariadb"):
+        opened = _open_mysql(url, connections)
+    else:
+        raise Invalid("DATABASE_URL must start with sqlite://, mysql:// or mariadb://")
+    db.initialize(opened)
+    return opened
+
+
+def _open_sqlite(url: str) -> peewee.Database:
+    path = parse(url)["database"]
+    if path == ":memory:":
+        raise Invalid("DATABASE_URL needs a file: web and worker are different processes")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return peewee.SqliteDatabase(
+        path,
+        timeout=15,
+        pragmas={"journal_mode": "wal", "synchronous": "normal", "foreign_keys": 1, "cache_size": -16_000},
+    )
+
+
+def _open_mysql(url: str, connections: int) -> peewee.Database:
+    options = parse(url, unquote_password=True, unquote_user=True)
+    if "passwd" in options:
+        options["password"] = options.pop("passwd")
+    name = options.pop("database", "")
+    if not name or name == ":memory:":
+        raise Invalid("DATABASE_URL must name a database: mysql://user:password@host/name")
+    defaults = {
+        "host": "127.0.0.1",
+        "charset": "utf8mb4",
+        "connect_timeout": 3,
+        "read_timeout": 30,
+        "write_timeout": 30,
+        # Without it the row count is of *changed* rows: renewing a lease to the same instant would look like losing it.
+        "client_flag": CLIENT.FOUND_ROWS,
+        # READ COMMITTED: a page never sees half a flush either way, and a scan takes no gap locks that delay posts.
+        "init_command": "SET time_zone = '+00:00', SESSION transaction_isolation = 'READ-COMMITTED'"
+        if urlsplit(url).scheme == "mysql"
+        else "SET time_zone = '+00:00', SESSION tx_isolation = 'READ-COMMITTED'",
+        "max_allowed_packet": 64 * 1024 * 1024,
+    }
+    return PooledMySQLDatabase(  # type: ignore[no-any-return]
+        name, mariadb=True, max_connections=connections, stale_timeout=300, timeout=10, **(defaults | options)
+    )
+
+
+def is_sqlite() -> bool:
+    return isinstance(db.obj, peewee.SqliteDatabase)
+
+
+def now_ms(plus: int = 0) -> peewee.SQL:
+    """SQL for the database's own clock, in milliseconds since 1970, and *plus*: the one clock that all processes share."""
+    if is_sqlite():
+        return peewee.SQL(f"(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) + {int(plus)})")
+    return peewee.SQL(f"(CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) + {int(plus)})")
+
+
+def locked(query: Any) -> Any:
+    """*query* as a locking read. SQLite needs none: its write transactions run one at a time."""
+    return query if is_sqlite() else query.for_update()
+
+
+@contextmanager
+def connection() -> Iterator[None]:
+    """A connection for this thread or greenlet, given back at the end; inside another one: that one.
+
+    Raises:
+        DatabaseUnavailable: the database can't be reached or went away.
+    """
+    if not db.is_closed():
+        yield
+        return
+    with _translated():
+        db.connect()
+        try:
+            yield
+        finally:
+            if not db.is_closed():
+                db.close()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not _is_unavailable(error):
+            raise
+        _discard_connection()
+        raise DatabaseUnavailable("the database can't be reached") from error
+
+
+def _codes(error: BaseException) -> set[object]:
+    return {argument for argument in error.args if isinstance(argument, int)} | {
+        argument for inner in error.args if isinstance(inner, Exception) for argument in inner.args[:1]
+    }
+
+
+def _is_unavailable(error: BaseException) -> bool:
+    if isinstance(error, peewee.InterfaceError):
+        # PyMySQL's (0, "") on a connection that was closed under it.
+        return True
+    if isinstance(error, ValueError) and "Exceeded maximum connections" in str(error):
+        return True
+    if not isinstance(error, peewee.OperationalError | peewee.InternalError):
+        return isinstance(error, ConnectionError | TimeoutError)
+    return bool(_codes(error) & _UNAVAILABLE) or "unable to open database file" in str(error)
+
+
+def _is_retryable(error: BaseException) -> bool:
+    if not isinstance(error, peewee.OperationalError | peewee.InternalError):
+        return False
+    return bool(_codes(error) & _RETRYABLE) or "database is locked" in str(error)
+
+
+def _discard_connection() -> None:
+    """Throw a broken connection away, so that the pool never hands it out again."""
+    try:
+        (db.manual_close if hasattr(db.obj, "manual_close") else db.close)()
+    except Exception:  # noqa: BLE001 - it is broken already; how exactly tells nobody anything
+        logger.debug("broken connection could not be closed", exc_info=True)
+
+
+def transaction(work: Callable[[], T]) -> T:
+    """Run *work* in one write transaction and return what it returns.
+
+    Deadlocks and lock timeouts run it again, so *work* must build all of its state anew at each call.
+
+    Raises:
+        DatabaseUnavailable: no connection; when it broke during COMMIT the transaction may have happened or not.
+    """
+    begin = ("IMMEDIATE",) if is_sqlite() else ()
+    for attempt in range(1, _TRIES + 1):
+        try:
+            with connection(), db.atomic(*begin):
+                return work()
+        except (peewee.OperationalError, peewee.InternalError) as error:
+            if attempt == _TRIES or not _is_retryable(error):
+                raise
+            # Two transactions that met once must not meet again in step.
+            time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - jitter, no secret
+    raise AssertionError("unreachable")
+
+
+def reading(work: Callable[[], T]) -> T:
+    """Run *work*, which only reads, on a connection of its own or the current one.
+
+    Raises:
+        DatabaseUnavailable: no connection.
+    """
+    with connection():
+        return work()
+
+
+def max_content_bytes(wanted: int) -> int:
+    """The largest text that fits one statement here, at most *wanted* bytes (`max_allowed_packet` on MariaDB/MySQL)."""
+    if is_sqlite():
+        return wanted
+    packet = int(reading(lambda: db.execute_sql("SELECT @@max_allowed_packet").fetchone()[0]))
+    # Escaping can double a text, and the same packet carries the rest of the row.
+    return max(min(wanted, (packet - 256 * 1024) // 2), 64 * 1024)

@@ -1,0 +1,232 @@
+"""The log of a session's events: number and store them, read them after a seq.
+
+Whoever inserts holds the lock on the session's row and sets its `lastSeq` in the same transaction (`app.sessions`);
+that is what makes the numbers gapless and their order the order of commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import database, events
+from .errors import NotFound
+from .models import Event, Session, iso, utc_now
+
+#: A page stops growing past this many characters, whatever its limit says.
+PAGE_CHARACTERS = 4 * 1024 * 1024
+_CHUNK = 100
+#: Rows and characters of one INSERT, so that a batch of large events still fits `max_allowed_packet`.
+_INSERT_ROWS = 1000
+_INSERT_CHARACTERS = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events of one session above a seq, with the status they were read under."""
+
+    session_id: str
+    #: Terminal only when the terminal event is in this page or before it.
+    status: str
+    events: list[dict[str, Any]]
+    #: The `after` of the next page.
+    next_after: int
+    has_more: bool
+
+
+def text_of(value: str | None) -> str | None:
+    """*value* without lone surrogates, which no database stores as UTF-8."""
+    return None if value is None else value.encode("utf-8", "replace").decode("utf-8")
+
+
+def rows(session_id: str, attempt: int, after: int, numbered: Sequence[events.Event]) -> list[dict[str, Any]]:
+    """The rows of *numbered*, with seqs from *after* + 1."""
+    now = utc_now()
+    return [
+        _COLUMNS
+        | {"session_id": session_id, "seq": after + offset, "attempt": attempt, "created_at": now}
+        | _fields(event)
+        for offset, event in enumerate(numbered, start=1)
+    ]
+
+
+# Every row of one INSERT must name the same columns.
+_COLUMNS: dict[str, Any] = dict.fromkeys(
+    (
+        "content", "supersedes_from", "tool_call_id", "tool_name", "tool_args", "tool_result",
+        "tool_success", "duration_ms", "model", "usage_json", "error_msg", "error_code",
+    )
+)  # fmt: skip
+
+
+def _fields(event: events.Event) -> dict[str, Any]:
+    match event:
+        case events.Thinking():
+            fields = {"content": text_of(event.content), "supersedes_from": event.supersedes_from}
+        case events.Delta():
+            fields = {"content": text_of(event.content)}
+        case events.ToolCall():
+            fields = {
+                "tool_call_id": text_of(event.tool_call_id[:128]),
+                "tool_name": text_of(event.tool_name[:128]),
+                "tool_args": event.tool_args,
+                "tool_result": text_of(event.tool_result),
+                "tool_success": None if event.tool_success is None else int(event.tool_success),
+                "duration_ms": event.duration_ms,
+            }
+        case events.Done():
+            fields = {
+                "content": text_of(event.content),
+                "model": text_of(event.model[:128]),
+                "usage_json": event.usage and event.usage.to_json(),
+                "duration_ms": event.duration_ms,
+            }
+        case events.Error():
+            fields = {
+                "content": text_of(event.content),
+                "error_msg": text_of(event.error_msg),
+                "error_code": event.error_code[:64],
+                "duration_ms": event.duration_ms,
+            }
+    return {"event_type": event.type, **fields}
+
+
+def insert(new: Iterable[dict[str, Any]]) -> None:
+    """Insert rows made by `rows`, several in a statement."""
+    chunk: list[dict[str, Any]] = []
+    size = 0
+    for row in new:
+        length = _length(row)
+        if chunk and (len(chunk) >= _INSERT_ROWS or size + length > _INSERT_CHARACTERS):
+            Event.insert_many(chunk).execute()
+            chunk, size = [], 0
+        chunk.append(row)
+        size += length
+    if chunk:
+        Event.insert_many(chunk).execute()
+
+
+def _length(row: dict[str, Any]) -> int:
+    return len(row.get("content") or "") + len(row.get("tool_result") or "")
+
+
+def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
+    """Events of a session above *after*, oldest first, at most *limit* (fewer when they are large).
+
+    Raises:
+        NotFound: no such session for this owner.
+        DatabaseUnavailable: no connection.
+    """
+
+    def read() -> Page:
+        # The row first: all events up to its lastSeq were committed with it or before, so none can be missing below.
+        row = (
+            Session.select(Session.status, Session.last_seq)
+            .where((Session.session_id == session_id) & (Session.owner == owner))
+            .tuples()
+            .first()
+        )
+        if row is None:
+            raise NotFound("no such session")
+        status, last_seq = row
+        found = _page(session_id, after, last_seq, limit)
+        next_after = found[-1]["seq"] if found else after
+        has_more = next_after < last_seq
+        # Clients stop at a terminal status: it must not arrive before the event that explains it.
+        shown = "running" if has_more else status
+        return Page(session_id, shown, [to_json(event) for event in found], next_after, has_more)
+
+    return database.reading(read)
+
+
+def _page(session_id: str, after: int, last_seq: int, limit: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    size = 0
+    while len(found) < limit and after < last_seq and size < PAGE_CHARACTERS:
+        chunk = list(
+            Event.select()
+            .where((Event.session_id == session_id) & (Event.seq > after) & (Event.seq <= last_seq))
+            .order_by(Event.seq)
+            .limit(min(_CHUNK, limit - len(found)))
+            .dicts()
+        )
+        if not chunk:
+            break
+        for event in chunk:
+            found.append(event)
+            size += _length(event)
+            if size >= PAGE_CHARACTERS:
+                break
+        after = found[-1]["seq"]
+    return found
+
+
+def to_json(event: dict[str, Any]) -> dict[str, Any]:
+    """An event row as the API shows it: what all events carry, then the fields of its type."""
+    kind = event["event_type"]
+    out: dict[str, Any] = {
+        "id": event["id"],
+        "sessionId": event["session_id"],
+        "seq": event["seq"],
+        "eventType": kind,
+        "attempt": event["attempt"],
+        "createdAt": iso(event["created_at"]),
+    }
+    if kind == "tool_call":
+        success = event["tool_success"]
+        return out | {
+            "toolCallId": event["tool_call_id"],
+            "toolName": event["tool_name"],
+            "toolArgs": event["tool_args"],
+            "toolResult": event["tool_result"],
+            "toolSuccess": None if success is None else bool(success),
+            "durationMs": event["duration_ms"],
+        }
+    out["content"] = event["content"] or ""
+    if event["supersedes_from"] is not None:
+        out["supersedesFrom"] = event["supersedes_from"]
+    if kind == "done":
+        out |= {"model": event["model"], "usageJson": event["usage_json"], "durationMs": event["duration_ms"]}
+    elif kind == "error":
+        out |= {
+            "errorMsg": event["error_msg"],
+            "errorCode": event["error_code"],
+            "durationMs": event["duration_ms"],
+        }
+    return out
+
+
+def answer_text(session_id: str, up_to: int | None = None) -> str:
+    """The deltas that still count, joined; of events up to seq *up_to* when given.
+
+    Runs inside the caller's connection or transaction.
+    """
+    query = Event.select(Event.seq, Event.event_type, Event.content, Event.supersedes_from).where(
+        (Event.session_id == session_id)
+        & ((Event.event_type == "delta") | (Event.supersedes_from.is_null(False)))
+    )
+    if up_to is not None:
+        query = query.where(Event.seq <= up_to)
+    counting: list[tuple[int, str]] = []
+    for seq, kind, content, supersedes_from in query.order_by(Event.seq).tuples():
+        if supersedes_from is not None:
+            while counting and counting[-1][0] >= supersedes_from:
+                counting.pop()
+        if kind == "delta":
+            counting.append((seq, content or ""))
+    return "".join(content for _, content in counting)
+
+
+def finished_tool_calls(session_id: str) -> list[dict[str, Any]]:
+    """Every tool call with a result, in order; the shape of a message's `metadata.toolCalls`."""
+    query = (
+        Event.select(Event.tool_call_id, Event.tool_name, Event.tool_args, Event.tool_success)
+        .where((Event.session_id == session_id) & (Event.event_type == "tool_call") & Event.tool_success.is_null(False))
+        .order_by(Event.seq)
+        .tuples()
+    )
+    return [
+        {"toolCallId": call_id, "toolName": name, "args": args, "isError": not success}
+        for call_id, name, args, success in query
+    ]

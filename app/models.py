@@ -1,0 +1,196 @@
+"""Tables and columns; no behaviour.
+
+Names of `chatSessions` and `chatEvents` are those of the first deployment of this design, whose data is adopted.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from peewee import (
+    BigAutoField,
+    BigIntegerField,
+    CharField,
+    Field,
+    IntegerField,
+    Model,
+    TextField,
+)
+
+from .database import db
+
+
+def utc_now() -> datetime:
+    """Now, in UTC, cut to the milliseconds that the database keeps."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def iso(moment: datetime | None) -> str | None:
+    """ISO 8601 UTC with milliseconds, as the API shows every time."""
+    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class UtcField(Field):
+    """An instant in UTC, to the millisecond; sorts as text in SQLite as it does as TIMESTAMP(3) elsewhere."""
+
+    field_type = "TIMESTAMP(3)"
+
+    def db_value(self, value: Any) -> Any:
+        if isinstance(value, datetime):
+            return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        return value
+
+    def python_value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+
+
+class LongTextField(TextField):
+    """Text of up to 4 GiB: TEXT ends at 64 KiB on MariaDB/MySQL."""
+
+    field_type = "LONGTEXT"
+
+
+class JsonField(Field):
+    """A JSON value, stored as its text so that both databases give back what was put in."""
+
+    field_type = "LONGTEXT"
+
+    def db_value(self, value: Any) -> Any:
+        return None if value is None else json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+
+    def python_value(self, value: Any) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class Base(Model):
+    class Meta:
+        database = db
+        legacy_table_names = False
+
+
+class Session(Base):
+    """One background run that answers one user message."""
+
+    id = BigAutoField()
+    session_id = CharField(64, column_name="sessionId", unique=True)
+    conversation_id = CharField(64, column_name="conversationId", null=True)
+    owner = CharField(64, default="local")
+    agent_id = IntegerField(column_name="agentId", default=1)
+    #: `running`, `done` or `error`; see the table in `app.sessions`.
+    status = CharField(8, default="running")
+    user_message = LongTextField(column_name="userMessage")
+    final_response = LongTextField(column_name="finalResponse", null=True)
+    model = CharField(128, null=True)
+    total_tokens = IntegerField(column_name="totalTokens", default=0)
+    input_tokens = IntegerField(column_name="inputTokens", default=0)
+    output_tokens = IntegerField(column_name="outputTokens", default=0)
+    cache_read_tokens = IntegerField(column_name="cacheReadTokens", default=0)
+    cache_write_tokens = IntegerField(column_name="cacheWriteTokens", default=0)
+    #: From the first claim to the end.
+    processing_time_ms = IntegerField(column_name="processingTimeMs", default=0)
+    error_message = LongTextField(column_name="errorMessage", null=True)
+    error_code = CharField(64, column_name="errorCode", null=True)
+    #: Fencing token: raised by every claim; only its holder writes.
+    attempt = IntegerField(default=0)
+    #: Attempts that a stopping worker gave back; they don't count against `max_attempts`.
+    handbacks = IntegerField(default=0)
+    last_seq = IntegerField(column_name="lastSeq", default=0)
+    #: Database time after which the session may be claimed by another; null: free, or ended.
+    lease_until_ms = BigIntegerField(column_name="leaseUntilMs", null=True)
+    #: Database time at which the turn has taken too long; set by the first claim.
+    deadline_ms = BigIntegerField(column_name="deadlineMs", null=True)
+    #: RQ name of the worker that claimed last.
+    worker = CharField(128, null=True)
+    #: JSON text of the orchestrator's state; opaque here.
+    checkpoint = LongTextField(null=True)
+    #: Newest event that the checkpoint covers.
+    checkpoint_seq = IntegerField(column_name="checkpointSeq", default=0)
+    idempotency_key = CharField(255, column_name="idempotencyKey", null=True)
+    #: SHA-256 of the body that came with the key.
+    request_hash = CharField(64, column_name="requestHash", null=True)
+    created_at = UtcField(column_name="createdAt", default=utc_now)
+    updated_at = UtcField(column_name="updatedAt", default=utc_now)
+    started_at = UtcField(column_name="startedAt", null=True)
+    ended_at = UtcField(column_name="endedAt", null=True)
+
+    class Meta:
+        table_name = "chatSessions"
+
+
+class Event(Base):
+    """One step of a session."""
+
+    id = BigAutoField()
+    session_id = CharField(64, column_name="sessionId")
+    seq = IntegerField(default=0)
+    event_type = CharField(16, column_name="eventType")
+    attempt = IntegerField(default=1)
+    content = LongTextField(null=True)
+    supersedes_from = IntegerField(column_name="supersedesFrom", null=True)
+    tool_call_id = CharField(128, column_name="toolCallId", null=True)
+    tool_name = CharField(128, column_name="toolName", null=True)
+    tool_args = JsonField(column_name="toolArgs", null=True)
+    tool_result = LongTextField(column_name="toolResult", null=True)
+    #: 0 or 1; null while the tool runs.
+    tool_success = IntegerField(column_name="toolSuccess", null=True)
+    duration_ms = IntegerField(column_name="durationMs", null=True)
+    model = CharField(128, null=True)
+    usage_json = JsonField(column_name="usageJson", null=True)
+    error_msg = LongTextField(column_name="errorMsg", null=True)
+    error_code = CharField(64, column_name="errorCode", null=True)
+    created_at = UtcField(column_name="createdAt", default=utc_now)
+
+    class Meta:
+        table_name = "chatEvents"
+
+
+class Conversation(Base):
+    """The thread that sessions belong to. Its row is the lock that keeps their order."""
+
+    id = BigAutoField()
+    conversation_id = CharField(64, column_name="conversationId", unique=True)
+    owner = CharField(64)
+    agent_id = IntegerField(column_name="agentId", default=1)
+    title = CharField(255, default="")
+    #: `chatSessions.id` at the last clear: the model sees only later exchanges.
+    context_after = BigIntegerField(column_name="contextAfter", default=0)
+    created_at = UtcField(column_name="createdAt", default=utc_now)
+    updated_at = UtcField(column_name="updatedAt", default=utc_now)
+
+    class Meta:
+        table_name = "chatConversations"
+
+
+class Message(Base):
+    """What the user said or the assistant answered."""
+
+    id = BigAutoField()
+    conversation_id = CharField(64, column_name="conversationId")
+    session_id = CharField(64, column_name="sessionId")
+    #: `user` or `assistant`.
+    role = CharField(16)
+    content = LongTextField()
+    metadata = JsonField()
+    created_at = UtcField(column_name="createdAt", default=utc_now)
+
+    class Meta:
+        table_name = "chatMessages"
+
+
+class Lease(Base):
+    """Work that one process does at a time: sweeping, pruning."""
+
+    name = CharField(64, primary_key=True)
+    holder = CharField(128)
+    until_ms = BigIntegerField(column_name="untilMs")
+
+    class Meta:
+        table_name = "chatLeases"
+
+
+MODELS: tuple[type[Base], ...] = (Session, Event, Conversation, Message, Lease)

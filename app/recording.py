@@ -1,0 +1,97 @@
+"""Group commit: what one flush of the event writer stores, for all sessions of its process, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import peewee
+
+from . import conversations, database, event_log, sessions
+from .models import Session, utc_now
+from .sessions import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The outcome of one batch."""
+
+    #: False: the attempt is no longer current and nothing of the batch was written.
+    current: bool
+    last_seq: int = 0
+    status: str = "running"
+
+
+def record(batches: Sequence[Batch]) -> list[Recorded]:
+    """Number and store the events of *batches*, their checkpoints and ends; outcomes in the order given.
+
+    One batch per session. A batch whose attempt is no longer current writes nothing; the others are not affected.
+    A batch that says `retried` and finds itself committed already is not written again.
+
+    Raises:
+        DatabaseUnavailable: all of it or nothing was committed; call again with `retried` set.
+    """
+    return database.transaction(lambda: _record(batches))
+
+
+def _record(batches: Sequence[Batch]) -> list[Recorded]:
+    conversations.lock_many(batch.claim.conversation_id for batch in batches if batch.terminal is not None)
+    rows = _lock_rows([batch.claim.row_id for batch in batches])
+    outcomes: list[Recorded] = []
+    new_events: list[dict[str, object]] = []
+    appended: list[tuple[Batch, int]] = []
+    for batch in batches:
+        row = rows.get(batch.claim.row_id)
+        outcome = _outcome(row, batch)
+        outcomes.append(outcome)
+        if row is None or not outcome.current or row.last_seq == outcome.last_seq != batch.after:
+            continue
+        new_events += event_log.rows(row.session_id, batch.claim.attempt, batch.after, batch.events)
+        appended.append((batch, outcome.last_seq))
+    event_log.insert(new_events)
+    _advance(appended)
+    for batch, last_seq in appended:
+        if batch.terminal is not None:
+            row = rows[batch.claim.row_id]
+            sessions.finish(row, batch.terminal, attempt=batch.claim.attempt, last_seq=last_seq)
+    return outcomes
+
+
+def _lock_rows(row_ids: list[int]) -> dict[int, Session]:
+    columns = (
+        Session.id, Session.session_id, Session.conversation_id, Session.status, Session.attempt, Session.last_seq,
+        Session.model, Session.started_at,
+    )  # fmt: skip
+    query = Session.select(*columns).where(Session.id.in_(row_ids)).order_by(Session.id)
+    return {row.id: row for row in database.locked(query)}
+
+
+def _outcome(row: Session | None, batch: Batch) -> Recorded:
+    if row is None or row.attempt != batch.claim.attempt:
+        return Recorded(current=False)
+    last_seq = batch.after + len(batch.events)
+    status = batch.terminal.type if batch.terminal is not None else "running"
+    if row.status == "running" and row.last_seq == batch.after:
+        return Recorded(current=True, last_seq=last_seq, status=status)
+    # COMMIT was sent and the connection broke: only this attempt can have moved the row to just here.
+    landed = batch.retried and row.last_seq == last_seq and row.status == status
+    return Recorded(current=landed, last_seq=last_seq, status=status)
+
+
+def _advance(appended: Sequence[tuple[Batch, int]]) -> None:
+    now = utc_now()
+    plain: dict[int, int] = {}
+    for batch, last_seq in appended:
+        if batch.terminal is not None:
+            continue
+        if batch.checkpoint is None:
+            plain[batch.claim.row_id] = last_seq
+            continue
+        state, covered = batch.checkpoint
+        Session.update(
+            last_seq=last_seq, checkpoint=state, checkpoint_seq=batch.after + covered, updated_at=now
+        ).where(Session.id == batch.claim.row_id).execute()
+    if plain:
+        # One statement for hundreds of sessions: a round trip each would be most of the flush.
+        moved = peewee.Case(Session.id, list(plain.items()), Session.last_seq)
+        Session.update(last_seq=moved, updated_at=now).where(Session.id.in_(list(plain))).execute()

@@ -1,0 +1,66 @@
+"""The schema's version: migrate it, or refuse to serve on an old one."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playhouse.migrations import Runner
+
+from . import database
+from .database import db
+from .errors import DatabaseUnavailable, SchemaOutdated
+
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+MIGRATE_COMMAND = "python -m app.cli migrate"
+
+_LOCK_PREFIX = "backchat:"
+_LOCK_TIMEOUT_S = 300
+
+
+def _runner() -> Runner:
+    return Runner(db.obj, str(MIGRATIONS), table_name="chatMigrations")
+
+
+def migrate() -> list[str]:
+    """Apply what is pending and return the names; of any number of processes at once, one does it and the others wait.
+
+    Raises:
+        DatabaseUnavailable: no connection, or another process holds the lock for too long.
+    """
+    with _one_at_a_time():
+        return list(_runner().up())
+
+
+def require_current() -> None:
+    """Check that every migration of this code has been applied.
+
+    Raises:
+        SchemaOutdated: some are pending; the message names the command to run.
+        DatabaseUnavailable: no connection.
+    """
+    pending = database.reading(lambda: [m.name for m in _runner().status() if not m.applied])
+    if pending:
+        raise SchemaOutdated(f"the database lacks {', '.join(pending)}; run: {MIGRATE_COMMAND}")
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    if database.is_sqlite():
+        # A file lock, taken before the first connection: switching to WAL fails while another process connects.
+        with open(f"{db.database}.migrate-lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with database.connection():
+                yield
+        return
+    with database.connection():
+        # Bound to the connection, so that a killed process frees it; named after the database, as the server may hold many.
+        lock_name = f"{_LOCK_PREFIX}{db.database}"[:64]
+        if db.execute_sql("SELECT GET_LOCK(%s, %s)", (lock_name, _LOCK_TIMEOUT_S)).fetchone()[0] != 1:
+            raise DatabaseUnavailable("another process is migrating; it took too long")
+        try:
+            yield
+        finally:
+            db.execute_sql("SELECT RELEASE_LOCK(%s)", (lock_name,))

@@ -1,0 +1,207 @@
+"""Look at sessions: one, the recent ones, those that nobody attends to. Nothing here changes a row."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import peewee
+
+from . import database
+from .errors import Invalid, NotFound
+from .models import Session, iso
+
+_SHOWN = (
+    Session.session_id, Session.conversation_id, Session.agent_id, Session.status, Session.user_message,
+    Session.final_response, Session.model, Session.total_tokens, Session.input_tokens, Session.output_tokens,
+    Session.cache_read_tokens, Session.cache_write_tokens, Session.processing_time_ms, Session.error_message,
+    Session.error_code, Session.attempt, Session.last_seq, Session.created_at, Session.updated_at,
+    Session.started_at, Session.ended_at, Session.id,
+)  # fmt: skip
+
+
+def to_json(row: Session) -> dict[str, Any]:
+    """A session row as the API shows it."""
+    return {
+        "sessionId": row.session_id,
+        "conversationId": row.conversation_id,
+        "agentId": row.agent_id,
+        "status": row.status,
+        "userMessage": row.user_message,
+        "finalResponse": row.final_response,
+        "model": row.model,
+        "totalTokens": row.total_tokens,
+        "inputTokens": row.input_tokens,
+        "outputTokens": row.output_tokens,
+        "cacheReadTokens": row.cache_read_tokens,
+        "cacheWriteTokens": row.cache_write_tokens,
+        "processingTimeMs": row.processing_time_ms,
+        "errorMessage": row.error_message,
+        "errorCode": row.error_code,
+        "attempt": row.attempt,
+        "lastSeq": row.last_seq,
+        "createdAt": iso(row.created_at),
+        "updatedAt": iso(row.updated_at),
+        "startedAt": iso(row.started_at),
+        "endedAt": iso(row.ended_at),
+    }
+
+
+def get(owner: str, session_id: str) -> dict[str, Any]:
+    """One session.
+
+    Raises:
+        NotFound: no such session for this owner.
+        DatabaseUnavailable: no connection.
+    """
+    mine = (Session.session_id == session_id) & (Session.owner == owner)
+    row = database.reading(lambda: Session.select(*_SHOWN).where(mine).first())
+    if row is None:
+        raise NotFound("no such session")
+    return to_json(row)
+
+
+def list_recent(
+    owner: str,
+    *,
+    limit: int = 20,
+    cursor: str | None = None,
+    status: str | None = None,
+    agent_id: int | None = None,
+    conversation_id: str | None = None,
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Sessions of *owner*, newest first, and the cursor of the next page (None at the end).
+
+    Raises:
+        Invalid: the cursor is not one of ours.
+        DatabaseUnavailable: no connection.
+    """
+    wanted = Session.owner == owner
+    if status is not None:
+        wanted &= Session.status == status
+    if agent_id is not None:
+        wanted &= Session.agent_id == agent_id
+    if conversation_id is not None:
+        wanted &= Session.conversation_id == conversation_id
+    if cursor is not None:
+        wanted &= Session.id < decode_cursor(cursor)
+    query = Session.select(*_SHOWN).where(wanted).order_by(Session.id.desc()).limit(limit + 1)
+    rows = database.reading(lambda: list(query))
+    next_cursor = encode_cursor(rows[limit - 1].id) if len(rows) > limit else None
+    return [to_json(row) for row in rows[:limit]], next_cursor
+
+
+def encode_cursor(row_id: int) -> str:
+    """An opaque cursor: clients must not build their own."""
+    return base64.urlsafe_b64encode(f"s{row_id}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> int:
+    """The row id in a cursor made by `encode_cursor`.
+
+    Raises:
+        Invalid: it is not one of ours.
+    """
+    try:
+        decoded = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        decoded = ""
+    digits = decoded[1:]
+    if not decoded.startswith("s") or not digits.isdecimal() or len(digits) > 18:
+        raise Invalid("this cursor is not one that the server gave", parameter="cursor")
+    return int(digits)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a session stands, for those who follow it without its content."""
+
+    row_id: int
+    session_id: str
+    owner: str
+    status: str
+    attempt: int
+    last_seq: int
+
+
+def standings(row_ids: Iterable[int]) -> dict[int, Standing]:
+    """Where these sessions stand, by row id; deleted ones are missing."""
+    wanted = list(row_ids)
+    if not wanted:
+        return {}
+    columns = (Session.id, Session.session_id, Session.owner, Session.status, Session.attempt, Session.last_seq)
+    query = Session.select(*columns).where(Session.id.in_(wanted)).tuples()
+    return database.reading(lambda: {row[0]: Standing(*row) for row in query})
+
+
+@dataclass(frozen=True, slots=True)
+class Unattended:
+    """A running session that no worker holds (any more), or that has taken too long."""
+
+    session_id: str
+    attempt: int
+    #: Attempts that died (a claim that is still held counts as well).
+    failures: int
+    #: False: it was never claimed or was handed back.
+    orphaned: bool
+    overdue: bool
+
+
+def unattended(limit: int = 500) -> list[Unattended]:
+    """Running sessions without a living lease, or past their deadline; oldest first.
+
+    Those that wait for an earlier session of their conversation are left out, unless they are overdue.
+    """
+    now = database.now_ms()
+    earlier = Session.alias()
+    waits_for_earlier = peewee.fn.EXISTS(
+        earlier.select(earlier.id).where(
+            (earlier.conversation_id == Session.conversation_id)
+            & (earlier.status == "running")
+            & (earlier.id < Session.id)
+        )
+    )
+    overdue = Session.deadline_ms < now
+    expired = Session.lease_until_ms < now
+    query = (
+        Session.select(
+            Session.session_id,
+            Session.attempt,
+            Session.attempt - Session.handbacks,
+            Session.lease_until_ms.is_null(False),
+            peewee.fn.COALESCE(overdue, 0),
+        )
+        .where(
+            (Session.status == "running")
+            & (((Session.lease_until_ms.is_null() | expired) & ~waits_for_earlier) | overdue)
+        )
+        .order_by(Session.id)
+        .limit(limit)
+        .tuples()
+    )
+    return database.reading(
+        lambda: [
+            Unattended(session_id, attempt, failures, bool(held), bool(late))
+            for session_id, attempt, failures, held, late in query
+        ]
+    )
+
+
+def next_waiting(conversation_id: str | None) -> tuple[str, int] | None:
+    """The oldest running session of a conversation that nobody has claimed, and its attempt.
+
+    It is what may start once an earlier one has ended.
+    """
+    if conversation_id is None:
+        return None
+    query = (
+        Session.select(Session.session_id, Session.attempt, Session.lease_until_ms)
+        .where((Session.conversation_id == conversation_id) & (Session.status == "running"))
+        .order_by(Session.id)
+        .tuples()
+    )
+    first = database.reading(query.first)
+    return (first[0], first[1]) if first is not None and first[2] is None else None

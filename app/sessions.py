@@ -1,0 +1,406 @@
+"""Every state change of a session. A state moves by one guarded update, and the row count decides.
+
+    state     row                                   what enters              what leaves            what a crash does
+    queued    running, no lease                     create, hand_back        claim, end             waits; the sweeper rings
+    claimed   running, lease in the future          claim                    record, hand_back,     the lease runs out
+                                                                             end, lease runs out
+    orphaned  running, lease in the past            death of the worker      claim (next attempt),  stays; the sweeper rings
+                                                                             end (`worker_lost`)
+    ended     done | error                          record, end              delete                 stays
+
+Locks are taken in one order everywhere: conversations in id order, then sessions in id order.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import peewee
+
+from . import conversations, database, event_log
+from .errors import Busy, IdempotencyConflict, NotFound
+from .events import Done, Error, Event, Terminal
+from .models import Conversation, Message, Session, utc_now
+from .models import Event as EventRow
+
+OnBusy = Literal["enqueue", "reject", "interrupt"]
+IDEMPOTENCY_KEPT = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """What a caller asks for."""
+
+    owner: str
+    message: str
+    agent_id: int
+    model: str
+    conversation_id: str | None = None
+    on_busy: OnBusy = "enqueue"
+    idempotency_key: str | None = None
+    #: SHA-256 of the request; two requests with one key must agree on it.
+    request_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    session_id: str
+    conversation_id: str
+    #: False: the idempotency key had been used before, this is that session.
+    new: bool
+    #: Sessions that `interrupt` ended.
+    interrupted: tuple[Ended, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's hold on a session: what it needs to run it, and the attempt that fences it."""
+
+    row_id: int
+    session_id: str
+    conversation_id: str | None
+    owner: str
+    agent_id: int
+    model: str
+    message: str
+    attempt: int
+    last_seq: int
+    checkpoint: str | None
+    checkpoint_seq: int
+    #: Until the turn has taken too long.
+    remaining_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one flush writes of one session."""
+
+    claim: Claim
+    #: The session's newest seq as the writer knows it.
+    after: int
+    events: Sequence[Event]
+    #: Checkpoint (JSON text) and how many of *events* it covers.
+    checkpoint: tuple[str, int] | None = None
+    #: An earlier try ended without an answer: it may have been committed.
+    retried: bool = False
+
+    @property
+    def terminal(self) -> Terminal | None:
+        last = self.events[-1] if self.events else None
+        return last if isinstance(last, Done | Error) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A session that was ended from outside its run."""
+
+    row_id: int
+    session_id: str
+    conversation_id: str | None
+    owner: str
+    status: str
+    last_seq: int
+    attempt: int
+    #: The worker that was running it, if any.
+    worker: str | None
+    #: False: it had ended before.
+    changed: bool
+
+
+def create(new: NewSession) -> Created:
+    """Commit a session and its user message, or find the one that this idempotency key made.
+
+    Raises:
+        NotFound: the conversation belongs to another owner.
+        Busy: `on_busy` is `reject` and the conversation has a running session; `extra["sessionId"]` names it.
+        IdempotencyConflict: the key was used with another request.
+        DatabaseUnavailable: nothing is known to be written.
+    """
+    for _ in range(3):
+        try:
+            return database.transaction(lambda: _create(new))
+        except peewee.IntegrityError:
+            # The same idempotency key, committed by another request since we looked: look again.
+            if new.idempotency_key is None:
+                raise
+    raise IdempotencyConflict("this key is in use by many requests at once")
+
+
+def _create(new: NewSession) -> Created:
+    earlier = _by_idempotency_key(new)
+    if earlier is not None:
+        return earlier
+    conversation_id = new.conversation_id or str(uuid.uuid4())
+    conversations.lock_or_create(new.owner, conversation_id, new.agent_id, new.message)
+    interrupted: list[Ended] = []
+    if new.on_busy != "enqueue":
+        for running in _running_in(conversation_id):
+            if new.on_busy == "reject":
+                raise Busy("the conversation has a running session", sessionId=running.session_id)
+            interrupted.append(_end(running, Error("cancelled", "interrupted by the next message")))
+    session_id = str(uuid.uuid4())
+    Session.insert(
+        session_id=session_id,
+        conversation_id=conversation_id,
+        owner=new.owner,
+        agent_id=new.agent_id,
+        model=new.model,
+        user_message=new.message,
+        idempotency_key=new.idempotency_key,
+        request_hash=new.request_hash,
+    ).execute()
+    conversations.add_user_message(conversation_id, session_id, new.message)
+    return Created(session_id, conversation_id, new=True, interrupted=tuple(interrupted))
+
+
+def _by_idempotency_key(new: NewSession) -> Created | None:
+    if new.idempotency_key is None:
+        return None
+    same_key = (Session.owner == new.owner) & (Session.idempotency_key == new.idempotency_key)
+    found = Session.select().where(same_key).first()
+    if found is None:
+        return None
+    if found.created_at < utc_now() - IDEMPOTENCY_KEPT:
+        Session.update(idempotency_key=None).where(Session.id == found.id).execute()
+        return None
+    if found.request_hash != new.request_hash:
+        raise IdempotencyConflict("this Idempotency-Key was used with another body")
+    return Created(found.session_id, found.conversation_id, new=False)
+
+
+def _running_in(conversation_id: str) -> list[Session]:
+    query = Session.select().where((Session.conversation_id == conversation_id) & (Session.status == "running"))
+    return list(database.locked(query.order_by(Session.id)))
+
+
+def claim(session_id: str, worker: str, *, lease_s: float, max_attempts: int, turn_timeout_s: int) -> Claim | None:
+    """Take a session whose lease is free or expired; None: there is nothing to take (now).
+
+    A session waits while an earlier one of its conversation is running.
+
+    Raises:
+        DatabaseUnavailable: no connection; at worst the attempt is counted and its lease runs out.
+    """
+    return database.transaction(lambda: _claim(session_id, worker, lease_s, max_attempts, turn_timeout_s))
+
+
+def _claim(session_id: str, worker: str, lease_s: float, max_attempts: int, turn_timeout_s: int) -> Claim | None:
+    row = Session.get_or_none((Session.session_id == session_id) & (Session.status == "running"))
+    if row is None or _earlier_is_running(row):
+        return None
+    now = utc_now()
+    taken = (
+        Session.update(
+            attempt=Session.attempt + 1,
+            worker=worker,
+            lease_until_ms=database.now_ms(int(lease_s * 1000)),
+            deadline_ms=peewee.fn.COALESCE(Session.deadline_ms, database.now_ms(turn_timeout_s * 1000)),
+            started_at=peewee.fn.COALESCE(Session.started_at, Session.started_at.db_value(now)),
+            updated_at=now,
+        )
+        .where(
+            (Session.id == row.id)
+            & (Session.status == "running")
+            & (Session.lease_until_ms.is_null() | (Session.lease_until_ms < database.now_ms()))
+            & (Session.attempt - Session.handbacks < max_attempts)
+        )
+        .execute()
+    )
+    if taken != 1:
+        return None
+    row = Session.select(Session, (Session.deadline_ms - database.now_ms()).alias("remaining_ms")).where(
+        Session.id == row.id
+    ).get()
+    return Claim(
+        row_id=row.id,
+        session_id=row.session_id,
+        conversation_id=row.conversation_id,
+        owner=row.owner,
+        agent_id=row.agent_id,
+        model=row.model or "",
+        message=row.user_message,
+        attempt=row.attempt,
+        last_seq=row.last_seq,
+        checkpoint=row.checkpoint,
+        checkpoint_seq=row.checkpoint_seq,
+        remaining_s=row.remaining_ms / 1000,
+    )
+
+
+def _earlier_is_running(row: Session) -> bool:
+    # Ids of one conversation are given under its lock, so an earlier one can't appear after this look.
+    earlier = (
+        (Session.conversation_id == row.conversation_id) & (Session.status == "running") & (Session.id < row.id)
+    )
+    return row.conversation_id is not None and Session.select().where(earlier).exists()
+
+
+def _held(claim: Claim) -> Any:
+    return (Session.id == claim.row_id) & (Session.attempt == claim.attempt) & (Session.status == "running")
+
+
+def renew(claims: Sequence[Claim], *, lease_s: float) -> None:
+    """Move the leases of these claims on, from the database's now; lost ones are passed over."""
+    if not claims:
+        return
+    workers = {claim.row_id: claim for claim in claims}
+
+    def update() -> None:
+        held = peewee.Tuple(Session.id, Session.attempt).in_(
+            [peewee.Tuple(claim.row_id, claim.attempt) for claim in workers.values()]
+        )
+        Session.update(lease_until_ms=database.now_ms(int(lease_s * 1000))).where(
+            Session.id.in_(list(workers)) & held & (Session.status == "running")
+        ).execute()
+
+    database.transaction(update)
+
+
+def hand_back(claim: Claim) -> bool:
+    """Free a session for another worker without counting the attempt; False: it was not ours any more."""
+
+    def update() -> int:
+        return int(
+            Session.update(lease_until_ms=None, handbacks=Session.handbacks + 1, updated_at=utc_now())
+            .where(_held(claim))
+            .execute()
+        )
+
+    return database.transaction(update) == 1
+
+
+def finish(row: Session, terminal: Terminal, *, attempt: int, last_seq: int) -> None:
+    """End *row* with *terminal*, which the caller stores as event *last_seq* in the same transaction.
+
+    The caller holds the locks of the conversation and of the row, and has checked that it runs.
+    """
+    now = utc_now()
+    content = event_log.text_of(terminal.content) or ""
+    changes: dict[str, Any] = {
+        "status": terminal.type,
+        "final_response": content,
+        "processing_time_ms": _elapsed_ms(row, now),
+        "last_seq": last_seq,
+        "lease_until_ms": None,
+        "checkpoint": None,
+        "updated_at": now,
+        "ended_at": now,
+    }
+    metadata: dict[str, Any] = {"status": terminal.type, "model": row.model, "attempt": attempt}
+    if isinstance(terminal, Done):
+        usage = terminal.usage
+        if terminal.model:
+            changes["model"] = metadata["model"] = terminal.model[:128]
+        if usage is not None:
+            changes |= {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cache_read_tokens": usage.cache_read_tokens,
+                "cache_write_tokens": usage.cache_write_tokens,
+                "total_tokens": usage.total_tokens,
+            }
+            metadata["tokenUsage"] = {
+                "input": usage.input_tokens,
+                "output": usage.output_tokens,
+                "cacheRead": usage.cache_read_tokens,
+                "cacheWrite": usage.cache_write_tokens,
+                "total": usage.total_tokens,
+            }
+    else:
+        changes |= {"error_code": terminal.error_code[:64], "error_message": event_log.text_of(terminal.error_msg)}
+        metadata |= {"errorCode": terminal.error_code, "errorMessage": event_log.text_of(terminal.error_msg)}
+    Session.update(changes).where(Session.id == row.id).execute()
+    if row.conversation_id is not None:
+        metadata["toolCalls"] = event_log.finished_tool_calls(row.session_id)
+        said = content or (terminal.error_msg if isinstance(terminal, Error) else "")
+        conversations.add_assistant_message(row.conversation_id, row.session_id, said, metadata)
+
+
+def _elapsed_ms(row: Session, now: datetime) -> int:
+    return 0 if row.started_at is None else max(0, int((now - row.started_at).total_seconds() * 1000))
+
+
+def end(session_id: str, error: Error, *, owner: str | None = None, where: Any = None) -> Ended:
+    """End a running session from outside its run, keeping the partial answer; an ended one stays as it is.
+
+    Args:
+        owner: Only a session of this owner; None: of any.
+        where: Further condition on the row, checked under its lock; if it does not hold nothing happens.
+
+    Raises:
+        NotFound: no such session for this owner.
+        DatabaseUnavailable: no connection.
+    """
+
+    def work() -> Ended:
+        row = _lock_with_conversation(session_id, owner)
+        if where is not None and not Session.select().where((Session.id == row.id) & where).exists():
+            return _ended(row, row.last_seq, changed=False)
+        return _end(row, error)
+
+    return database.transaction(work)
+
+
+def _lock_with_conversation(session_id: str, owner: str | None) -> Session:
+    wanted = Session.session_id == session_id
+    if owner is not None:
+        wanted &= Session.owner == owner
+    found = Session.select(Session.conversation_id).where(wanted).first()
+    if found is None:
+        raise NotFound("no such session")
+    conversations.lock_many([found.conversation_id])
+    row = database.locked(Session.select().where(wanted)).first()
+    if row is None:
+        raise NotFound("no such session")
+    return row  # type: ignore[no-any-return]
+
+
+def _end(row: Session, error: Error) -> Ended:
+    if row.status != "running":
+        return _ended(row, row.last_seq, changed=False)
+    error = replace(error, content=event_log.answer_text(row.session_id), duration_ms=_elapsed_ms(row, utc_now()))
+    event_log.insert(event_log.rows(row.session_id, max(row.attempt, 1), row.last_seq, [error]))
+    finish(row, error, attempt=row.attempt, last_seq=row.last_seq + 1)
+    return _ended(row, row.last_seq + 1, changed=True)
+
+
+def _ended(row: Session, last_seq: int, *, changed: bool) -> Ended:
+    return Ended(
+        row_id=row.id,
+        session_id=row.session_id,
+        conversation_id=row.conversation_id,
+        owner=row.owner,
+        status="error" if changed else row.status,
+        last_seq=last_seq,
+        attempt=row.attempt,
+        worker=row.worker if row.lease_until_ms is not None else None,
+        changed=changed,
+    )
+
+
+def delete(owner: str, session_id: str) -> Ended:
+    """Delete a session, its events and its messages, also while it runs: its worker is fenced.
+
+    Raises:
+        NotFound: no such session for this owner.
+        DatabaseUnavailable: no connection.
+    """
+
+    def work() -> Ended:
+        row = _lock_with_conversation(session_id, owner)
+        EventRow.delete().where(EventRow.session_id == session_id).execute()
+        Message.delete().where(Message.session_id == session_id).execute()
+        Session.delete().where(Session.id == row.id).execute()
+        return _ended(row, row.last_seq, changed=True)
+
+    return database.transaction(work)
+
+
+def forget_idempotency_keys() -> int:
+    """Free the keys that are older than a day; returns how many."""
+    old = Session.idempotency_key.is_null(False) & (Session.created_at < utc_now() - IDEMPOTENCY_KEPT)
+    return database.transaction(lambda: int(Session.update(idempotency_key=None).where(old).execute()))
