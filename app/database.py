@@ -80,9 +80,9 @@ def _open_mysql(url: str, connections: int) -> peewee.Database:
         # Without it the row count is of *changed* rows: renewing a lease to the same instant would look like losing it.
         "client_flag": CLIENT.FOUND_ROWS,
         # READ COMMITTED: a page never sees half a flush either way, and a scan takes no gap locks that delay posts.
-        "init_command": "SET time_zone = '+00:00', SESSION transaction_isolation = 'READ-COMMITTED'"
-        if urlsplit(url).scheme == "mysql"
-        else "SET time_zone = '+00:00', SESSION tx_isolation = 'READ-COMMITTED'",
+        # MariaDB and MySQL name the same variable differently; each reads only its own kind of comment.
+        "init_command": "SET time_zone = '+00:00' /*M!100000 , tx_isolation = 'READ-COMMITTED' */"
+        " /*!80000 , transaction_isolation = 'READ-COMMITTED' */",
         "max_allowed_packet": 64 * 1024 * 1024,
     }
     return PooledMySQLDatabase(  # type: ignore[no-any-return]
