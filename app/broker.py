@@ -140,7 +140,9 @@ class Broker(socketserver.ThreadingTCPServer):
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT; prints one line when it accepts clients."""
-    arguments = argparse.ArgumentParser(prog="python -m app.broker", description="A broker that keeps its data in memory.")
+    arguments = argparse.ArgumentParser(
+        prog="python -m app.broker", description="A broker that keeps its data in memory."
+    )
     arguments.add_argument("--host", default="127.0.0.1")
     arguments.add_argument("--port", type=int, default=0, help="0: any free one")
     options = arguments.parse_args()

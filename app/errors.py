@@ -67,6 +67,12 @@ class DatabaseUnavailable(BackchatError):
     code = "database_unavailable"
 
 
+class QueueUnavailable(BackchatError):
+    """Redis can't be reached; what it was asked for may have happened or not."""
+
+    code = "queue_unavailable"
+
+
 class SchemaOutdated(BackchatError):
     """The database's tables are older than the code."""
 

@@ -1,0 +1,92 @@
+"""The queue that wakes workers. It is a doorbell: the sessions themselves are in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.command import send_command
+
+from .errors import QueueUnavailable
+from .redis_client import open_redis
+
+QUEUE_NAME = "sessions"
+#: By name: this package never imports `worker`.
+JOB_FUNCTION = "worker.run_session.run_session"
+#: How long a failed job stays visible to `rq info`. RQ's default is a year.
+FAILURE_TTL_S = 3600
+
+
+def job_id(session_id: str, attempt: int) -> str:
+    """The job that rings for *session_id* after *attempt* attempts."""
+    return f"{session_id}-{attempt}"
+
+
+class TurnQueue:
+    """Rings for sessions and stops them.
+
+    Every method takes at most two seconds, and raises:
+        QueueUnavailable: Redis can't be reached or does not answer.
+    """
+
+    def __init__(self, redis: Redis | str) -> None:
+        self.redis = open_redis(redis) if isinstance(redis, str) else redis
+        self._queue = Queue(QUEUE_NAME, connection=self.redis)
+
+    def ring(self, session_id: str, attempt: int) -> None:
+        """Have some worker look at a session; ringing twice leaves one job.
+
+        Args:
+            session_id: A committed session: the worker may read it before this returns.
+            attempt: Its attempts so far, so that the next one's job never shares an id with one that is ending.
+        """
+        with _redis_trouble():
+            job = self._queue.create_job(
+                JOB_FUNCTION,
+                args=(session_id,),
+                job_id=job_id(session_id, attempt),
+                description=f"session {session_id}",
+                # The run itself ends in time; RQ's alarm would cut its last commit.
+                timeout=-1,
+                result_ttl=0,
+                failure_ttl=FAILURE_TTL_S,
+            )
+            with self.redis.pipeline() as pipeline:
+                self._queue.enqueue_job(job, pipeline=pipeline)
+                # RQ's own check for duplicates looks for the job's hash, which outlives a killed worker.
+                pipeline.lrem(self._queue.intermediate_queue_key, 0, job.id)
+                pipeline.lrem(self._queue.key, 0, job.id)
+                self._queue.push_job_id(job.id, pipeline=pipeline)
+                pipeline.execute()
+
+    def waiting(self) -> set[str]:
+        """Ids of the sessions that have a job which no worker has taken yet."""
+        with _redis_trouble():
+            return {waiting.rpartition("-")[0] for waiting in self._queue.get_job_ids()}
+
+    def stop(self, worker_name: str, session_id: str, attempt: int) -> None:
+        """Ask a worker to stop a session's job at once; nothing happens when it does not run it.
+
+        Args:
+            worker_name: Name of the RQ worker.
+            session_id: The session.
+            attempt: As it was given to `ring`.
+        """
+        with _redis_trouble():
+            send_command(self.redis, worker_name, "stop-job", job_id=job_id(session_id, attempt))
+
+    def ping(self) -> None:
+        """Return when Redis answers."""
+        with _redis_trouble():
+            self.redis.ping()
+
+
+@contextmanager
+def _redis_trouble() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        raise QueueUnavailable("the queue can't be reached") from error
