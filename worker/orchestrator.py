@@ -102,7 +102,7 @@ class TurnFailed(Exception):
 
     Attributes:
         code: Stable `errorCode` for clients: `model_auth`, `model_rate_limited`, `model_unavailable`, `model_timeout`,
-            `model_error`, `too_many_requests_in_turn`, …
+            `model_error`, `too_many_model_requests`, `empty_answer`, …
         detail: One sentence for the user; no secrets.
     """
 

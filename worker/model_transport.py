@@ -1,0 +1,184 @@
+"""The HTTP transport under the openai SDK: aiohttp below, merged deltas above.
+
+A stream's first delta passes at once. From then on the transport leaves what arrives in the socket's buffer
+for a moment, reads all of it in one go and merges it (`sse_merge`). That spares the SDK, the engine and the loop
+the work for each single token, which decides how many sessions a process can hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+import httpx2
+
+from .sse_merge import SseMerger
+
+#: Moments for which deltas are gathered: while the loop has time, and at most.
+SHORTEST_S = 0.1
+LONGEST_S = 1.0
+#: How often the load is looked at.
+_SAMPLE_S = 0.25
+#: Share of one core above which the moment grows, and below which it shrinks.
+_BUSY, _IDLE = 0.6, 0.4
+_STEP = 1.4
+
+
+class Pace:
+    """How long deltas are gathered, for all streams of a loop: the busier it is, the longer.
+
+    Busy is the share of a core that the loop's thread used, or a pause that ended late (other processes need
+    the machine as well).
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, cpu_time: Callable[[], float] = time.thread_time
+    ) -> None:
+        self._clock, self._cpu_time = clock, cpu_time
+        self.pause_s = SHORTEST_S
+        self._late_s = 0.0
+        self._since, self._cpu_since = clock(), cpu_time()
+
+    def slept(self, planned_s: float, took_s: float) -> None:
+        """Tell how long a pause really took, and adapt."""
+        self._late_s = max(self._late_s, took_s - planned_s)
+        now = self._clock()
+        passed = now - self._since
+        if passed < _SAMPLE_S:
+            return
+        cpu = self._cpu_time()
+        busy = (cpu - self._cpu_since) / passed
+        if busy > _BUSY or self._late_s > self.pause_s:
+            self.pause_s = min(self.pause_s * _STEP, LONGEST_S)
+        elif busy < _IDLE:
+            self.pause_s = max(self.pause_s / _STEP, SHORTEST_S)
+        self._since, self._cpu_since, self._late_s = now, cpu, 0.0
+
+
+class ModelTransport(httpx2.AsyncBaseTransport):
+    """Sends the SDK's requests with aiohttp; one for a process, with a pool as large as its sessions need."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+        self.pace = Pace()
+
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # No limit: the number of sessions is one already, and a waiting session would look like a slow model.
+            connector = aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context())
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=True,
+                skip_auto_headers=["User-Agent"],
+            )
+        return self._session
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send *request*; the response streams.
+
+        Raises:
+            httpx2.TransportError: the server can't be reached, or went silent.
+        """
+        timeout = request.extensions.get("timeout", {})
+        headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() != "accept-encoding"]
+        try:
+            response = await self._connected().request(
+                request.method,
+                str(request.url),
+                # Compressing single tokens costs both sides more than it saves.
+                headers=[*headers, ("Accept-Encoding", "identity")],
+                data=await request.aread() or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=timeout.get("connect"), sock_read=timeout.get("read")
+                ),
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _as_httpx(error, request) from error
+        merged = response.content_type == "text/event-stream"
+        return httpx2.Response(
+            response.status,
+            # aiohttp has undone both already.
+            headers=[
+                h for h in response.headers.items() if h[0].lower() not in ("content-encoding", "transfer-encoding")
+            ],
+            stream=_Stream(response, self.pace if merged else None, request),
+            request=request,
+            extensions={"http_version": b"HTTP/1.1"},
+        )
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+class _Stream(httpx2.AsyncByteStream):
+    """The body of one response; merged when there is a *pace*."""
+
+    def __init__(self, response: aiohttp.ClientResponse, pace: Pace | None, request: httpx2.Request) -> None:
+        self._response = response
+        self._pace = pace
+        self._request = request
+        self._pausing: asyncio.Future[None] | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        content = self._response.content
+        content.on_eof(self._wake)
+        merger = SseMerger()
+        try:
+            while data := await content.readany():
+                if self._pace is None:
+                    yield data
+                    continue
+                if merged := merger.feed(data):
+                    yield merged
+                if merger.spoke:
+                    await self._pause(self._pace)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _as_httpx(error, self._request) from error
+        if self._pace is None:
+            return
+        if merged := merger.finish():
+            yield merged
+        if merger.spoke and not merger.ended:
+            # A proxy that loses its upstream ends the body properly: only the missing end tells.
+            raise httpx2.RemoteProtocolError("the stream ended before the answer did", request=self._request)
+
+    async def _pause(self, pace: Pace) -> None:
+        """Let deltas gather; the end of the stream ends the pause."""
+        if self._response.content.is_eof():
+            return
+        loop = asyncio.get_running_loop()
+        self._pausing = loop.create_future()
+        started = loop.time()
+        timer = loop.call_later(pace.pause_s, self._wake)
+        try:
+            await self._pausing
+        finally:
+            timer.cancel()
+            self._pausing = None
+        pace.slept(pace.pause_s, loop.time() - started)
+
+    def _wake(self) -> None:
+        if self._pausing is not None and not self._pausing.done():
+            self._pausing.set_result(None)
+
+    async def aclose(self) -> None:
+        # Closes the connection unless the body was read to its end: that is what stops the model.
+        self._response.close()
+
+
+def _as_httpx(error: Exception, request: httpx2.Request) -> httpx2.TransportError:
+    """The same trouble in the words that the SDK knows."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return httpx2.ConnectTimeout(text, request=request)
+    if isinstance(error, TimeoutError):
+        return httpx2.ReadTimeout(text, request=request)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return httpx2.ConnectError(text, request=request)
+    return httpx2.ReadError(text, request=request)
