@@ -447,7 +447,12 @@ class _Handlers:
         entry = {"id": secrets.token_hex(8), "model": model, "at": time.time(), "path": request.path}
         if recorded:
             self._state.record(
-                {**entry, "authorization": request.headers.get("Authorization"), "body": body, "pid": os.getpid()}
+                {
+                    **entry,
+                    "authorization": request.headers.get("Authorization"),
+                    "body": body,
+                    "peer": request.transport.get_extra_info("peername") if request.transport else None,
+                }
             )
         how = "client_closed"
         try:

@@ -146,7 +146,7 @@ class _Agent:
 
     async def aclose(self) -> None:
         for toolset in self._mcp:
-            await toolset.client.close()
+            await toolset.client.close()  # type: ignore[no-untyped-call]
 
 
 def _mcp_toolset(server: McpServer) -> MCPToolset[Turn]:

@@ -14,6 +14,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 from app.settings import Settings
 
+from .demo_model import demo_model
 from .model_transport import ModelTransport
 from .orchestrator import TurnFailed
 
@@ -22,7 +23,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_S = 5.0
 
 #: Prefixes of a model's name that mean OpenAI or a server compatible with it.
-_OPENAI = {
+_OPENAI: dict[str, type[OpenAIChatModel] | type[OpenAIResponsesModel]] = {
     "openai": OpenAIResponsesModel,
     "openai-responses": OpenAIResponsesModel,
     "openai-chat": OpenAIChatModel,
@@ -51,8 +52,6 @@ class Providers:
         """
         prefix, _, model_name = name.partition(":")
         if prefix == "demo":
-            from .demo_model import demo_model
-
             return demo_model()
         if prefix in _OPENAI and model_name:
             return _OPENAI[prefix](model_name, provider=self._openai_provider())

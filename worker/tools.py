@@ -7,7 +7,6 @@ runs on a thread, which goes on when the turn is cancelled.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from pydantic_ai import ModelRetry, RunContext, Tool
 from app.errors import Invalid
 
 from .calculator import CannotCalculate, evaluate
+from .names import resolve
 from .orchestrator import Turn
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -78,26 +78,6 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "calculate": calculate,
     "search_conversation": search_conversation,
 }
-
-
-def resolve(name: str) -> Any:
-    """What `package.module:function` names.
-
-    Raises:
-        Invalid: the module can't be imported or has no such function.
-    """
-    module_name, _, function_name = name.partition(":")
-    if not module_name or not function_name:
-        raise Invalid(f"{name!r} is not of the form package.module:function")
-    try:
-        found = getattr(importlib.import_module(module_name), function_name)
-    except ImportError as error:
-        raise Invalid(f"{name!r}: the module can't be imported: {error}") from error
-    except AttributeError as error:
-        raise Invalid(f"{name!r}: the module {module_name} has no {function_name!r}") from error
-    if not callable(found):
-        raise Invalid(f"{name!r} is no function")
-    return found
 
 
 def load_tool(name: str) -> Tool[Turn]:
