@@ -1,18 +1,18 @@
 """Agents: named configurations of model, instructions and tools, read from a TOML file.
 
-    [[agents]]
-    id = 1
-    name = "Assistant"
-    model = "openai:gpt-5-mini"          # optional: CHAT_MODEL
-    instructions = "Be brief."
-    tools = ["current_time", "calculate", "search_conversation", "my_package.tools:weather"]
-    context_tokens = 128000              # optional: the model's window
+[[agents]]
+id = 1
+name = "Assistant"
+model = "openai:gpt-5-mini"          # optional: CHAT_MODEL
+instructions = "Be brief."
+tools = ["current_time", "calculate", "search_conversation", "my_package.tools:weather"]
+context_tokens = 128000              # optional: the model's window
 
-    [[agents.mcp_servers]]
-    name = "files"
-    command = "mcp-server-files"         # stdio …
-    args = ["/srv/files"]
-    # url = "http://127.0.0.1:9000/mcp"  # … or streamable HTTP
+[[agents.mcp_servers]]
+name = "files"
+command = "mcp-server-files"         # stdio …
+args = ["/srv/files"]
+# url = "http://127.0.0.1:9000/mcp"  # … or streamable HTTP
 """
 
 from __future__ import annotations

@@ -120,9 +120,9 @@ def exchanges(conversation_id: str | None, before_id: int, limit: int = 200) -> 
         )
         .order_by(Session.id.desc())
         .limit(limit)
-        .tuples()
     )
-    return [Exchange(user, answer or "", created_at) for user, answer, created_at in reversed(list(query))]
+    newest_first = database.tuples(query)
+    return [Exchange(user, answer or "", created_at) for user, answer, created_at in reversed(newest_first)]
 
 
 def search(conversation_id: str | None, text: str, limit: int) -> list[Message]:

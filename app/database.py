@@ -95,7 +95,7 @@ def is_sqlite() -> bool:
 
 
 def now_ms(plus: int = 0) -> peewee.SQL:
-    """SQL for the database's own clock, in milliseconds since 1970, and *plus*: the one clock that all processes share."""
+    """SQL for the database's clock, in milliseconds since 1970, and *plus*: the one clock that all processes share."""
     if is_sqlite():
         return peewee.SQL(f"(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) + {int(plus)})")
     return peewee.SQL(f"(CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) + {int(plus)})")
@@ -104,6 +104,16 @@ def now_ms(plus: int = 0) -> peewee.SQL:
 def locked(query: Any) -> Any:
     """*query* as a locking read. SQLite needs none: its write transactions run one at a time."""
     return query if is_sqlite() else query.for_update()
+
+
+def tuples(query: Any) -> list[tuple[Any, ...]]:
+    """The rows of *query* as tuples, all read."""
+    return list(query.tuples())
+
+
+def dicts(query: Any) -> list[dict[str, Any]]:
+    """The rows of *query* as dictionaries by field name, all read."""
+    return list(query.dicts())
 
 
 @contextmanager
@@ -163,7 +173,7 @@ def _discard_connection() -> None:
     """Throw a broken connection away, so that the pool never hands it out again."""
     try:
         (db.manual_close if hasattr(db.obj, "manual_close") else db.close)()
-    except Exception:  # noqa: BLE001 - it is broken already; how exactly tells nobody anything
+    except Exception:
         logger.debug("broken connection could not be closed", exc_info=True)
 
 

@@ -63,7 +63,7 @@ _COLUMNS: dict[str, Any] = dict.fromkeys(
 def _fields(event: events.Event) -> dict[str, Any]:
     match event:
         case events.Thinking():
-            fields = {"content": text_of(event.content), "supersedes_from": event.supersedes_from}
+            fields: dict[str, Any] = {"content": text_of(event.content), "supersedes_from": event.supersedes_from}
         case events.Delta():
             fields = {"content": text_of(event.content)}
         case events.ToolCall():
@@ -79,7 +79,7 @@ def _fields(event: events.Event) -> dict[str, Any]:
             fields = {
                 "content": text_of(event.content),
                 "model": text_of(event.model[:128]),
-                "usage_json": event.usage and event.usage.to_json(),
+                "usage_json": None if event.usage is None else event.usage.to_json(),
                 "duration_ms": event.duration_ms,
             }
         case events.Error():
@@ -144,12 +144,11 @@ def _page(session_id: str, after: int, last_seq: int, limit: int) -> list[dict[s
     found: list[dict[str, Any]] = []
     size = 0
     while len(found) < limit and after < last_seq and size < PAGE_CHARACTERS:
-        chunk = list(
+        chunk = database.dicts(
             Event.select()
             .where((Event.session_id == session_id) & (Event.seq > after) & (Event.seq <= last_seq))
             .order_by(Event.seq)
             .limit(min(_CHUNK, limit - len(found)))
-            .dicts()
         )
         if not chunk:
             break
@@ -203,13 +202,12 @@ def answer_text(session_id: str, up_to: int | None = None) -> str:
     Runs inside the caller's connection or transaction.
     """
     query = Event.select(Event.seq, Event.event_type, Event.content, Event.supersedes_from).where(
-        (Event.session_id == session_id)
-        & ((Event.event_type == "delta") | (Event.supersedes_from.is_null(False)))
+        (Event.session_id == session_id) & ((Event.event_type == "delta") | (Event.supersedes_from.is_null(False)))
     )
     if up_to is not None:
         query = query.where(Event.seq <= up_to)
     counting: list[tuple[int, str]] = []
-    for seq, kind, content, supersedes_from in query.order_by(Event.seq).tuples():
+    for seq, kind, content, supersedes_from in database.tuples(query.order_by(Event.seq)):
         if supersedes_from is not None:
             while counting and counting[-1][0] >= supersedes_from:
                 counting.pop()
@@ -224,9 +222,8 @@ def finished_tool_calls(session_id: str) -> list[dict[str, Any]]:
         Event.select(Event.tool_call_id, Event.tool_name, Event.tool_args, Event.tool_success)
         .where((Event.session_id == session_id) & (Event.event_type == "tool_call") & Event.tool_success.is_null(False))
         .order_by(Event.seq)
-        .tuples()
     )
     return [
         {"toolCallId": call_id, "toolName": name, "args": args, "isError": not success}
-        for call_id, name, args, success in query
+        for call_id, name, args, success in database.tuples(query)
     ]

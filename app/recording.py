@@ -88,9 +88,9 @@ def _advance(appended: Sequence[tuple[Batch, int]]) -> None:
             plain[batch.claim.row_id] = last_seq
             continue
         state, covered = batch.checkpoint
-        Session.update(
-            last_seq=last_seq, checkpoint=state, checkpoint_seq=batch.after + covered, updated_at=now
-        ).where(Session.id == batch.claim.row_id).execute()
+        Session.update(last_seq=last_seq, checkpoint=state, checkpoint_seq=batch.after + covered, updated_at=now).where(
+            Session.id == batch.claim.row_id
+        ).execute()
     if plain:
         # One statement for hundreds of sessions: a round trip each would be most of the flush.
         moved = peewee.Case(Session.id, list(plain.items()), Session.last_seq)

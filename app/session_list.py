@@ -133,8 +133,8 @@ def standings(row_ids: Iterable[int]) -> dict[int, Standing]:
     if not wanted:
         return {}
     columns = (Session.id, Session.session_id, Session.owner, Session.status, Session.attempt, Session.last_seq)
-    query = Session.select(*columns).where(Session.id.in_(wanted)).tuples()
-    return database.reading(lambda: {row[0]: Standing(*row) for row in query})
+    query = Session.select(*columns).where(Session.id.in_(wanted))
+    return database.reading(lambda: {row[0]: Standing(*row) for row in database.tuples(query)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +180,11 @@ def unattended(limit: int = 500) -> list[Unattended]:
         )
         .order_by(Session.id)
         .limit(limit)
-        .tuples()
     )
-    return database.reading(
-        lambda: [
-            Unattended(session_id, attempt, failures, bool(held), bool(late))
-            for session_id, attempt, failures, held, late in query
-        ]
-    )
+    return [
+        Unattended(session_id, attempt, failures, bool(held), bool(late))
+        for session_id, attempt, failures, held, late in database.reading(lambda: database.tuples(query))
+    ]
 
 
 def next_waiting(conversation_id: str | None) -> tuple[str, int] | None:
@@ -201,7 +198,8 @@ def next_waiting(conversation_id: str | None) -> tuple[str, int] | None:
         Session.select(Session.session_id, Session.attempt, Session.lease_until_ms)
         .where((Session.conversation_id == conversation_id) & (Session.status == "running"))
         .order_by(Session.id)
-        .tuples()
+        .limit(1)
     )
-    first = database.reading(query.first)
-    return (first[0], first[1]) if first is not None and first[2] is None else None
+    for session_id, attempt, lease_until_ms in database.reading(lambda: database.tuples(query)):
+        return (session_id, attempt) if lease_until_ms is None else None
+    return None

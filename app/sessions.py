@@ -1,12 +1,12 @@
 """Every state change of a session. A state moves by one guarded update, and the row count decides.
 
-    state     row                                   what enters              what leaves            what a crash does
-    queued    running, no lease                     create, hand_back        claim, end             waits; the sweeper rings
-    claimed   running, lease in the future          claim                    record, hand_back,     the lease runs out
-                                                                             end, lease runs out
-    orphaned  running, lease in the past            death of the worker      claim (next attempt),  stays; the sweeper rings
-                                                                             end (`worker_lost`)
-    ended     done | error                          record, end              delete                 stays
+    state     row                          what enters            what leaves              what a crash does
+    queued    running, no lease            create, hand_back      claim, end               waits; the sweeper rings
+    claimed   running, lease ahead         claim                  record, hand_back, end,  its lease runs out
+                                                                  lease runs out
+    orphaned  running, lease run out       its worker's death     claim (next attempt),    stays; the sweeper rings
+                                                                  end (`worker_lost`)
+    ended     done | error                 record, end            delete                   stays
 
 Locks are taken in one order everywhere: conversations in id order, then sessions in id order.
 """
@@ -24,8 +24,8 @@ import peewee
 from . import conversations, database, event_log
 from .errors import Busy, IdempotencyConflict, NotFound
 from .events import Done, Error, Event, Terminal
-from .models import Conversation, Message, Session, utc_now
 from .models import Event as EventRow
+from .models import Message, Session, utc_now
 
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 IDEMPOTENCY_KEPT = timedelta(hours=24)
@@ -212,9 +212,9 @@ def _claim(session_id: str, worker: str, lease_s: float, max_attempts: int, turn
     )
     if taken != 1:
         return None
-    row = Session.select(Session, (Session.deadline_ms - database.now_ms()).alias("remaining_ms")).where(
-        Session.id == row.id
-    ).get()
+    row = Session.get_by_id(row.id)
+    remaining = Session.select(Session.deadline_ms - database.now_ms()).where(Session.id == row.id)
+    ((remaining_ms,),) = database.tuples(remaining)
     return Claim(
         row_id=row.id,
         session_id=row.session_id,
@@ -227,15 +227,13 @@ def _claim(session_id: str, worker: str, lease_s: float, max_attempts: int, turn
         last_seq=row.last_seq,
         checkpoint=row.checkpoint,
         checkpoint_seq=row.checkpoint_seq,
-        remaining_s=row.remaining_ms / 1000,
+        remaining_s=remaining_ms / 1000,
     )
 
 
 def _earlier_is_running(row: Session) -> bool:
     # Ids of one conversation are given under its lock, so an earlier one can't appear after this look.
-    earlier = (
-        (Session.conversation_id == row.conversation_id) & (Session.status == "running") & (Session.id < row.id)
-    )
+    earlier = (Session.conversation_id == row.conversation_id) & (Session.status == "running") & (Session.id < row.id)
     return row.conversation_id is not None and Session.select().where(earlier).exists()
 
 

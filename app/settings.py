@@ -9,9 +9,6 @@ from dataclasses import dataclass, field, fields
 
 logger = logging.getLogger(__name__)
 
-#: Settings whose value must never be shown in a log or an error.
-SECRETS = frozenset({"openai_api_key", "chat_secret", "database_url", "redis_url"})
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -66,6 +63,8 @@ class Settings:
     #: Web processes and connections.
     web_workers: int = 1
     log_level: str = "INFO"
+    #: Folder where web and worker processes share their metrics; prometheus-client reads the variable as well.
+    prometheus_multiproc_dir: str = ""
 
     @property
     def renew_s(self) -> float:
@@ -90,7 +89,7 @@ class Settings:
                 continue
             kind = type(setting.default)
             try:
-                number = kind(raw)  # type: ignore[call-arg,misc]
+                number: float = int(raw) if kind is int else float(raw)
             except (TypeError, ValueError):
                 number = 0
             if not 0 < number < float("inf"):

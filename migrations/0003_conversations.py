@@ -10,7 +10,11 @@ from migrations.steps import add_index, is_sqlite
 def _tables(sqlite: bool) -> tuple[str, ...]:
     exact = "VARCHAR({})" if sqlite else "VARCHAR({}) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     key = "INTEGER PRIMARY KEY AUTOINCREMENT" if sqlite else "BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY"
-    time = "TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP" if sqlite else "TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)"
+    time = (
+        "TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP"
+        if sqlite
+        else "TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)"
+    )
     text = "TEXT" if sqlite else "LONGTEXT"
     end = "" if sqlite else "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
     return (

@@ -1,0 +1,27 @@
+"""Backchat's domain and its edges.
+
+The way of a message:
+
+    POST ─ app.api ─ sessions.create ───────────► database (session and user message: one commit)
+                        └─ doorbell ─ turn_queue ► Redis ─ worker ─ sessions.claim (attempt and lease)
+                                                           │
+          orchestrator ── events ──► worker.event_writer ──┘   one loop, hundreds of sessions
+                                          └─ recording.record: one transaction per flush, for all of them
+                                                 └─ after the commit: heads.publish
+    GET events ─ heads.get: no news? answer without the database : event_log.read_after ─► page
+
+Domain nouns stand at the root of the package, technology below:
+
+    sessions      every state change of a session, under a table of the states
+    recording     the group commit of a flush
+    session_list  looks at sessions that change nothing
+    event_log     number, store and read events
+    conversations conversations, messages, the history for the model
+    heads         newest seq and status in Redis: a cache with a second to live
+    doorbell      what follows a commit; turn_queue: the one enqueue
+    database, models, schema: how all of it is stored
+
+Who may import whom (a test checks it): `worker` imports `app`, never `app.api`; `app` never imports `worker` (the job
+is named by string); only `app.api` imports Flask; only `turn_queue` and `worker.session_worker` import rq; only
+`models`, `database`, `schema`, the stores and the migrations import peewee; only `settings` reads the environment.
+"""

@@ -1,0 +1,82 @@
+"""The HTTP edge: parse, call, serialise. One module per noun; every route is registered here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import flask_swagger_ui
+from apiflask import APIBlueprint, APIFlask
+from flask import Response, request, send_from_directory
+
+from .. import database, heads, schema
+from ..agents import Agents
+from ..doorbell import Doorbell
+from ..redis_client import open_redis
+from ..settings import Settings
+from ..turn_queue import TurnQueue
+from . import health, problems, sessions
+from .context import Context
+from .context import install as install_context
+from .schemas import ProblemOut
+
+_SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
+
+
+def create_app(settings: Settings) -> APIFlask:
+    """The web application. Opens the database, and refuses to on an old schema.
+
+    Raises:
+        SchemaOutdated: the database must be migrated first; the message names the command.
+        DatabaseUnavailable: it can't be reached.
+        Invalid: a setting can't be used.
+    """
+    database.open_database(settings.database_url)
+    schema.require_current()
+    app = APIFlask(__name__, title="Backchat", version="0.1.0", docs_path="/docs")
+    _configure(app, settings)
+    queue = TurnQueue(settings.redis_url)
+    published = heads.Heads(open_redis(settings.redis_url))
+    install_context(
+        app.extensions,
+        Context(settings, Agents.load(settings.agents_file), published, queue, Doorbell(published, queue)),
+    )
+    problems.install(app)
+    _require_json(app)
+    for blueprint in (sessions.blueprint, health.blueprint, _docs_assets()):
+        app.register_blueprint(blueprint)
+    return app
+
+
+def _configure(app: APIFlask, settings: Settings) -> None:
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_body_bytes,
+        VALIDATION_ERROR_STATUS_CODE=400,
+        VALIDATION_ERROR_SCHEMA=ProblemOut,
+        HTTP_ERROR_SCHEMA=ProblemOut,
+        # The page loads nothing from another host.
+        SWAGGER_UI_CSS="/docs/assets/swagger-ui.css",
+        SWAGGER_UI_BUNDLE_JS="/docs/assets/swagger-ui-bundle.js",
+        SWAGGER_UI_STANDALONE_PRESET_JS="/docs/assets/swagger-ui-standalone-preset.js",
+        DOCS_FAVICON="/docs/assets/favicon-32x32.png",
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+
+
+def _require_json(app: APIFlask) -> None:
+    @app.before_request
+    def only_json() -> Response | None:
+        # A page of another site can post text/plain without asking; JSON makes its browser ask first.
+        if request.content_length and not request.is_json:
+            return problems.problem(415, "unsupported_media_type", "send application/json")
+        return None
+
+
+def _docs_assets() -> APIBlueprint:
+    blueprint = APIBlueprint("docs_assets", __name__, url_prefix="/docs/assets", enable_openapi=False)
+
+    @blueprint.get("/<path:name>")
+    def asset(name: str) -> Response:
+        return send_from_directory(_SWAGGER_UI, name, max_age=86_400)
+
+    return blueprint

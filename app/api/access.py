@@ -1,0 +1,36 @@
+"""Who calls: the owner of what a request may see."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from flask import request
+
+from ..access import LOCAL_OWNER, owner_of
+from ..errors import Unauthorized
+from .context import context
+
+
+def owner() -> str:
+    """The owner that this request speaks for.
+
+    Raises:
+        Unauthorized: no valid token; or, where no secret is configured, a caller from another host.
+    """
+    secret = context().settings.chat_secret
+    if secret:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthorized("send a token: Authorization: Bearer …")
+        return owner_of(secret, token.strip())
+    if not _is_loopback(request.remote_addr):
+        raise Unauthorized("without CHAT_SECRET only loopback is served")
+    return LOCAL_OWNER
+
+
+def _is_loopback(address: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(address or "").is_loopback
+    except ValueError:
+        # A unix socket has no address: its folder's permissions decide.
+        return not address

@@ -1,0 +1,35 @@
+"""What a route needs: the settings, the agents and what follows a commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import current_app
+
+from ..agents import Agents
+from ..doorbell import Doorbell
+from ..heads import Heads
+from ..settings import Settings
+from ..turn_queue import TurnQueue
+
+_EXTENSION = "backchat"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Made once per web process."""
+
+    settings: Settings
+    agents: Agents
+    heads: Heads
+    queue: TurnQueue
+    doorbell: Doorbell
+
+
+def context() -> Context:
+    """The context of the application that serves this request."""
+    return current_app.extensions[_EXTENSION]  # type: ignore[no-any-return]
+
+
+def install(extensions: dict[str, object], made: Context) -> None:
+    extensions[_EXTENSION] = made

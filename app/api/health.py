@@ -1,0 +1,49 @@
+"""Is it alive, can it serve, what has it done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiflask import APIBlueprint
+from flask import Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from .. import schema
+from ..errors import BackchatError
+from .context import context
+from .problems import problem
+
+blueprint = APIBlueprint("health", __name__, tag="Health")
+
+
+@blueprint.get("/healthz")
+@blueprint.doc(summary="The process is alive")
+def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@blueprint.get("/readyz")
+@blueprint.doc(summary="It can serve: database, schema, broker", responses={503: "Something it needs is missing."})
+def readyz() -> Response | dict[str, Any]:
+    """Without the broker sessions are still accepted and polled; they start when it is back. That is `degraded`."""
+    try:
+        schema.require_current()
+    except BackchatError as error:
+        return problem(503, error.code, error.detail)
+    try:
+        context().queue.ping()
+    except BackchatError:
+        return {"status": "degraded", "database": "ok", "broker": "unreachable"}
+    return {"status": "ok", "database": "ok", "broker": "ok"}
+
+
+@blueprint.get("/metrics")
+@blueprint.doc(hide=True)
+def metrics() -> Response:
+    """Prometheus; of all processes that share PROMETHEUS_MULTIPROC_DIR where that is set, else of this one."""
+    registry = REGISTRY
+    if context().settings.prometheus_multiproc_dir:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(registry), mimetype=CONTENT_TYPE_LATEST)

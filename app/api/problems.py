@@ -1,0 +1,110 @@
+"""Errors as RFC 9457 `application/problem+json`, each with a stable `code`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from apiflask import APIFlask
+from apiflask.exceptions import HTTPError, _ValidationError
+from flask import Response, request
+from werkzeug.exceptions import HTTPException
+
+from ..errors import (
+    BackchatError,
+    Busy,
+    DatabaseUnavailable,
+    Gone,
+    IdempotencyConflict,
+    Invalid,
+    NotFound,
+    QueueUnavailable,
+    SchemaOutdated,
+    Unauthorized,
+    UnknownAgent,
+)
+
+logger = logging.getLogger(__name__)
+
+#: The one table of domain error → HTTP status; subclasses take the first that fits.
+STATUS: tuple[tuple[type[BackchatError], int], ...] = (
+    (UnknownAgent, 400),
+    (Invalid, 400),
+    (Unauthorized, 401),
+    (NotFound, 404),
+    (Busy, 409),
+    (Gone, 410),
+    (IdempotencyConflict, 422),
+    (QueueUnavailable, 503),
+    (DatabaseUnavailable, 503),
+    (SchemaOutdated, 503),
+)
+
+#: Codes of errors that the framework raises, by status.
+CODES = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    500: "internal_error",
+}
+
+RETRY_AFTER_S = 2
+_KEPT_HEADERS = frozenset({"allow", "retry-after"})
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Response:
+    """A problem response. `type` is `about:blank`: the code says what it is."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail}
+    response = Response(json.dumps(body | dict(extra or {})), status, mimetype="application/problem+json")
+    response.headers.extend(headers or {})
+    if status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
+
+
+def status_of(error: BackchatError) -> int:
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
+def install(app: APIFlask) -> None:
+    """Make every error of *app* a problem."""
+
+    @app.errorhandler(BackchatError)  # type: ignore[untyped-decorator,unused-ignore]
+    def domain(error: BackchatError) -> Response:
+        status = status_of(error)
+        if status == 500:
+            logger.error("unexpected domain error", exc_info=error)
+        return problem(status, error.code, error.detail or error.code, extra=error.extra)
+
+    @app.error_processor
+    def framework(error: HTTPError) -> Response:
+        if isinstance(error, _ValidationError):
+            places: Mapping[str, Any] = error.detail
+            fields = {name: messages for place in places.values() for name, messages in place.items()}
+            named = ", ".join(fields)
+            return problem(400, "invalid_request", f"not valid: {named}", extra={"errors": fields})
+        status = error.status_code
+        headers = {name: str(value) for name, value in dict(error.headers).items() if name.lower() in _KEPT_HEADERS}
+        return problem(status, CODES.get(status, "http_error"), str(error.message), headers)
+
+    @app.errorhandler(RecursionError)  # type: ignore[untyped-decorator,unused-ignore]
+    def too_deep(error: RecursionError) -> Response:
+        return problem(400, "invalid_request", "the body is nested too deeply")
+
+    @app.errorhandler(Exception)  # type: ignore[untyped-decorator,unused-ignore]
+    def unexpected(error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            raise error
+        logger.exception("request failed", extra={"method": request.method, "path": request.path})
+        return problem(500, "internal_error", "something went wrong on the server; it has been logged")

@@ -1,0 +1,154 @@
+"""Bodies and parameters as pydantic models; the OpenAPI page is made from them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+#: Longest message, in characters; the body limit of 1 MiB is usually reached first.
+MAX_MESSAGE = 1_000_000
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+
+
+class Camel(BaseModel):
+    """camelCase outside, snake_case inside; an unknown field is an error that names it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=False)
+
+
+class Shown(BaseModel):
+    """What the API answers; unknown extra fields may appear."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="allow")
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+def _encodable(text: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("contains half of a surrogate pair")
+    return text
+
+
+def _uuid(text: str) -> str:
+    if not _UUID.fullmatch(text):
+        raise ValueError("must be a UUID")
+    return text.lower()
+
+
+Text = Annotated[str, AfterValidator(_encodable), AfterValidator(_not_blank)]
+Uuid = Annotated[str, AfterValidator(_uuid), Field(json_schema_extra={"format": "uuid"})]
+
+
+class SessionIn(Camel):
+    """A user's message to be answered in the background."""
+
+    message: Text = Field(max_length=MAX_MESSAGE, examples=["What is 17 % of 2,340?"])
+    conversation_id: Uuid | None = Field(None, description="Any UUID; an unknown one starts a conversation.")
+    agent_id: int = Field(1, ge=1, le=2**31 - 1, strict=True)
+    model: str | None = Field(None, min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")
+    on_busy: Literal["enqueue", "reject", "interrupt"] = Field(
+        "enqueue", description="What to do while the conversation has a running session."
+    )
+
+
+class SessionStarted(Shown):
+    session_id: str
+    conversation_id: str
+    status: Literal["running"]
+
+
+class SessionOut(Shown):
+    """A session row."""
+
+    session_id: str
+    conversation_id: str | None
+    agent_id: int
+    status: Literal["running", "done", "error"]
+    user_message: str
+    final_response: str | None
+    model: str | None
+    total_tokens: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    processing_time_ms: int
+    error_message: str | None
+    error_code: str | None
+    attempt: int
+    last_seq: int
+    created_at: str
+    updated_at: str
+    started_at: str | None = Field(description="null while it waits for a worker")
+    ended_at: str | None
+
+
+class SessionsQuery(Camel):
+    limit: int = Field(20, ge=1, le=100)
+    cursor: str | None = Field(None, max_length=64)
+    status: Literal["running", "done", "error"] | None = None
+    agent_id: int | None = Field(None, ge=1, le=2**31 - 1)
+    conversation_id: str | None = Field(None, min_length=1, max_length=64)
+
+
+class SessionsOut(Shown):
+    sessions: list[SessionOut]
+    next_cursor: str | None
+
+
+class EventsQuery(Camel):
+    after: int = Field(0, ge=0, le=2**31 - 1, description="The newest seq that the client has.")
+    limit: int = Field(500, ge=1, le=1000)
+    wait: float = Field(0, ge=0, le=25, description="Seconds to hold the request until there is news.")
+
+
+class EventOut(Shown):
+    """One event; which further fields it has depends on `eventType`."""
+
+    id: int
+    session_id: str
+    seq: int
+    event_type: Literal["thinking", "tool_call", "delta", "done", "error"]
+    attempt: int
+    created_at: str
+
+
+class EventsOut(Shown):
+    session_id: str
+    status: Literal["running", "done", "error"]
+    events: list[EventOut]
+    next_after: int
+    has_more: bool
+    poll_after_ms: int
+
+
+class ProblemOut(Shown):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+
+
+def example_event(kind: str, **fields: Any) -> dict[str, Any]:
+    """An event for the OpenAPI page."""
+    return {
+        "id": 7,
+        "sessionId": "0b9f9a52-7c1b-4f0e-9d0e-3c6f8f6d2f11",
+        "seq": 3,
+        "eventType": kind,
+        "attempt": 1,
+        "createdAt": "2026-03-01T12:00:00.000Z",
+        **fields,
+    }

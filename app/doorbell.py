@@ -1,0 +1,61 @@
+"""What follows a commit: tell readers and workers. The row is the truth, so nothing here may fail the caller."""
+
+from __future__ import annotations
+
+import logging
+
+from . import session_list
+from .errors import DatabaseUnavailable, QueueUnavailable
+from .heads import Head, Heads
+from .sessions import Ended
+from .turn_queue import TurnQueue
+
+logger = logging.getLogger(__name__)
+
+
+class Doorbell:
+    """Rings after the commit. What a failed ring leaves undone, the sweeper does within seconds."""
+
+    def __init__(self, heads: Heads, queue: TurnQueue) -> None:
+        self._heads = heads
+        self._queue = queue
+
+    def ring(self, session_id: str, attempt: int = 0) -> None:
+        """A session waits for a worker."""
+        try:
+            self._queue.ring(session_id, attempt)
+        except QueueUnavailable:
+            logger.warning("not rung, the sweeper will", extra={"session_id": session_id})
+
+    def ended(self, ended: Ended) -> None:
+        """A session was ended from outside its run: wake its readers, stop its worker, start the next one."""
+        if not ended.changed:
+            return
+        self._heads.publish([Head(ended.session_id, ended.owner, ended.last_seq, ended.status)])
+        self.stop(ended)
+        self.ring_next(ended.conversation_id)
+
+    def deleted(self, ended: Ended) -> None:
+        """A session is no more."""
+        self._heads.forget(ended.session_id)
+        self.stop(ended)
+        self.ring_next(ended.conversation_id)
+
+    def stop(self, ended: Ended) -> None:
+        """Stop the run at once; without Redis its worker learns of it from the database within a second."""
+        if ended.worker is None:
+            return
+        try:
+            # The job that led to this attempt was rung with the attempts before it.
+            self._queue.stop(ended.worker, ended.session_id, ended.attempt - 1)
+        except QueueUnavailable:
+            logger.warning("worker not told, it will see", extra={"session_id": ended.session_id})
+
+    def ring_next(self, conversation_id: str | None) -> None:
+        """Start what waited in this conversation."""
+        try:
+            waiting = session_list.next_waiting(conversation_id)
+        except DatabaseUnavailable:
+            return
+        if waiting is not None:
+            self.ring(*waiting)

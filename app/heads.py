@@ -1,0 +1,92 @@
+"""The newest seq and status of a live session, published to Redis after each commit.
+
+A cache with a second to live: an idle poll costs one look at it instead of the database. Only what was read from or
+committed to the database is published, so a head may be late by its time to live and is never wrong; a missing one, or
+a Redis that can't be reached, sends the reader to the database.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import redis
+
+logger = logging.getLogger(__name__)
+
+#: How late a head may be.
+TTL_MS = 1000
+#: The session ids of new heads are published here.
+CHANNEL = "backchat:news"
+#: After a failure Redis is left alone for so long: polls must stay quick while it is down.
+_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a session stands."""
+
+    session_id: str
+    owner: str
+    seq: int
+    status: str
+
+
+class Heads:
+    """Publish and read heads. Never raises for Redis' sake."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._down_until = 0.0
+
+    def publish(self, heads: Iterable[Head], *, news: bool = True) -> None:
+        """Publish *heads*; with *news* those who wait for their sessions are woken."""
+        heads = list(heads)
+        if not heads or self._down():
+            return
+        try:
+            pipeline = self._redis.pipeline(transaction=False)
+            for head in heads:
+                pipeline.set(_key(head.session_id), f"{head.seq} {head.status} {head.owner}", px=TTL_MS)
+                if news:
+                    pipeline.publish(CHANNEL, head.session_id)
+            pipeline.execute()
+        except redis.RedisError:
+            self._failed()
+
+    def get(self, session_id: str) -> Head | None:
+        """The head of a session, or None: ask the database."""
+        if self._down():
+            return None
+        try:
+            raw = self._redis.get(_key(session_id))
+        except redis.RedisError:
+            self._failed()
+            return None
+        if not isinstance(raw, bytes):
+            return None
+        seq, status, owner = raw.decode().split(" ", 2)
+        return Head(session_id, owner, int(seq), status)
+
+    def forget(self, session_id: str) -> None:
+        """Drop the head of a deleted session and wake those who wait for it."""
+        if self._down():
+            return
+        try:
+            self._redis.delete(_key(session_id))
+            self._redis.publish(CHANNEL, session_id)
+        except redis.RedisError:
+            self._failed()
+
+    def _down(self) -> bool:
+        return time.monotonic() < self._down_until
+
+    def _failed(self) -> None:
+        logger.warning("redis can't be reached, polls use the database", exc_info=True)
+        self._down_until = time.monotonic() + _PAUSE_S
+
+
+def _key(session_id: str) -> str:
+    return f"backchat:head:{session_id}"

@@ -1,0 +1,33 @@
+"""Work that one process does at a time across all of them: sweeping, pruning."""
+
+from __future__ import annotations
+
+import peewee
+
+from . import database
+from .models import Lease
+
+
+def take(name: str, holder: str, seconds: float) -> bool:
+    """Take or keep the lease *name* until *seconds* from now (database time); False: another holds it.
+
+    Raises:
+        DatabaseUnavailable: no connection.
+    """
+
+    def work() -> bool:
+        until = database.now_ms(int(seconds * 1000))
+        free = (Lease.holder == holder) | (Lease.until_ms < database.now_ms())
+        if Lease.update(holder=holder, until_ms=until).where((Lease.name == name) & free).execute() == 1:
+            return True
+        if Lease.select().where(Lease.name == name).exists():
+            return False
+        try:
+            with database.db.atomic():
+                Lease.insert(name=name, holder=holder, until_ms=until).execute()
+        except peewee.IntegrityError:
+            # Another process was first.
+            return False
+        return True
+
+    return database.transaction(work)

@@ -1,0 +1,260 @@
+"""Run one session: claim it, drive the orchestrator, record what it yields. All that RQ sees of a turn."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from enum import Enum
+from typing import Any, TypeVar
+
+from app import conversations, database, event_log, sessions
+from app.agents import Agents
+from app.errors import DatabaseUnavailable, Fenced, NotFound, UnknownAgent
+from app.events import Delta, Done, Error, Terminal, Thinking, ToolCall
+from app.models import Session, iso
+from app.sessions import Claim
+from app.settings import Settings
+
+from .event_writer import EventWriter, Recorder, RecordingFailed
+from .orchestrator import CancelScope, Checkpoint, Message, Turn, TurnFailed, Yielded
+
+logger = logging.getLogger(__name__)
+
+#: What `Run` drives: an orchestrator as an async generator.
+Answer = Callable[[Turn], AsyncGenerator[Yielded, None]]
+InThread = Callable[..., Any]
+
+T = TypeVar("T")
+_READ_AGAIN_S = 0.5
+_CUT = "\n… (cut: the result was too large)"
+
+
+class Stop(Enum):
+    """Why a run is stopped from within its process."""
+
+    #: Somebody asked RQ to stop the job.
+    CANCEL = "cancel"
+    #: The worker is going away; another one goes on.
+    HAND_BACK = "hand_back"
+
+
+class AnswerTooLarge(Exception):
+    """The answer is larger than what can be stored."""
+
+
+class Run:
+    """One attempt at one session."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        answer: Answer,
+        writer: EventWriter,
+        agents: Agents,
+        settings: Settings,
+        max_content_bytes: int,
+        in_thread: InThread,
+    ) -> None:
+        self.claim = claim
+        self._answer = answer
+        self._agents = agents
+        self._settings = settings
+        self._max_content_bytes = max_content_bytes
+        self._in_thread = in_thread
+        self._cancel = CancelScope()
+        self._stop: Stop | None = None
+        self._drive: asyncio.Task[Terminal] | None = None
+        self._recorder: Recorder = writer.open(claim, self._interrupt)
+        self._text: list[str] = []
+        self._bytes = 0
+
+    def stop(self, why: Stop) -> None:
+        """Stop the run; `work` then leaves the session as *why* says."""
+        if self._stop is None:
+            self._stop = why
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._cancel.request()
+        if self._drive is not None:
+            self._drive.cancel()
+
+    async def work(self) -> Stop | None:
+        """Answer the turn and commit its end. Returns why it stopped before that, if so.
+
+        Whatever happens, the session has ended, is handed back, belongs to another attempt, or its lease runs out.
+        """
+        try:
+            if self._stop is None:
+                self._drive = asyncio.create_task(self._terminal(), name=f"turn {self.claim.session_id}")
+                try:
+                    # Shielded: when this task is cancelled the drive must close its model call first.
+                    terminal = await asyncio.shield(self._drive)
+                    await self._recorder.finish(terminal)
+                    return None
+                except asyncio.CancelledError:
+                    await self._after_cancel()
+        except Fenced:
+            logger.info("fenced", extra=self._fields())
+            return None
+        except RecordingFailed:
+            await self._end(Error("internal_error", "the session could not be stored"))
+            return None
+        finally:
+            self._recorder.close()
+        if self._recorder.fenced:
+            logger.info("fenced", extra=self._fields())
+            return None
+        if self._recorder.failure is not None:
+            await self._end(Error("internal_error", "the session could not be stored"))
+            return None
+        if self._stop is Stop.HAND_BACK:
+            await self._in_thread(sessions.hand_back, self.claim)
+        else:
+            await self._end(Error("cancelled", "stopped"))
+        return self._stop
+
+    async def _after_cancel(self) -> None:
+        """Either the drive was stopped, or this task was: by whoever stops the job."""
+        assert self._drive is not None
+        if not self._drive.done():
+            self.stop(Stop.CANCEL)
+        await asyncio.gather(self._drive, return_exceptions=True)
+
+    async def _end(self, error: Error) -> None:
+        """End from outside the recorder, unless the session is no longer this attempt's."""
+        mine = Session.attempt == self.claim.attempt
+        with suppress(NotFound):  # deleted meanwhile
+            await self._in_thread(lambda: sessions.end(self.claim.session_id, error, where=mine))
+
+    async def _terminal(self) -> Terminal:
+        """Drive the orchestrator to its end and say how the session ends."""
+        started = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(max(0.0, self.claim.remaining_s)):
+                done = await self._turn()
+            terminal: Terminal = replace(done, content="".join(self._text) if done.content is None else done.content)
+        except TimeoutError:
+            terminal = Error("timeout", f"the turn took longer than {self._settings.turn_timeout_s} s")
+        except TurnFailed as failure:
+            terminal = Error(failure.code, failure.detail)
+        except UnknownAgent as error:
+            terminal = Error(error.code, error.detail)
+        except AnswerTooLarge:
+            terminal = Error("answer_too_large", f"the answer is larger than {self._max_content_bytes} bytes")
+        except (Fenced, RecordingFailed):
+            raise
+        except Exception:
+            logger.exception("orchestrator failed", extra=self._fields())
+            terminal = Error("orchestrator_error", "the orchestrator failed; the log of the worker says why")
+        elapsed_ms = int((asyncio.get_running_loop().time() - started) * 1000)
+        if isinstance(terminal, Error):
+            return replace(terminal, content="".join(self._text), duration_ms=elapsed_ms)
+        return replace(terminal, duration_ms=elapsed_ms, model=terminal.model or self.claim.model)
+
+    async def _turn(self) -> Done:
+        claim = self.claim
+        resumed = claim.attempt > 1
+        supersedes_from = claim.checkpoint_seq + 1 if resumed else None
+        await self._recorder.put(Thinking("", supersedes_from), urgent=True)
+        if claim.checkpoint is not None:
+            self._add(await self._read(lambda: event_log.answer_text(claim.session_id, claim.checkpoint_seq)))
+        turn = await self._prepare()
+        async with aclosing(self._answer(turn)) as steps:
+            async for step in steps:
+                if isinstance(step, str):
+                    step = Delta(step)
+                match step:
+                    case Delta():
+                        if step.content:
+                            self._add(step.content)
+                            await self._recorder.put(step)
+                    case Thinking():
+                        if step.content:
+                            await self._recorder.put(Thinking(step.content))
+                    case ToolCall():
+                        await self._recorder.put(self._cut(step))
+                    case Checkpoint():
+                        await self._recorder.checkpoint(json.dumps(step.state))
+                    case Done():
+                        return step
+                    case _:
+                        raise TypeError(f"an orchestrator can't yield {type(step).__name__}")
+        return Done()
+
+    async def _read(self, work: Callable[[], T]) -> T:
+        """Read from the database, waiting while it is away: the turn's own timeout ends that."""
+        while True:
+            try:
+                return await self._in_thread(database.reading, work)  # type: ignore[no-any-return]
+            except DatabaseUnavailable:
+                await asyncio.sleep(_READ_AGAIN_S)
+
+    def _add(self, text: str) -> None:
+        self._bytes += len(text.encode("utf-8", "surrogatepass"))
+        if self._bytes > self._max_content_bytes:
+            raise AnswerTooLarge
+        self._text.append(text)
+
+    def _cut(self, call: ToolCall) -> ToolCall:
+        result = call.tool_result
+        if result is None or len(result) <= self._max_content_bytes // 4:
+            return call
+        kept = result.encode("utf-8", "replace")[: self._max_content_bytes].decode("utf-8", "ignore")
+        return call if len(kept) == len(result) else replace(call, tool_result=kept + _CUT)
+
+    async def _prepare(self) -> Turn:
+        claim = self.claim
+        agent = self._agents.get(claim.agent_id)
+        history = await self._read(lambda: conversations.exchanges(claim.conversation_id, claim.row_id))
+
+        async def search(query: str, limit: int) -> list[Message]:
+            found = await self._read(lambda: conversations.search(claim.conversation_id, query, limit))
+            return [Message(each.role, each.content, iso(each.created_at) or "") for each in found]
+
+        return Turn(
+            session_id=claim.session_id,
+            conversation_id=claim.conversation_id or "",
+            message=claim.message,
+            agent=agent,
+            model=claim.model or agent.model or self._settings.chat_model,
+            settings=self._settings,
+            history=tuple(
+                message
+                for exchange in history
+                for message in (
+                    Message("user", exchange.user, iso(exchange.created_at) or ""),
+                    Message("assistant", exchange.assistant, iso(exchange.created_at) or ""),
+                )
+            ),
+            attempt=claim.attempt,
+            checkpoint=None if claim.checkpoint is None else json.loads(claim.checkpoint),
+            cancel=self._cancel,
+            search=search,
+        )
+
+    def _fields(self) -> dict[str, object]:
+        return {"session_id": self.claim.session_id, "attempt": self.claim.attempt}
+
+
+def run_session(session_id: str) -> None:
+    """The job: run a session to its end in this process, for the stock `rq worker`.
+
+    `SessionWorker` runs the same on its one loop instead, hundreds at a time.
+    """
+    from .runtime import Runtime
+
+    async def run() -> None:
+        runtime = Runtime(Settings.from_environment(), sweeps=False)
+        await runtime.start()
+        try:
+            await runtime.run(session_id)
+        finally:
+            await runtime.close()
+
+    asyncio.run(run())

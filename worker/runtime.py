@@ -1,0 +1,190 @@
+"""What runs in a worker process beside RQ: the event writer, leases, the sweeper and the runs themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from app import database, schema, sessions
+from app.agents import Agents
+from app.doorbell import Doorbell
+from app.errors import DatabaseUnavailable
+from app.heads import Heads
+from app.redis_client import open_redis
+from app.settings import Settings
+from app.turn_queue import TurnQueue
+
+from .event_writer import EventWriter
+from .run_session import Answer, Run, Stop
+from .sweeper import Sweeper
+
+logger = logging.getLogger(__name__)
+
+#: Threads for claims, ends and reads; the event writer has one of its own.
+_DATABASE_THREADS = 4
+
+
+class Runtime:
+    """Everything that a worker process needs to run sessions, on one asyncio loop.
+
+    Args:
+        name: RQ name of the worker, so that others can tell it to stop a session.
+        answer: The orchestrator; by default what the settings say.
+        sweeps: Whether this process sweeps.
+    """
+
+    def __init__(
+        self, settings: Settings, *, name: str = "", answer: Answer | None = None, sweeps: bool = True
+    ) -> None:
+        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._settings = settings
+        self._answer = answer
+        self._sweeps = sweeps
+        self._agents = Agents.load(settings.agents_file)
+        self._heads = Heads(open_redis(settings.redis_url))
+        self._queue = TurnQueue(settings.redis_url)
+        self._doorbell = Doorbell(self._heads, self._queue)
+        self._threads = ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="database")
+        self._lease_thread = ThreadPoolExecutor(1, thread_name_prefix="leases")
+        self._sweep_thread = ThreadPoolExecutor(1, thread_name_prefix="sweeper")
+        self._runs: dict[int, Run] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    async def start(self) -> None:
+        """Open the database and start the loops.
+
+        Raises:
+            SchemaOutdated: the database must be migrated first.
+            DatabaseUnavailable: it can't be reached.
+            Invalid: a setting can't be used.
+        """
+        database.open_database(self._settings.database_url, connections=_DATABASE_THREADS + 6)
+        await self._in_thread(schema.require_current)
+        self._max_content_bytes = await self._in_thread(database.max_content_bytes, self._settings.max_content_bytes)
+        if self._answer is None:
+            from .orchestrators import load  # imports the engine: seconds that a test's own answer need not take
+
+            self._answer = load(self._settings)
+        self._writer = EventWriter(self._heads, flush_s=self._settings.flush_ms / 1000)
+        self._writer.start()
+        self._tasks.append(asyncio.create_task(self._for_ever(self._settings.renew_s, self._lease_thread, self._renew)))
+        if self._sweeps:
+            sweeper = Sweeper(self.name, self._settings, self._queue, self._doorbell)
+            self._tasks.append(
+                asyncio.create_task(self._for_ever(self._settings.sweep_s, self._sweep_thread, sweeper.sweep))
+            )
+
+    async def run(self, session_id: str) -> None:
+        """Run a session if it can be claimed; returns when it has ended or is no longer ours."""
+        if self._stopping():
+            return
+        claim = await self._claim(session_id)
+        if claim is None:
+            return
+        if self._stopping():
+            await self._in_thread(sessions.hand_back, claim)
+            await self._in_thread(self._doorbell.ring, session_id, claim.attempt)
+            return
+        assert self._answer is not None
+        run = Run(
+            claim,
+            answer=self._answer,
+            writer=self._writer,
+            agents=self._agents,
+            settings=self._settings,
+            max_content_bytes=self._max_content_bytes,
+            in_thread=self._in_thread,
+        )
+        self._runs[claim.row_id] = run
+        self._idle.clear()
+        try:
+            stopped = await run.work()
+        except DatabaseUnavailable:
+            # Its lease runs out and the sweeper of some worker takes it from there.
+            logger.warning("session left to the sweeper", extra={"session_id": session_id, "attempt": claim.attempt})
+            return
+        finally:
+            if self._runs.get(claim.row_id) is run:
+                del self._runs[claim.row_id]
+            if not self._runs:
+                self._idle.set()
+        if stopped is Stop.HAND_BACK:
+            await self._in_thread(self._doorbell.ring, session_id, claim.attempt)
+        elif claim.conversation_id is not None:
+            await self._in_thread(self._doorbell.ring_next, claim.conversation_id)
+
+    def _stopping(self) -> bool:
+        return self._draining
+
+    async def _claim(self, session_id: str) -> sessions.Claim | None:
+        settings = self._settings
+
+        def claim() -> sessions.Claim | None:
+            return sessions.claim(
+                session_id,
+                self.name,
+                lease_s=settings.lease_s,
+                max_attempts=settings.max_attempts,
+                turn_timeout_s=settings.turn_timeout_s,
+            )
+
+        try:
+            return await self._in_thread(claim)  # type: ignore[no-any-return]
+        except DatabaseUnavailable:
+            # The doorbell is lost with it; the sweeper rings again.
+            logger.warning("session can't be claimed now", extra={"session_id": session_id})
+            return None
+
+    async def drain(self, grace_s: float) -> None:
+        """Claim nothing more, let sessions finish for *grace_s* seconds, hand the rest back with their checkpoints.
+
+        Called again meanwhile, with a shorter grace, it hands back sooner.
+        """
+        self._draining = True
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
+        except TimeoutError:
+            for run in list(self._runs.values()):
+                run.stop(Stop.HAND_BACK)
+            await self._idle.wait()
+
+    async def close(self) -> None:
+        """Stop the loops and free what was opened. Sessions still running are left to their leases."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "_writer"):
+            await self._writer.close()
+        close_answer = getattr(self._answer, "aclose", None)
+        if close_answer is not None:
+            await close_answer()
+        for threads in (self._threads, self._lease_thread, self._sweep_thread):
+            threads.shutdown(wait=True)
+
+    def _renew(self) -> None:
+        try:
+            sessions.renew(self._writer.claims(), lease_s=self._settings.lease_s)
+        except DatabaseUnavailable:
+            logger.warning("leases can't be renewed now")
+
+    async def _for_ever(self, pause_s: float, thread: ThreadPoolExecutor, work: Callable[[], object]) -> None:
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                await asyncio.get_running_loop().run_in_executor(thread, work)
+            except Exception:
+                # The loop is what keeps sessions alive: it must outlive any one failure.
+                logger.exception("background work failed", extra={"work": getattr(work, "__qualname__", "")})
+
+    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*arguments))

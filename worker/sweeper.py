@@ -1,0 +1,113 @@
+"""The sweeper: runs in every worker, one at a time across them, and leaves no running session unattended.
+
+finds                                              does
+waits without a job (Redis was down or flushed)    rings
+lease ran out (its worker died)                    rings; the next claim raises the attempt
+lease ran out and the attempts are used up         ends it as `worker_lost`
+deadline passed                                    ends it as `timeout`
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from app import leases, session_list, sessions
+from app.database import now_ms
+from app.doorbell import Doorbell
+from app.errors import DatabaseUnavailable, NotFound, QueueUnavailable
+from app.events import Error
+from app.models import Session
+from app.session_list import Unattended
+from app.settings import Settings
+from app.turn_queue import TurnQueue
+
+logger = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Call `sweep` every few seconds, from one thread.
+
+    Args:
+        name: This process, as the holder of the lease.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        queue: TurnQueue,
+        doorbell: Doorbell,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._queue = queue
+        self._doorbell = doorbell
+        self._clock = clock
+        # When the database came back after an outage that this process has seen.
+        self._back_since = float("-inf")
+        self._away = False
+
+    def sweep(self) -> int:
+        """Look once; returns how many sessions were attended to. Never raises for the database's or Redis' sake."""
+        try:
+            attended = self._sweep()
+        except DatabaseUnavailable:
+            self._away = True
+            return 0
+        if self._away:
+            self._away = False
+            self._back_since = self._clock()
+        return attended
+
+    def _sweep(self) -> int:
+        if not leases.take("sweeper", self._name, self._settings.sweep_s * 3):
+            return 0
+        try:
+            queued = self._queue.waiting()
+        except QueueUnavailable:
+            queued = None
+        found = session_list.unattended()
+        return sum(self._attend(each, queued) for each in found)
+
+    def _attend(self, found: Unattended, queued: set[str] | None) -> bool:
+        if found.overdue:
+            return self._end(
+                found, "timeout", f"the turn took longer than {self._settings.turn_timeout_s} s", _OVERDUE()
+            )
+        if found.orphaned:
+            if self._owners_may_come_back():
+                return False
+            if found.failures >= self._settings.max_attempts:
+                return self._end(found, "worker_lost", f"{found.failures} workers died running it", _ORPHANED())
+        if queued is None or found.session_id in queued:
+            return False
+        self._doorbell.ring(found.session_id, found.attempt)
+        return True
+
+    def _owners_may_come_back(self) -> bool:
+        """The database was away: leases ran out because nobody could renew them, not because workers died."""
+        return self._away or self._clock() - self._back_since < self._settings.lease_s / 2
+
+    def _end(self, found: Unattended, code: str, message: str, still: object) -> bool:
+        unchanged = (Session.attempt == found.attempt) & still
+        try:
+            ended = sessions.end(found.session_id, Error(code, message), where=unchanged)
+        except NotFound:
+            return False
+        self._doorbell.ended(ended)
+        if ended.changed:
+            logger.warning("session ended", extra={"session_id": found.session_id, "error_code": code})
+        return ended.changed
+
+
+def _OVERDUE() -> object:
+    return Session.deadline_ms < now_ms()
+
+
+def _ORPHANED() -> object:
+    return Session.lease_until_ms < now_ms()
