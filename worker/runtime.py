@@ -9,7 +9,7 @@ import socket
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from app import database, schema, sessions
 from app.agents import Agents
@@ -73,7 +73,7 @@ class Runtime:
         if self._answer is None:
             from .orchestrators import load  # imports the engine: seconds that a test's own answer need not take
 
-            self._answer = load(self._settings)
+            self._answer = cast(Answer, load(self._settings))
         self._writer = EventWriter(self._heads, flush_s=self._settings.flush_ms / 1000)
         self._writer.start()
         self._tasks.append(asyncio.create_task(self._for_ever(self._settings.renew_s, self._lease_thread, self._renew)))

@@ -24,9 +24,12 @@ POLL_MS = 1500
 
 _KEY_CHARACTERS = 255
 
-_BUSY: dict[str, Any] = {"description": "The conversation has a running session and onBusy is reject."}
-_REUSED: dict[str, Any] = {"description": "The Idempotency-Key was used with another body."}
-_NO_NEWS: dict[str, Any] = {"description": "No news since the ETag that came as If-None-Match."}
+_Responses = dict[int | str, dict[str, str | dict[str, dict[str, Any]]]]
+_START: _Responses = {
+    409: {"description": "The conversation has a running session and onBusy is reject."},
+    422: {"description": "The Idempotency-Key was used with another body."},
+}
+_POLL: _Responses = {304: {"description": "No news since the ETag that came as If-None-Match."}}
 
 
 @blueprint.post("/session")
@@ -34,7 +37,7 @@ _NO_NEWS: dict[str, Any] = {"description": "No news since the ETag that came as 
 @blueprint.output(SessionStarted, 202, description="Committed; a worker answers it.")
 @blueprint.doc(
     summary="Start a session",
-    responses={409: _BUSY, 422: _REUSED},
+    responses=_START,
 )
 def start(body: SessionIn) -> tuple[dict[str, Any], int, dict[str, str]]:
     """Commits the session and the user's message, then wakes a worker. Send an `Idempotency-Key` header to make
@@ -83,9 +86,7 @@ def show(session_id: str) -> dict[str, Any]:
 
 @blueprint.get("/session/<session_id>/events")
 @blueprint.input(EventsQuery, location="query", arg_name="query")
-@blueprint.doc(
-    summary="Events after a seq", responses={200: {"description": "A page.", "content": {}}, 304: "No news."}
-)
+@blueprint.doc(summary="Events after a seq", responses=_POLL)
 def poll(session_id: str, query: EventsQuery) -> Response:
     """Pages by `after`: take `nextAfter` of each answer as the next `after`; ask again at once while `hasMore`,
     else after `pollAfterMs`; stop at a `status` other than `running`."""
