@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic_ai import Agent as AiAgent
 from pydantic_ai import FunctionToolset, UsageLimits
-from pydantic_ai.exceptions import AgentRunError
+from pydantic_ai.exceptions import AgentRunError, UnexpectedModelBehavior
 from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.messages import (
     FunctionToolResultEvent,
@@ -248,6 +248,9 @@ class _Run:
         except AgentRunError as error:
             for call_id in calls.keys() - told:
                 await self._tool_failed(calls[call_id], str(error))
+            # Exactly this class: those derived from it say better what went wrong.
+            if not calls and type(error) is UnexpectedModelBehavior:
+                raise TurnFailed("empty_answer", "The model answered nothing.") from error
             raise
 
     async def _tool_result(self, call: ToolCallPart, event: FunctionToolResultEvent) -> None:

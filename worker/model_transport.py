@@ -8,6 +8,7 @@ the work for each single token, which decides how many sessions a process can ho
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -24,6 +25,8 @@ _SAMPLE_S = 0.25
 #: Share of one core above which the moment grows, and below which it shrinks.
 _BUSY, _IDLE = 0.6, 0.4
 _STEP = 1.4
+#: So much at once is worth its work: waiting for more would only hold the server up.
+_PLENTY_BYTES = 32 * 1024
 
 
 class Pace:
@@ -90,7 +93,8 @@ class ModelTransport(httpx2.AsyncBaseTransport):
                 str(request.url),
                 # Compressing single tokens costs both sides more than it saves.
                 headers=[*headers, ("Accept-Encoding", "identity")],
-                data=await request.aread() or None,
+                # As a file: aiohttp warns of large bodies that are bytes, and sends them in one piece.
+                data=io.BytesIO(await request.aread()),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=timeout.get("connect"), sock_read=timeout.get("read")
@@ -136,7 +140,7 @@ class _Stream(httpx2.AsyncByteStream):
                     continue
                 if merged := merger.feed(data):
                     yield merged
-                if merger.spoke:
+                if merger.spoke and len(data) < _PLENTY_BYTES:
                     await self._pause(self._pace)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _as_httpx(error, self._request) from error
