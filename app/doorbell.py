@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from . import session_list
 from .errors import DatabaseUnavailable, QueueUnavailable
@@ -31,7 +32,7 @@ class Doorbell:
         """A session was ended from outside its run: wake its readers, stop its worker, start the next one."""
         if not ended.changed:
             return
-        self._heads.publish([Head(ended.session_id, ended.owner, ended.last_seq, ended.status)])
+        self._heads.publish([Head(ended.session_id, ended.owner, ended.last_seq, ended.status, time.time())])
         self.stop(ended)
         self.ring_next(ended.conversation_id)
 

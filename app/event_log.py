@@ -33,6 +33,8 @@ class Page:
     #: The `after` of the next page.
     next_after: int
     has_more: bool
+    #: When the session last changed, in seconds since 1970.
+    moved_at: float
 
 
 def text_of(value: str | None) -> str | None:
@@ -122,20 +124,21 @@ def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
     def read() -> Page:
         # The row first: all events up to its lastSeq were committed with it or before, so none can be missing below.
         row = (
-            Session.select(Session.status, Session.last_seq)
+            Session.select(Session.status, Session.last_seq, Session.updated_at)
             .where((Session.session_id == session_id) & (Session.owner == owner))
             .tuples()
             .first()
         )
         if row is None:
             raise NotFound("no such session")
-        status, last_seq = row
+        status, last_seq, updated_at = row
         found = _page(session_id, after, last_seq, limit)
         next_after = found[-1]["seq"] if found else after
         has_more = next_after < last_seq
         # Clients stop at a terminal status: it must not arrive before the event that explains it.
         shown = "running" if has_more else status
-        return Page(session_id, shown, [to_json(event) for event in found], next_after, has_more)
+        events = [to_json(event) for event in found]
+        return Page(session_id, shown, events, next_after, has_more, updated_at.timestamp())
 
     return database.reading(read)
 

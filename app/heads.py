@@ -32,6 +32,8 @@ class Head:
     owner: str
     seq: int
     status: str
+    #: When its row last changed, in seconds since 1970.
+    moved_at: float = 0.0
 
 
 class Heads:
@@ -49,7 +51,9 @@ class Heads:
         try:
             pipeline = self._redis.pipeline(transaction=False)
             for head in heads:
-                pipeline.set(_key(head.session_id), f"{head.seq} {head.status} {head.owner}", px=TTL_MS)
+                pipeline.set(
+                    _key(head.session_id), f"{head.seq} {head.status} {head.moved_at:.1f} {head.owner}", px=TTL_MS
+                )
                 if news:
                     pipeline.publish(CHANNEL, head.session_id)
             pipeline.execute()
@@ -67,8 +71,8 @@ class Heads:
             return None
         if not isinstance(raw, bytes):
             return None
-        seq, status, owner = raw.decode().split(" ", 2)
-        return Head(session_id, owner, int(seq), status)
+        seq, status, moved_at, owner = raw.decode().split(" ", 3)
+        return Head(session_id, owner, int(seq), status, float(moved_at))
 
     def forget(self, session_id: str) -> None:
         """Drop the head of a deleted session and wake those who wait for it."""

@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import peewee
@@ -125,6 +126,7 @@ class Standing:
     status: str
     attempt: int
     last_seq: int
+    updated_at: datetime
 
 
 def standings(row_ids: Iterable[int]) -> dict[int, Standing]:
@@ -132,7 +134,10 @@ def standings(row_ids: Iterable[int]) -> dict[int, Standing]:
     wanted = list(row_ids)
     if not wanted:
         return {}
-    columns = (Session.id, Session.session_id, Session.owner, Session.status, Session.attempt, Session.last_seq)
+    columns = (
+        Session.id, Session.session_id, Session.owner, Session.status, Session.attempt, Session.last_seq,
+        Session.updated_at,
+    )  # fmt: skip
     query = Session.select(*columns).where(Session.id.in_(wanted))
     return database.reading(lambda: {row[0]: Standing(*row) for row in database.tuples(query)})
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -322,7 +323,7 @@ class EventWriter:
     def _record_and_publish(self, batches: Sequence[Batch]) -> list[Recorded]:
         outcomes = self._record(batches)
         self._heads.publish(
-            Head(batch.claim.session_id, batch.claim.owner, outcome.last_seq, outcome.status)
+            Head(batch.claim.session_id, batch.claim.owner, outcome.last_seq, outcome.status, time.time())
             for batch, outcome in zip(batches, outcomes, strict=True)
             if outcome.current
         )
@@ -350,7 +351,10 @@ class EventWriter:
     def _look_and_publish(self, row_ids: list[int]) -> dict[int, session_list.Standing]:
         standings = self._standings(row_ids)
         self._heads.publish(
-            (Head(each.session_id, each.owner, each.last_seq, each.status) for each in standings.values()),
+            (
+                Head(each.session_id, each.owner, each.last_seq, each.status, each.updated_at.timestamp())
+                for each in standings.values()
+            ),
             news=False,
         )
         return standings

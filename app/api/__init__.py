@@ -14,9 +14,10 @@ from ..doorbell import Doorbell
 from ..redis_client import open_redis
 from ..settings import Settings
 from ..turn_queue import TurnQueue
-from . import health, problems, sessions
+from . import health, openapi, problems, sessions
 from .context import Context
 from .context import install as install_context
+from .live import News
 from .schemas import ProblemOut
 
 _SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
@@ -34,25 +35,35 @@ def create_app(settings: Settings) -> APIFlask:
     schema.require_current()
     app = APIFlask(__name__, title="Backchat", version="0.1.0", docs_path="/docs")
     _configure(app, settings)
-    queue = TurnQueue(settings.redis_url)
-    published = heads.Heads(open_redis(settings.redis_url))
-    install_context(
-        app.extensions,
-        Context(settings, Agents.load(settings.agents_file), published, queue, Doorbell(published, queue)),
-    )
+    install_context(app.extensions, _context(settings))
     problems.install(app)
+    app.spec_processor(openapi.complete)
     _require_json(app)
     for blueprint in (sessions.blueprint, health.blueprint, _docs_assets()):
         app.register_blueprint(blueprint)
     return app
 
 
+def _context(settings: Settings) -> Context:
+    queue = TurnQueue(settings.redis_url)
+    published = heads.Heads(open_redis(settings.redis_url))
+    return Context(
+        settings=settings,
+        agents=Agents.load(settings.agents_file),
+        heads=published,
+        queue=queue,
+        doorbell=Doorbell(published, queue),
+        # Its own connection: a subscription waits longer than any other call may.
+        news=News(open_redis(settings.redis_url, timeout_s=30)),
+    )
+
+
 def _configure(app: APIFlask, settings: Settings) -> None:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
         VALIDATION_ERROR_STATUS_CODE=400,
-        VALIDATION_ERROR_SCHEMA=ProblemOut,
-        HTTP_ERROR_SCHEMA=ProblemOut,
+        VALIDATION_ERROR_SCHEMA=ProblemOut.model_json_schema(),
+        HTTP_ERROR_SCHEMA=ProblemOut.model_json_schema(),
         # The page loads nothing from another host.
         SWAGGER_UI_CSS="/docs/assets/swagger-ui.css",
         SWAGGER_UI_BUNDLE_JS="/docs/assets/swagger-ui-bundle.js",

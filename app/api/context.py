@@ -11,6 +11,7 @@ from ..doorbell import Doorbell
 from ..heads import Heads
 from ..settings import Settings
 from ..turn_queue import TurnQueue
+from .live import News
 
 _EXTENSION = "backchat"
 
@@ -24,6 +25,7 @@ class Context:
     heads: Heads
     queue: TurnQueue
     doorbell: Doorbell
+    news: News
 
 
 def context() -> Context:

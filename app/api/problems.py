@@ -94,9 +94,13 @@ def install(app: APIFlask) -> None:
             fields = {name: messages for place in places.values() for name, messages in place.items()}
             named = ", ".join(fields)
             return problem(400, "invalid_request", f"not valid: {named}", extra={"errors": fields})
-        status = error.status_code
-        headers = {name: str(value) for name, value in dict(error.headers).items() if name.lower() in _KEPT_HEADERS}
-        return problem(status, CODES.get(status, "http_error"), str(error.message), headers)
+        return problem(error.status_code, CODES.get(error.status_code, "http_error"), str(error.message))
+
+    @app.errorhandler(HTTPException)  # type: ignore[untyped-decorator,unused-ignore]
+    def http(error: HTTPException) -> Response:
+        status = error.code or 500
+        headers = {name: value for name, value in error.get_headers() if name.lower() in _KEPT_HEADERS}
+        return problem(status, CODES.get(status, "http_error"), error.description or error.name, headers)
 
     @app.errorhandler(RecursionError)  # type: ignore[untyped-decorator,unused-ignore]
     def too_deep(error: RecursionError) -> Response:
@@ -104,7 +108,5 @@ def install(app: APIFlask) -> None:
 
     @app.errorhandler(Exception)  # type: ignore[untyped-decorator,unused-ignore]
     def unexpected(error: Exception) -> Response:
-        if isinstance(error, HTTPException):
-            raise error
         logger.exception("request failed", extra={"method": request.method, "path": request.path})
         return problem(500, "internal_error", "something went wrong on the server; it has been logged")

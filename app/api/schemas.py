@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -111,6 +111,10 @@ class EventsQuery(Camel):
     wait: float = Field(0, ge=0, le=25, description="Seconds to hold the request until there is news.")
 
 
+class StreamQuery(Camel):
+    after: int = Field(0, ge=0, le=2**31 - 1, description="Where to begin; Last-Event-ID goes before it.")
+
+
 class EventOut(Shown):
     """One event; which further fields it has depends on `eventType`."""
 
@@ -139,16 +143,3 @@ class ProblemOut(Shown):
     status: int
     code: str
     detail: str
-
-
-def example_event(kind: str, **fields: Any) -> dict[str, Any]:
-    """An event for the OpenAPI page."""
-    return {
-        "id": 7,
-        "sessionId": "0b9f9a52-7c1b-4f0e-9d0e-3c6f8f6d2f11",
-        "seq": 3,
-        "eventType": kind,
-        "attempt": 1,
-        "createdAt": "2026-03-01T12:00:00.000Z",
-        **fields,
-    }
