@@ -59,13 +59,13 @@ _POLL: _Responses = {
 @blueprint.post("/session")
 @blueprint.input(SessionIn, location="json", arg_name="body")
 @blueprint.output(SessionStarted, 202, description="Committed; a worker answers it.")
-@blueprint.doc(
-    summary="Start a session",
-    responses=_START,
-)
+@blueprint.doc(responses=_START)
 def start(body: SessionIn) -> tuple[dict[str, Any], int, dict[str, str]]:
-    """Commits the session and the user's message, then wakes a worker. Send an `Idempotency-Key` header to make
-    retries safe: for 24 h the same key and body give the same session."""
+    """Start a session
+
+    Commits the session and the user's message, then wakes a worker. Send an `Idempotency-Key` header to make retries
+    safe: for 24 h the same key and body give the same session.
+    """
     here = context()
     agent = here.agents.get(body.agent_id)
     created = sessions.create(
@@ -110,10 +110,13 @@ def show(session_id: str) -> dict[str, Any]:
 
 @blueprint.get("/session/<session_id>/events")
 @blueprint.input(EventsQuery, location="query", arg_name="query")
-@blueprint.doc(summary="Events after a seq", responses=_POLL)
+@blueprint.doc(responses=_POLL)
 def poll(session_id: str, query: EventsQuery) -> Response:
-    """Pages by `after`: take `nextAfter` of each answer as the next `after`; ask again at once while `hasMore`,
-    else after `pollAfterMs`; stop at a `status` other than `running`. `wait` holds the request until there is news."""
+    """Events after a seq
+
+    Pages by `after`: take `nextAfter` of each answer as the next `after`; ask again at once while `hasMore`,
+    else after `pollAfterMs`; stop at a `status` other than `running`. `wait` holds the request until there is news.
+    """
     read = _reader(session_id, query.limit)
     page = read(query.after)
     if query.wait and not _is_news(page):
@@ -123,10 +126,13 @@ def poll(session_id: str, query: EventsQuery) -> Response:
 
 @blueprint.get("/session/<session_id>/stream")
 @blueprint.input(StreamQuery, location="query", arg_name="query")
-@blueprint.doc(summary="Events as server-sent events", responses=_STREAM)
+@blueprint.doc(responses=_STREAM)
 def stream(session_id: str, query: StreamQuery) -> Response:
-    """`id` is the seq and `data` the event; resumes after `Last-Event-ID`; ends after the terminal event. A client that
-    asks again after that is told `204`, at which an `EventSource` stops."""
+    """Events as server-sent events
+
+    `id` is the seq and `data` the event; resumes after `Last-Event-ID`; ends after the terminal event. A client that
+    asks again after that is told `204`, at which an `EventSource` stops.
+    """
     after = _last_event_id(query.after)
     read = _reader(session_id, STREAM_PAGE)
     first = read(after)
@@ -214,9 +220,11 @@ def poll_after_ms(page: Page, now: float) -> int:
 
 @blueprint.post("/session/<session_id>/cancel")
 @blueprint.output(SessionOut)
-@blueprint.doc(summary="End a session")
 def cancel(session_id: str) -> dict[str, Any]:
-    """Commits the end, keeps the partial answer and stops the model call. Does nothing to a session that has ended."""
+    """End a session
+
+    Commits the end, keeps the partial answer and stops the model call. Does nothing to a session that has ended.
+    """
     me = owner()
     ended = sessions.end(session_id, Error("cancelled", "cancelled by the user"), owner=me)
     context().doorbell.ended(ended)
