@@ -1,0 +1,50 @@
+"""The browser client's own tests, which run in Node (tests/web)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT, binary
+
+WEB_TESTS = ROOT / "tests" / "web"
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The packages of `tests/web`, installed from its lock file when they are missing."""
+    binary("node")
+    installed = WEB_TESTS / "node_modules"
+    if not installed.exists():
+        done = subprocess.run([binary("npm"), "ci", "--ignore-scripts"], cwd=WEB_TESTS, capture_output=True, text=True)
+        if done.returncode:
+            shutil.rmtree(installed, ignore_errors=True)
+            reason = f"npm ci failed: {done.stderr[-2000:]}"
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason)
+            pytest.skip(reason)
+    return installed
+
+
+def run(*command: str | Path) -> None:
+    done = subprocess.run(command, cwd=WEB_TESTS, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+def test_the_client_keeps_its_promises_in_node(node_modules: Path) -> None:
+    run("node", "--test")
+
+
+def test_the_browser_code_is_typed_strictly(node_modules: Path) -> None:
+    run(node_modules / ".bin" / "tsc", "-p", ".")
+
+
+def test_the_shipped_declarations_are_those_of_the_code(node_modules: Path, tmp_path: Path) -> None:
+    run(node_modules / ".bin" / "tsc", "-p", "declarations.json", "--outDir", tmp_path)
+
+    shipped = (ROOT / "app/web/client.d.ts").read_text("utf-8")
+    assert (tmp_path / "client.d.ts").read_text("utf-8") == shipped, "run `npm run declarations` in tests/web"
