@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,6 +104,26 @@ def now_ms(plus: int = 0) -> peewee.SQL:
 def locked(query: Any) -> Any:
     """*query* as a locking read. SQLite needs none: its write transactions run one at a time."""
     return query if is_sqlite() else query.for_update()
+
+
+def sql(statement: str, parameters: Sequence[Any] = ()) -> Any:
+    """Run a statement written by hand, for the paths where building it costs more than running it.
+
+    Args:
+        statement: Identifiers bare, parameters as `?` (see `marks`).
+        parameters: Values as the columns' `db_value` would give them.
+
+    Returns:
+        The cursor.
+    """
+    if not is_sqlite():
+        statement = statement.replace("?", "%s")
+    return db.execute_sql(statement, parameters)
+
+
+def marks(count: int) -> str:
+    """*count* parameters: `?,?,?`."""
+    return ",".join(("?",) * count)
 
 
 def tuples(query: Any) -> list[tuple[Any, ...]]:

@@ -18,6 +18,7 @@ from .models import Event, Session, iso, utc_now
 PAGE_CHARACTERS = 4 * 1024 * 1024
 _CHUNK = 100
 #: Rows and characters of one INSERT, so that a batch of large events still fits `max_allowed_packet`.
+# SQLite takes 32,766 parameters.
 _INSERT_ROWS = 1000
 _INSERT_CHARACTERS = 2 * 1024 * 1024
 
@@ -42,75 +43,85 @@ def text_of(value: str | None) -> str | None:
     return None if value is None else value.encode("utf-8", "replace").decode("utf-8")
 
 
-def rows(session_id: str, attempt: int, after: int, numbered: Sequence[events.Event]) -> list[dict[str, Any]]:
+#: The columns of an insert, in the order of the tuples that `rows` makes.
+_COLUMNS = (
+    "sessionId", "seq", "eventType", "attempt", "createdAt", "content", "supersedesFrom", "toolCallId", "toolName",
+    "toolArgs", "toolResult", "toolSuccess", "durationMs", "model", "usageJson", "errorMsg", "errorCode",
+)  # fmt: skip
+_CONTENT, _TOOL_RESULT = _COLUMNS.index("content"), _COLUMNS.index("toolResult")
+_INSERT = f"INSERT INTO chatEvents ({', '.join(_COLUMNS)}) VALUES "
+_MARKS = f"({database.marks(len(_COLUMNS))})"
+
+Row = tuple[Any, ...]
+
+
+def rows(session_id: str, attempt: int, after: int, numbered: Sequence[events.Event]) -> list[Row]:
     """The rows of *numbered*, with seqs from *after* + 1."""
-    now = utc_now()
+    now = Event.created_at.db_value(utc_now())
     return [
-        _COLUMNS
-        | {"session_id": session_id, "seq": after + offset, "attempt": attempt, "created_at": now}
-        | _fields(event)
+        (session_id, after + offset, event.type, attempt, now, *_fields(event))
         for offset, event in enumerate(numbered, start=1)
     ]
 
 
-# Every row of one INSERT must name the same columns.
-_COLUMNS: dict[str, Any] = dict.fromkeys(
-    (
-        "content", "supersedes_from", "tool_call_id", "tool_name", "tool_args", "tool_result",
-        "tool_success", "duration_ms", "model", "usage_json", "error_msg", "error_code",
-    )
-)  # fmt: skip
-
-
-def _fields(event: events.Event) -> dict[str, Any]:
+def _fields(event: events.Event) -> Row:
     match event:
-        case events.Thinking():
-            fields: dict[str, Any] = {"content": text_of(event.content), "supersedes_from": event.supersedes_from}
         case events.Delta():
-            fields = {"content": text_of(event.content)}
+            return (text_of(event.content), *(None,) * 11)
+        case events.Thinking():
+            return (text_of(event.content), event.supersedes_from, *(None,) * 10)
         case events.ToolCall():
-            fields = {
-                "tool_call_id": text_of(event.tool_call_id[:128]),
-                "tool_name": text_of(event.tool_name[:128]),
-                "tool_args": event.tool_args,
-                "tool_result": text_of(event.tool_result),
-                "tool_success": None if event.tool_success is None else int(event.tool_success),
-                "duration_ms": event.duration_ms,
-            }
+            return (
+                None,
+                None,
+                text_of(event.tool_call_id[:128]),
+                text_of(event.tool_name[:128]),
+                Event.tool_args.db_value(event.tool_args),
+                text_of(event.tool_result),
+                None if event.tool_success is None else int(event.tool_success),
+                event.duration_ms,
+                *(None,) * 4,
+            )
         case events.Done():
-            fields = {
-                "content": text_of(event.content),
-                "model": text_of(event.model[:128]),
-                "usage_json": None if event.usage is None else event.usage.to_json(),
-                "duration_ms": event.duration_ms,
-            }
+            usage = None if event.usage is None else event.usage.to_json()
+            return (
+                text_of(event.content),
+                *(None,) * 6,
+                event.duration_ms,
+                text_of(event.model[:128]),
+                Event.usage_json.db_value(usage),
+                None,
+                None,
+            )
         case events.Error():
-            fields = {
-                "content": text_of(event.content),
-                "error_msg": text_of(event.error_msg),
-                "error_code": event.error_code[:64],
-                "duration_ms": event.duration_ms,
-            }
-    return {"event_type": event.type, **fields}
+            return (
+                text_of(event.content),
+                *(None,) * 6,
+                event.duration_ms,
+                None,
+                None,
+                text_of(event.error_msg),
+                event.error_code[:64],
+            )
 
 
-def insert(new: Iterable[dict[str, Any]]) -> None:
-    """Insert rows made by `rows`, several in a statement."""
-    chunk: list[dict[str, Any]] = []
+def insert(new: Iterable[Row]) -> None:
+    """Insert rows made by `rows`, many in a statement."""
+    chunk: list[Row] = []
     size = 0
     for row in new:
-        length = _length(row)
+        length = len(row[_CONTENT] or "") + len(row[_TOOL_RESULT] or "")
         if chunk and (len(chunk) >= _INSERT_ROWS or size + length > _INSERT_CHARACTERS):
-            Event.insert_many(chunk).execute()
+            _insert(chunk)
             chunk, size = [], 0
         chunk.append(row)
         size += length
     if chunk:
-        Event.insert_many(chunk).execute()
+        _insert(chunk)
 
 
-def _length(row: dict[str, Any]) -> int:
-    return len(row.get("content") or "") + len(row.get("tool_result") or "")
+def _insert(chunk: Sequence[Row]) -> None:
+    database.sql(_INSERT + ",".join((_MARKS,) * len(chunk)), [value for row in chunk for value in row])
 
 
 def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
@@ -157,7 +168,7 @@ def _page(session_id: str, after: int, last_seq: int, limit: int) -> list[dict[s
             break
         for event in chunk:
             found.append(event)
-            size += _length(event)
+            size += len(event["content"] or "") + len(event["tool_result"] or "")
             if size >= PAGE_CHARACTERS:
                 break
         after = found[-1]["seq"]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import peewee
-
 from . import conversations, database, event_log, sessions
 from .models import Session, utc_now
 from .sessions import Batch
@@ -38,7 +36,7 @@ def _record(batches: Sequence[Batch]) -> list[Recorded]:
     conversations.lock_many(batch.claim.conversation_id for batch in batches if batch.terminal is not None)
     rows = _lock_rows([batch.claim.row_id for batch in batches])
     outcomes: list[Recorded] = []
-    new_events: list[dict[str, object]] = []
+    new_events: list[event_log.Row] = []
     appended: list[tuple[Batch, int]] = []
     for batch in batches:
         row = rows.get(batch.claim.row_id)
@@ -58,12 +56,25 @@ def _record(batches: Sequence[Batch]) -> list[Recorded]:
 
 
 def _lock_rows(row_ids: list[int]) -> dict[int, Session]:
-    columns = (
-        Session.id, Session.session_id, Session.conversation_id, Session.status, Session.attempt, Session.last_seq,
-        Session.model, Session.started_at,
-    )  # fmt: skip
-    query = Session.select(*columns).where(Session.id.in_(row_ids)).order_by(Session.id)
-    return {row.id: row for row in database.locked(query)}
+    lock = "" if database.is_sqlite() else " FOR UPDATE"
+    cursor = database.sql(
+        "SELECT id, sessionId, conversationId, status, attempt, lastSeq, model, startedAt FROM chatSessions"
+        f" WHERE id IN ({database.marks(len(row_ids))}) ORDER BY id{lock}",
+        row_ids,
+    )
+    return {
+        row_id: Session(
+            id=row_id,
+            session_id=session_id,
+            conversation_id=conversation_id,
+            status=status,
+            attempt=attempt,
+            last_seq=last_seq,
+            model=model,
+            started_at=Session.started_at.python_value(started_at),
+        )
+        for row_id, session_id, conversation_id, status, attempt, last_seq, model, started_at in cursor.fetchall()
+    }
 
 
 def _outcome(row: Session | None, batch: Batch) -> Recorded:
@@ -93,5 +104,10 @@ def _advance(appended: Sequence[tuple[Batch, int]]) -> None:
         ).execute()
     if plain:
         # One statement for hundreds of sessions: a round trip each would be most of the flush.
-        moved = peewee.Case(Session.id, list(plain.items()), Session.last_seq)
-        Session.update(last_seq=moved, updated_at=now).where(Session.id.in_(list(plain))).execute()
+        cases = " WHEN ? THEN ?" * len(plain)
+        moved = [value for row_id, last_seq in plain.items() for value in (row_id, last_seq)]
+        database.sql(
+            f"UPDATE chatSessions SET lastSeq = CASE id{cases} ELSE lastSeq END, updatedAt = ?"
+            f" WHERE id IN ({database.marks(len(plain))})",
+            [*moved, Session.updated_at.db_value(now), *plain],
+        )

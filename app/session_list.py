@@ -134,12 +134,12 @@ def standings(row_ids: Iterable[int]) -> dict[int, Standing]:
     wanted = list(row_ids)
     if not wanted:
         return {}
-    columns = (
-        Session.id, Session.session_id, Session.owner, Session.status, Session.attempt, Session.last_seq,
-        Session.updated_at,
-    )  # fmt: skip
-    query = Session.select(*columns).where(Session.id.in_(wanted))
-    return database.reading(lambda: {row[0]: Standing(*row) for row in database.tuples(query)})
+    select = (
+        "SELECT id, sessionId, owner, status, attempt, lastSeq, updatedAt FROM chatSessions"
+        f" WHERE id IN ({database.marks(len(wanted))})"
+    )
+    rows = database.reading(lambda: database.sql(select, wanted).fetchall())
+    return {row[0]: Standing(*row[:6], Session.updated_at.python_value(row[6])) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

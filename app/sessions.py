@@ -65,7 +65,7 @@ class Claim:
     conversation_id: str | None
     owner: str
     agent_id: int
-    model: str
+    model: str | None
     message: str
     attempt: int
     last_seq: int
@@ -189,7 +189,10 @@ def claim(session_id: str, worker: str, *, lease_s: float, max_attempts: int, tu
 
 
 def _claim(session_id: str, worker: str, lease_s: float, max_attempts: int, turn_timeout_s: int) -> Claim | None:
-    row = Session.get_or_none((Session.session_id == session_id) & (Session.status == "running"))
+    found = Session.select(Session.id, Session.conversation_id).where(
+        (Session.session_id == session_id) & (Session.status == "running")
+    )
+    row = found.first()
     if row is None or _earlier_is_running(row):
         return None
     now = utc_now()
@@ -212,23 +215,13 @@ def _claim(session_id: str, worker: str, lease_s: float, max_attempts: int, turn
     )
     if taken != 1:
         return None
-    row = Session.get_by_id(row.id)
-    remaining = Session.select(Session.deadline_ms - database.now_ms()).where(Session.id == row.id)
-    ((remaining_ms,),) = database.tuples(remaining)
-    return Claim(
-        row_id=row.id,
-        session_id=row.session_id,
-        conversation_id=row.conversation_id,
-        owner=row.owner,
-        agent_id=row.agent_id,
-        model=row.model or "",
-        message=row.user_message,
-        attempt=row.attempt,
-        last_seq=row.last_seq,
-        checkpoint=row.checkpoint,
-        checkpoint_seq=row.checkpoint_seq,
-        remaining_s=remaining_ms / 1000,
-    )
+    columns = (
+        Session.id, Session.session_id, Session.conversation_id, Session.owner, Session.agent_id, Session.model,
+        Session.user_message, Session.attempt, Session.last_seq, Session.checkpoint, Session.checkpoint_seq,
+        Session.deadline_ms - database.now_ms(),
+    )  # fmt: skip
+    ((*values, remaining_ms),) = database.tuples(Session.select(*columns).where(Session.id == row.id))
+    return Claim(*values, remaining_ms / 1000)
 
 
 def _earlier_is_running(row: Session) -> bool:

@@ -155,7 +155,7 @@ class Run:
         elapsed_ms = int((asyncio.get_running_loop().time() - started) * 1000)
         if isinstance(terminal, Error):
             return replace(terminal, content="".join(self._text), duration_ms=elapsed_ms)
-        return replace(terminal, duration_ms=elapsed_ms, model=terminal.model or self.claim.model)
+        return replace(terminal, duration_ms=elapsed_ms, model=terminal.model or self.claim.model or "")
 
     async def _turn(self) -> Done:
         claim = self.claim
