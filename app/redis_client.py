@@ -8,13 +8,14 @@ from redis.exceptions import ConnectionError
 from redis.retry import Retry
 
 
-def open_redis(url: str, *, timeout_s: float = 1.0, max_connections: int = 50) -> Redis:
+def open_redis(url: str, *, timeout_s: float = 1.0, max_connections: int = 50, client_name: str | None = None) -> Redis:
     """A client for *url*; connects when it is first used.
 
     Args:
         url: `redis://…`, `rediss://…` or `unix://…`.
         timeout_s: Longest wait for a free connection, for connecting and for each answer.
         max_connections: More callers than these wait for each other.
+        client_name: What Redis lists the connections under.
 
     Raises:
         ValueError: the URL has another scheme.
@@ -23,6 +24,7 @@ def open_redis(url: str, *, timeout_s: float = 1.0, max_connections: int = 50) -
         url,
         max_connections=max_connections,
         timeout=timeout_s,
+        client_name=client_name,
         socket_connect_timeout=timeout_s,
         socket_timeout=timeout_s,
         # Once: a pooled connection may have died with the Redis before. Not after a timeout: silent Redis stays silent.
