@@ -139,7 +139,7 @@ def standings(row_ids: Iterable[int]) -> dict[int, Standing]:
         f" WHERE id IN ({database.marks(len(wanted))})"
     )
     rows = database.reading(lambda: database.sql(select, wanted).fetchall())
-    return {row[0]: Standing(*row[:6], Session.updated_at.python_value(row[6])) for row in rows}
+    return {row[0]: Standing(*(*row[:6], Session.updated_at.python_value(row[6]))) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,7 @@ def _claim(session_id: str, worker: str, lease_s: float, max_attempts: int, turn
         Session.deadline_ms - database.now_ms(),
     )  # fmt: skip
     ((*values, remaining_ms),) = database.tuples(Session.select(*columns).where(Session.id == row.id))
-    return Claim(*values, remaining_ms / 1000)
+    return Claim(*(*values, remaining_ms / 1000))
 
 
 def _earlier_is_running(row: Session) -> bool:
