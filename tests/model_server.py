@@ -207,7 +207,9 @@ class _Chat:
 
     def __init__(self, model: str) -> None:
         self._head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": CREATED, "model": model}
-        self.whole: dict[str, Any] = {"role": "assistant", "content": None}
+        self._texts: list[str] = []
+        self._reasoning: list[str] = []
+        self._tools: list[dict[str, Any]] = []
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
@@ -217,20 +219,19 @@ class _Chat:
         return self._chunk({"role": "assistant", "content": ""})
 
     def text(self, text: str) -> bytes:
-        self.whole["content"] = (self.whole["content"] or "") + text
+        self._texts.append(text)
         return self._chunk({"content": text})
 
     def reasoning(self, text: str) -> bytes:
-        self.whole["reasoning_content"] = self.whole.get("reasoning_content", "") + text
+        self._reasoning.append(text)
         return self._chunk({"reasoning_content": text})
 
     def tool(self, index: int, call_id: str | None, name: str | None, arguments: str) -> bytes:
-        calls = self.whole.setdefault("tool_calls", [])
         function = {"arguments": arguments} | ({"name": name} if name else {})
         if call_id:
-            calls.append({"id": call_id, "type": "function", "function": dict(function)})
+            self._tools.append({"id": call_id, "type": "function", "function": dict(function)})
         else:
-            calls[index]["function"]["arguments"] += arguments
+            self._tools[index]["function"]["arguments"] += arguments
         fragment = {"index": index, "function": function} | ({"id": call_id, "type": "function"} if call_id else {})
         return self._chunk({"tool_calls": [fragment]})
 
@@ -244,14 +245,17 @@ class _Chat:
         }
 
     def end(self, usage: dict[str, int] | None, usage_wanted: bool) -> bytes:
-        out = self._chunk({}, "tool_calls" if "tool_calls" in self.whole else "stop")
+        out = self._chunk({}, "tool_calls" if self._tools else "stop")
         if usage is not None and usage_wanted:
             out += _sse({**self._head, "choices": [], "usage": self.usage(usage)})
         return out + b"data: [DONE]\n\n"
 
     def whole_answer(self, usage: dict[str, int] | None) -> dict[str, Any]:
-        finish = "tool_calls" if "tool_calls" in self.whole else "stop"
-        choice = {"index": 0, "message": self.whole, "finish_reason": finish, "logprobs": None}
+        finish = "tool_calls" if self._tools else "stop"
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._texts) or None}
+        message |= {"reasoning_content": "".join(self._reasoning)} if self._reasoning else {}
+        message |= {"tool_calls": self._tools} if self._tools else {}
+        choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
         answer = {**self._head, "object": "chat.completion", "choices": [choice]}
         return answer | ({} if usage is None else {"usage": self.usage(usage)})
 

@@ -50,7 +50,7 @@ from .tools import load_tool
 logger = logging.getLogger(__name__)
 
 #: Events that may wait between the model and the caller before the model has to wait as well.
-MAX_WAITING = 64
+MAX_WAITING = 8
 #: How often the model may call a tool wrongly (unknown, bad arguments) before the turn fails.
 TOOL_RETRIES = 3
 

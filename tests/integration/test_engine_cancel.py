@@ -157,7 +157,7 @@ def test_a_turn_may_be_taken_and_closed_from_different_tasks(model_server: Model
 
 def test_a_slow_reader_slows_the_model_down_instead_of_filling_memory(model_server: ModelServer) -> None:
     settings = make_settings(model_server)
-    model = model_server.add({"answers": [{"steps": [{"repeat": {"text": "x" * 500, "count": 20_000, "every": 0}}]}]})
+    model = model_server.add({"answers": [{"steps": [{"repeat": {"text": "x" * 500, "count": 10_000, "every": 0}}]}]})
 
     async def read(engine: Any) -> int:
         turn = engine(make_turn(settings, f"openai-chat:{model}"))
