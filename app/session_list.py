@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,8 @@ import peewee
 from . import database
 from .errors import Invalid, NotFound
 from .models import Session, iso
+
+_LOOKED_UP_AT_ONCE = 500
 
 _SHOWN = (
     Session.session_id, Session.conversation_id, Session.agent_id, Session.status, Session.user_message,
@@ -140,6 +142,17 @@ def standings(row_ids: Iterable[int]) -> dict[int, Standing]:
     )
     rows = database.reading(lambda: database.sql(select, wanted).fetchall())
     return {row[0]: Standing(*(*row[:6], Session.updated_at.python_value(row[6]))) for row in rows}
+
+
+def newest(session_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """The last seq and the status of these sessions, by id; deleted ones are missing."""
+    found: dict[str, tuple[int, str]] = {}
+    for start in range(0, len(session_ids), _LOOKED_UP_AT_ONCE):
+        some = session_ids[start : start + _LOOKED_UP_AT_ONCE]
+        select = f"SELECT sessionId, lastSeq, status FROM chatSessions WHERE sessionId IN ({database.marks(len(some))})"
+        rows = database.reading(lambda select=select, some=some: database.sql(select, some).fetchall())  # type: ignore[misc]
+        found |= {session_id: (last_seq, status) for session_id, last_seq, status in rows}
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """News without asking again: held polls (`wait`) and server-sent events.
 
 One subscription per web process hears of every commit (`heads.CHANNEL`) and wakes who waits for that session. It is a
-hint: those who wait also look by themselves from time to time, so a lost message or a Redis that is down costs
-seconds, never an event.
+hint: one look at the database for all sessions that are waited for, every few seconds, finds what a lost message or a
+Redis that is down would have hidden.
 """
 
 from __future__ import annotations
@@ -20,19 +20,33 @@ from typing import Any
 import redis
 from flask import request
 
+from .. import session_list
+from ..errors import DatabaseUnavailable
 from ..event_log import Page
 from ..heads import CHANNEL
 
 logger = logging.getLogger(__name__)
 
-#: How often one who waits looks by itself: while the subscription stands, and while it does not.
-LOOK_S = 5.0
-LOOK_WITHOUT_NEWS_S = 1.0
+#: How often all sessions that are waited for are looked up: while the subscription stands, and while it does not.
+LOOK_S = 2.0
+LOOK_WITHOUT_NEWS_S = 0.5
+#: How often one who waits looks whether its client is still there.
+GONE_S = 5.0
 #: A comment is sent on a silent stream so often: proxies cut connections that are silent for a minute or less.
 KEEP_ALIVE_S = 15.0
 _RECONNECT_S = 1.0
 
 Read = Callable[[], Page]
+
+
+class Waiter:
+    """A held request."""
+
+    __slots__ = ("after", "woken")
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.woken = threading.Event()
 
 
 class News:
@@ -41,31 +55,34 @@ class News:
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
         self._lock = threading.Lock()
-        self._waiting: dict[str, set[threading.Event]] = defaultdict(set)
+        self._waiting: dict[str, set[Waiter]] = defaultdict(set)
         self._listening = False
-        self._thread: threading.Thread | None = None
+        self._started = False
         self._reads: dict[object, _SharedRead] = {}
 
-    def wait(self, session_id: str, ready: Callable[[], Page | None], timeout_s: float) -> Page | None:
-        """Call *ready* until it returns a page: now, at each news of the session, and from time to time.
+    def wait(self, session_id: str, after: int, ready: Callable[[bool], Page | None], timeout_s: float) -> Page | None:
+        """Call *ready* until it returns a page: at once and at each news of events above *after*.
+
+        Args:
+            ready: Is told whether there is news, so that it can do without looking for it.
 
         Returns None when *timeout_s* has passed or the client has gone.
         """
         deadline = time.monotonic() + timeout_s
-        woken = threading.Event()
-        self._register(session_id, woken)
+        waiter = Waiter(after)
+        self._register(session_id, waiter)
         try:
             while True:
-                woken.clear()
-                page = ready()
+                news = waiter.woken.is_set()
+                waiter.woken.clear()
+                page = ready(news)
                 if page is not None:
                     return page
-                remaining = deadline - time.monotonic()
-                if remaining <= 0 or _client_has_gone():
-                    return None
-                woken.wait(min(remaining, LOOK_S if self._listening else LOOK_WITHOUT_NEWS_S))
+                while not waiter.woken.wait(max(0.0, min(deadline - time.monotonic(), GONE_S))):
+                    if time.monotonic() >= deadline or _client_has_gone():
+                        return None
         finally:
-            self._unregister(session_id, woken)
+            self._unregister(session_id, waiter)
 
     def shared(self, key: object, read: Read) -> Page:
         """*read*, once for all who ask for the same *key* at the same time: a commit may wake thousands at once."""
@@ -82,16 +99,17 @@ class News:
             with self._lock:
                 del self._reads[key]
 
-    def _register(self, session_id: str, woken: threading.Event) -> None:
+    def _register(self, session_id: str, waiter: Waiter) -> None:
         with self._lock:
-            self._waiting[session_id].add(woken)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._listen_for_ever, name="news", daemon=True)
-                self._thread.start()
+            self._waiting[session_id].add(waiter)
+            if not self._started:
+                self._started = True
+                for work in (self._listen_for_ever, self._look_for_ever):
+                    threading.Thread(target=work, name="news", daemon=True).start()
 
-    def _unregister(self, session_id: str, woken: threading.Event) -> None:
+    def _unregister(self, session_id: str, waiter: Waiter) -> None:
         with self._lock:
-            self._waiting[session_id].discard(woken)
+            self._waiting[session_id].discard(waiter)
             if not self._waiting[session_id]:
                 del self._waiting[session_id]
 
@@ -100,7 +118,7 @@ class News:
             try:
                 self._listen()
             except (redis.RedisError, OSError):
-                logger.warning("no news from redis, those who wait look by themselves")
+                logger.warning("no news from redis, the database is asked instead")
             self._listening = False
             time.sleep(_RECONNECT_S)
 
@@ -108,7 +126,6 @@ class News:
         with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]
             subscription.subscribe(CHANNEL)
             self._listening = True
-            self._wake_all()  # what was published while nobody listened
             while True:
                 message = subscription.get_message(timeout=LOOK_S)
                 if message is not None:
@@ -116,14 +133,30 @@ class News:
 
     def _wake(self, session_id: str) -> None:
         with self._lock:
-            for woken in self._waiting.get(session_id, ()):
-                woken.set()
+            waiters = list(self._waiting.get(session_id, ()))
+        for waiter in waiters:
+            waiter.woken.set()
 
-    def _wake_all(self) -> None:
+    def _look_for_ever(self) -> None:
+        while True:
+            time.sleep(LOOK_S if self._listening else LOOK_WITHOUT_NEWS_S)
+            try:
+                self._look()
+            except DatabaseUnavailable:
+                continue
+            except Exception:
+                # Held requests depend on this loop for as long as the process lives.
+                logger.exception("looking for news failed")
+
+    def _look(self) -> None:
         with self._lock:
-            for waiting in self._waiting.values():
-                for woken in waiting:
-                    woken.set()
+            waiting = {session_id: list(waiters) for session_id, waiters in self._waiting.items()}
+        newest = session_list.newest(list(waiting))
+        for session_id, waiters in waiting.items():
+            last_seq, status = newest.get(session_id, (0, "deleted"))
+            for waiter in waiters:
+                if last_seq > waiter.after or status != "running":
+                    waiter.woken.set()
 
 
 class _SharedRead:

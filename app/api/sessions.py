@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from apiflask import APIBlueprint
 from flask import Response, request, stream_with_context
@@ -158,13 +157,17 @@ def _last_event_id(default: int) -> int:
     return int(raw)
 
 
-def _reader(session_id: str, limit: int) -> Callable[[int], Page]:
+class _Read(Protocol):
+    def __call__(self, after: int, news: bool = False) -> Page: ...
+
+
+def _reader(session_id: str, limit: int) -> _Read:
     """Reads pages of this session for the caller of this request; the database only when there may be news."""
     me = owner()
     here = context()
 
-    def read(after: int) -> Page:
-        head = here.heads.get(session_id)
+    def read(after: int, news: bool = False) -> Page:
+        head = None if news else here.heads.get(session_id)
         if head is not None and head.owner == me and head.seq <= after and head.status == "running":
             # Nothing new: this has cost one look at Redis.
             return Page(session_id, "running", [], after, has_more=False, moved_at=head.moved_at)
@@ -178,14 +181,14 @@ def _is_news(page: Page) -> bool:
     return bool(page.events) or page.status != "running"
 
 
-def _wait(session_id: str, read: Callable[[int], Page], after: int, timeout_s: float) -> Page | None:
+def _wait(session_id: str, read: _Read, after: int, timeout_s: float) -> Page | None:
     """The next page with news, or None when *timeout_s* has passed."""
 
-    def ready() -> Page | None:
-        page = read(after)
+    def ready(news: bool) -> Page | None:
+        page = read(after, news)
         return page if _is_news(page) else None
 
-    return context().news.wait(session_id, ready, timeout_s)
+    return context().news.wait(session_id, after, ready, timeout_s)
 
 
 def _answer(page: Page) -> Response:
