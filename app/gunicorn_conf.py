@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from app import logs
 from app.settings import Settings
 
 _settings = Settings.from_environment()
 
-bind = f"{_settings.host}:{_settings.port}"
+bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.web_workers
 # One greenlet for each held request: thousands of them wait in one process.
 worker_class = "gevent"
 worker_connections = 10_000
 backlog = 4096
-# The control socket would let whoever reaches it stop workers.
-control_socket_disable = True
+# A client behind a slow proxy keeps its connection between two polls.
+keepalive = 30
+# Held polls are cut off, not waited for: their clients ask again.
 graceful_timeout = 5
 timeout = 60
+# The control socket would let whoever reaches it stop workers.
+control_socket_disable = True
+logconfig_dict = logs.configuration(_settings.log_level)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """A process that has ended counts in no gauge any more."""
+    if _settings.prometheus_multiproc_dir:
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

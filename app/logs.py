@@ -1,0 +1,64 @@
+"""Logs of all processes: one line for each record, with its fields as `name=value`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import sys
+import time
+from typing import Any
+
+#: What every record has; the rest are the fields that the caller gave.
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+
+class Formatter(logging.Formatter):
+    """`2026-01-31T12:00:00.123Z INFO worker.sweeper session rung session_id=… attempt=2`."""
+
+    converter = time.gmtime  # type: ignore[assignment]
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line. A traceback is one more field; on a terminal it follows as it is."""
+        at = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03d}Z"
+        parts = [at, record.levelname, record.name, " ".join(record.getMessage().splitlines())]
+        parts += [f"{name}={_value(value)}" for name, value in vars(record).items() if name not in _OWN]
+        trace = self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else ""
+        if trace and not sys.stderr.isatty():
+            parts.append(f"traceback={json.dumps(trace)}")
+            trace = ""
+        return "\n".join(filter(None, (" ".join(parts), trace)))
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    return text if text and text.isprintable() and not set(text) & set(' "=') else json.dumps(text)
+
+
+def configuration(level: str) -> dict[str, Any]:
+    """For `logging.config.dictConfig` and gunicorn's `logconfig_dict`; everything goes to stderr."""
+    plain = {"level": "INFO", "handlers": [], "propagate": True}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": Formatter}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+        "root": {"level": level.upper(), "handlers": ["stderr"]},
+        "loggers": {
+            "gunicorn.error": plain,
+            # Polls would be most of the log; the metrics count them.
+            "gunicorn.access": plain | {"level": "WARNING"},
+            # Two lines for each job, which say less than our own.
+            "rq": plain | {"level": "WARNING"},
+            "rq.worker": plain | {"level": "WARNING"},
+            "httpx": plain | {"level": "WARNING"},
+        },
+    }
+
+
+def configure(level: str) -> None:
+    """Set logging up; an unknown *level* means INFO."""
+    known = level.upper() in logging.getLevelNamesMapping()
+    logging.config.dictConfig(configuration(level if known else "INFO"))
+    if not known:
+        logging.getLogger(__name__).warning("unknown log level, INFO used", extra={"level": level})

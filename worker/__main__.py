@@ -1,0 +1,61 @@
+"""The worker process: `python -m worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from app import logs
+from app.errors import BackchatError, DatabaseUnavailable
+from app.settings import Settings
+
+from .runtime import Runtime
+from .session_worker import SessionWorker
+
+
+async def work(settings: Settings) -> None:
+    """Run sessions until SIGTERM or SIGINT.
+
+    Raises:
+        SchemaOutdated: the database must be migrated first; the message names the command.
+        DatabaseUnavailable: it can't be reached at the start.
+        Invalid: a setting can't be used.
+    """
+    runtime = Runtime(settings)
+    try:
+        await runtime.start()
+        worker = SessionWorker(
+            settings.redis_url,
+            runtime.run,
+            runtime.drain,
+            concurrency=settings.worker_concurrency,
+            name=runtime.name,
+            stop_grace_s=settings.stop_grace_s,
+        )
+        await worker.serve()
+    finally:
+        await runtime.close()
+
+
+def main() -> None:
+    """Exit status: 0 stopped, 69 the database can't be reached, 78 the configuration or the schema is not right."""
+    settings = Settings.from_environment()
+    logs.configure(settings.log_level)
+    if not settings.redis_url:
+        _give_up("REDIS_URL is not set; `make run` brings a broker of its own", os.EX_CONFIG)
+    try:
+        asyncio.run(work(settings))
+    except DatabaseUnavailable as error:
+        _give_up(error.detail, os.EX_UNAVAILABLE)
+    except BackchatError as error:
+        _give_up(error.detail, os.EX_CONFIG)
+
+
+def _give_up(why: str, status: int) -> None:
+    print(f"worker: {why}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
