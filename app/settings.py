@@ -97,3 +97,8 @@ class Settings:
                 continue
             values[setting.name] = number
         return cls(**values)  # type: ignore[arg-type]
+
+
+def environment_with(**changes: str) -> dict[str, str]:
+    """The environment for a child process: this one's, with *changes*."""
+    return dict(os.environ) | changes

@@ -1,0 +1,289 @@
+"""Everything in one for development: `python -m app.dev`, or `make run`.
+
+Starts a broker where `REDIS_URL` names none, migrates, starts web and worker, and stops all of them together: on
+Ctrl-C, on SIGTERM, when one of them ends, and also when this process is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.client
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from .redis_client import open_redis
+from .settings import Settings, environment_with
+
+#: Everything that a run leaves on disk is below it.
+VAR = Path("var")
+START_LIMIT_S = 60.0
+#: Beyond the worker's grace period.
+STOP_LIMIT_S = 15.0
+
+# The kernel ends the child with its parent; asked for in the child, as its parent may be gone by then.
+_TRAMPOLINE = """
+import ctypes, os, signal, sys
+try:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+except (AttributeError, OSError):
+    pass  # not Linux
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Failed(Exception):
+    """It can't go on; the text says why."""
+
+
+class Stopped(Exception):
+    """The user asked to stop."""
+
+
+class Child:
+    """One process of the run."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        news: queue.SimpleQueue[Child | int],
+        log: int | None = None,
+    ) -> None:
+        self.name = name
+        trampoline = [sys.executable, "-I", "-c", _TRAMPOLINE, str(os.getpid())]
+        self.process = subprocess.Popen(  # noqa: S603 - our own programs
+            [*trampoline, *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Ctrl-C must reach this process alone, which then stops the others in order.
+            start_new_session=True,
+        )
+        threading.Thread(target=self._wait, args=(news,), daemon=True).start()
+
+    def _wait(self, news: queue.SimpleQueue[Child | int]) -> None:
+        self.process.wait()
+        news.put(self)
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def signal(self, number: int) -> None:
+        # Already gone is what it should become.
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def kill_group(self) -> None:
+        """End what it may have left in its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class Run:
+    """The processes of one run, in the order they were started."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._children: list[Child] = []
+        #: Ended children and signals, as they come.
+        self._news: queue.SimpleQueue[Child | int] = queue.SimpleQueue()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: self._news.put(number))
+
+    def start(self) -> None:
+        """Start everything; returns when the API answers.
+
+        Raises:
+            Failed: something could not be started.
+            Stopped: the user did not wait.
+        """
+        require_free(self._settings.host, self._settings.port)
+        VAR.mkdir(exist_ok=True)
+        environment = environment_with(REDIS_URL=self._settings.redis_url or self._start_broker())
+        self._migrate(environment)
+        gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"]
+        self._start("web", gunicorn, environment)
+        self._start("worker", [sys.executable, "-m", "worker"], environment)
+        self._until(self._healthy, "the API")
+
+    def wait(self) -> None:
+        """Return when the user stops the run.
+
+        Raises:
+            Failed: a process ended.
+        """
+        with contextlib.suppress(Stopped):
+            while True:
+                self._look(None)
+
+    def stop(self) -> None:
+        """End all of them, the broker last; another Ctrl-C on the way makes them hurry."""
+        if self._children:
+            print("stopping; Ctrl-C again: at once", flush=True)
+        brokers = [child for child in self._children if child.name == "broker"]
+        self._end([child for child in self._children if child not in brokers])
+        self._end(brokers)
+
+    def _end(self, children: list[Child]) -> None:
+        deadline = time.monotonic() + self._settings.stop_grace_s + STOP_LIMIT_S
+        for child in children:
+            child.signal(signal.SIGTERM)
+        while any(child.running for child in children) and time.monotonic() < deadline:
+            try:
+                news = self._news.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            if not isinstance(news, Child):
+                for child in children:
+                    child.signal(signal.SIGTERM)
+        for child in children:
+            child.kill_group()
+
+    def _start(self, name: str, command: list[str], environment: dict[str, str], log: int | None = None) -> Child:
+        child = Child(name, command, environment, self._news, log)
+        self._children.append(child)
+        return child
+
+    def _start_broker(self) -> str:
+        folder = (VAR / "broker").resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        server = shutil.which("redis-server") or shutil.which("valkey-server")
+        if server:
+            command = [server, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
+        else:
+            command = [sys.executable, "-m", "app.broker", "--port", str(port)]
+        with (folder / "broker.log").open("ab") as log:
+            self._start("broker", command, environment_with(), log.fileno())
+        url = f"redis://127.0.0.1:{port}/0"
+        client = open_redis(url)
+
+        def answers() -> bool:
+            with contextlib.suppress(RedisError):
+                return bool(client.ping())
+            return False
+
+        self._until(answers, f"the broker (its log: {folder / 'broker.log'})")
+        client.close()
+        return url
+
+    def _migrate(self, environment: dict[str, str]) -> None:
+        migration = self._start("migrate", [sys.executable, "-m", "app.cli", "migrate"], environment)
+        self._until(lambda: not migration.running, "the migration", ends=migration)
+        self._children.remove(migration)
+        if migration.process.returncode:
+            raise Failed("the database could not be migrated")
+
+    def _healthy(self) -> bool:
+        connection = http.client.HTTPConnection(reachable(self._settings.host), self._settings.port, timeout=5)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _until(self, ready: Callable[[], bool], what: str, *, ends: Child | None = None) -> None:
+        pause_s = 0.05
+        for _ in range(int(START_LIMIT_S / pause_s)):
+            if ready():
+                return
+            self._look(pause_s, ends=ends)
+        raise Failed(f"{what} did not answer within {START_LIMIT_S:.0f} s")
+
+    def _look(self, timeout_s: float | None, *, ends: Child | None = None) -> None:
+        """Wait for news; every one but the end of *ends* is an exception."""
+        try:
+            news = self._news.get(timeout=timeout_s)
+        except queue.Empty:
+            return
+        if not isinstance(news, Child):
+            raise Stopped
+        if news is not ends and news in self._children:
+            raise Failed(f"{news.name} ended with status {news.process.returncode}")
+
+
+def require_free(host: str, port: int) -> None:
+    """Return when nobody listens there.
+
+    Raises:
+        Failed: somebody does, or the address can't be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As gunicorn will: connections of an earlier run that still close are no hindrance.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise Failed(
+                    f"port {port} is in use, perhaps by another `make run`; stop it, or choose another: PORT={port + 1}"
+                ) from error
+            raise Failed(f"{host}:{port} can't be used: {error.strerror}") from error
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def reachable(host: str) -> str:
+    """Where a browser on this machine finds what listens on *host*."""
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def greeting(settings: Settings) -> str:
+    """What to try first."""
+    host = reachable(settings.host)
+    url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    return f"""
+Backchat runs at {url}
+
+  curl -s {url}/api/chat/session -H 'Content-Type: application/json' -d '{{"message": "What time is it in Tokyo?"}}'
+  curl -s '{url}/api/chat/session/SESSION_ID/events?after=0'
+
+Ctrl-C stops it.
+"""
+
+
+def main() -> int:
+    """Run until stopped; exit status 0 when the user stopped it, 1 when something failed."""
+    settings = Settings.from_environment()
+    run = Run(settings)
+    try:
+        run.start()
+        print(greeting(settings), flush=True)
+        run.wait()
+    except Stopped:
+        return 0
+    except Failed as error:
+        print(f"make run: {error}", file=sys.stderr, flush=True)
+        return 1
+    finally:
+        run.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
