@@ -30,6 +30,7 @@ bench: $(READY) ## Measure how many sessions a worker process holds
 	$(BIN)/python -m benchmarks.density
 
 docs: $(READY) ## Write docs/openapi.json
+	@mkdir -p docs
 	$(BIN)/python -m app.cli openapi > docs/openapi.json
 
 chaos: $(READY) ## Kill everything at random and check that nothing is lost; SEED=n

@@ -1,8 +1,21 @@
-"""The web process: `gunicorn app.wsgi:app`."""
+"""The web process: `gunicorn -c python:app.gunicorn_conf app.wsgi:app`."""
 
 from __future__ import annotations
 
+import sys
+
 from .api import create_app
+from .errors import BackchatError
 from .settings import Settings
 
-app = create_app(Settings.from_environment())
+#: gunicorn gives up on this status; any other makes it start the process again and again.
+_GIVE_UP = 4
+
+_settings = Settings.from_environment()
+try:
+    if not _settings.redis_url:
+        raise BackchatError("REDIS_URL is not set; `make run` brings a broker of its own")
+    app = create_app(_settings)
+except BackchatError as error:
+    print(f"web: {error.detail}", file=sys.stderr, flush=True)
+    sys.exit(_GIVE_UP)
