@@ -31,7 +31,7 @@ bench: $(READY) ## Measure how many sessions a worker process holds
 
 docs: $(READY) ## Write docs/openapi.json
 	@mkdir -p docs
-	$(BIN)/python -m app.cli openapi > docs/openapi.json
+	$(BIN)/python -m app.api > docs/openapi.json
 
 chaos: $(READY) ## Kill everything at random and check that nothing is lost; SEED=n
 	$(BIN)/python -m tests.chaos --seed $(SEED)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
-from tempfile import TemporaryDirectory
 
 import click
 
@@ -45,18 +43,6 @@ def token(owner: str, days: int | None) -> None:
         click.echo(access.issue(secret, owner, expires=expires))
     except BackchatError as error:
         raise click.ClickException(error.detail) from error
-
-
-@main.command()
-def openapi() -> None:
-    """Print the OpenAPI document of the API."""
-    from .api import create_app
-
-    with TemporaryDirectory() as folder:
-        settings = Settings(database_url=f"sqlite:///{folder}/empty.db", redis_url="redis://127.0.0.1")
-        database.open_database(settings.database_url)
-        schema.migrate()
-        click.echo(json.dumps(create_app(settings).spec, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":
