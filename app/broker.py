@@ -4,7 +4,7 @@
 
 It keeps its data in memory and is meant for development: the database is the truth, so a broker that
 comes back empty loses nothing. Served here and not by fakeredis' own TCP server because that one polls every
-connection, hands jobs to clients that are gone, closes on every error and knows no INFO.
+connection, hands jobs to clients that are gone, closes on every error, and knows neither INFO nor a BLMOVE that waits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 
 from fakeredis import FakeRedisConnection, FakeServer
 from fakeredis._clients._tcp_server import encode_reply
-from fakeredis._commands import command
+from fakeredis._command_args_parsing import Timeout
+from fakeredis._commands import Signature
 from fakeredis._socket import FakeSocket
 
 logger = logging.getLogger(__name__)
@@ -36,11 +37,24 @@ class _Session(FakeSocket):
     #: The client's TCP connection.
     peer: socket.socket
 
-    @command((), (bytes,), name="INFO")
+    def _name_to_func(self, cmd_name: str) -> tuple[Callable[..., Any] | None, Signature]:
+        if own := _COMMANDS.get(cmd_name):
+            return getattr(self, own.func_name), own
+        return super()._name_to_func(cmd_name)
+
     def info(self, *sections: bytes) -> bytes:
         """RQ asks for the version of the server before its first job."""
         version = ".".join(map(str, VERSION)) + ".0"
         return f"# Server\r\nredis_version:{version}\r\nredis_mode:standalone\r\nprocess_id:0\r\n".encode()
+
+    def blmove(self, source: bytes, destination: bytes, wherefrom: bytes, whereto: bytes, timeout: float) -> Any:
+        """fakeredis' own does not wait: an idle worker would ask again and again."""
+        ends = (wherefrom.upper() == b"LEFT", whereto.upper() == b"LEFT")
+        return self._blocking(
+            timeout,
+            lambda first_pass: self._blmovem_pass(source, destination, *ends, False, 1, True, first_pass),
+            lambda moved: moved[0] if moved else None,
+        )
 
     def _blocking(
         self, timeout: float | None, func: Callable[[bool], Any], shape: Callable[[Any], Any] | None = None
@@ -60,6 +74,13 @@ class _Session(FakeSocket):
             return False
         except OSError:
             return True
+
+
+#: Beside fakeredis' own, for this class alone: its registry is shared by all clients in a process.
+_COMMANDS = {
+    "info": Signature("info", "info", (), (bytes,)),  # type: ignore[arg-type]
+    "blmove": Signature("blmove", "blmove", (bytes, bytes, bytes, bytes, Timeout)),  # type: ignore[arg-type]
+}
 
 
 class _Connection(FakeRedisConnection):
