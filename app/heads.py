@@ -88,7 +88,8 @@ class Heads:
         return time.monotonic() < self._down_until
 
     def _failed(self) -> None:
-        logger.warning("redis can't be reached, polls use the database", exc_info=True)
+        if not self._down():
+            logger.warning("redis can't be reached, polls use the database")
         self._down_until = time.monotonic() + _PAUSE_S
 
 

@@ -46,7 +46,8 @@ def create_app(settings: Settings) -> APIFlask:
 
 def _context(settings: Settings) -> Context:
     queue = TurnQueue(settings.redis_url)
-    published = heads.Heads(open_redis(settings.redis_url))
+    # Thousands of held requests look at once when their sessions move at once.
+    published = heads.Heads(open_redis(settings.redis_url, max_connections=200))
     return Context(
         settings=settings,
         agents=Agents.load(settings.agents_file),
