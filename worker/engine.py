@@ -10,12 +10,11 @@ import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import Agent as AiAgent
 from pydantic_ai import FunctionToolset, UsageLimits
 from pydantic_ai.exceptions import AgentRunError, UnexpectedModelBehavior
-from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.messages import (
     FunctionToolResultEvent,
     ModelMessage,
@@ -46,6 +45,9 @@ from .progress import Progress
 from .providers import Providers
 from .recorded_toolset import RecordedToolset
 from .tools import load_tool
+
+if TYPE_CHECKING:
+    from pydantic_ai.mcp import MCPToolset
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +152,9 @@ class _Agent:
 
 
 def _mcp_toolset(server: McpServer) -> MCPToolset[Turn]:
+    # Half of the engine's import time and memory: only for agents that use it.
+    from pydantic_ai.mcp import MCPToolset
+
     if server.url is not None:
         from fastmcp.client.transports import StreamableHttpTransport
 
@@ -183,7 +188,6 @@ class _Run:
             AgentRunError: a model request failed.
         """
         progress, settings = self._progress, self._turn.settings
-        timeout_s = settings.model_timeout_s
         async with self._agent.ai.iter(
             None if progress.messages else self._turn.message,
             message_history=[*self._history, *progress.messages],
@@ -192,7 +196,7 @@ class _Run:
             toolsets=[self._tools],
             usage=RunUsage() + progress.usage,
             usage_limits=UsageLimits(request_limit=settings.max_model_requests),
-            model_settings=ModelSettings(timeout=timeout_s, first_event_timeout=timeout_s, max_retries=0),
+            model_settings=ModelSettings(timeout=settings.model_timeout_s, max_retries=0),
             infer_name=False,
         ) as run:
             async for node in run:

@@ -1,7 +1,7 @@
 """The HTTP transport under the openai SDK: aiohttp below, merged deltas above.
 
-A stream's first delta passes at once. From then on the transport leaves what arrives in the socket's buffer
-for a moment, reads all of it in one go and merges it (`sse_merge`). That spares the SDK, the engine and the loop
+A stream's first delta passes at once. From then on the transport leaves what arrives in the socket for a moment,
+reads all of it in one go and merges it (`sse_merge`). That spares the SDK, the engine and the loop
 the work for each single token, which decides how many sessions a process can hold.
 """
 
@@ -23,7 +23,7 @@ LONGEST_S = 1.0
 #: How often the load is looked at.
 _SAMPLE_S = 0.25
 #: Share of one core above which the moment grows, and below which it shrinks.
-_BUSY, _IDLE = 0.6, 0.4
+_BUSY, _IDLE = 0.5, 0.3
 _STEP = 1.4
 #: So much at once is worth its work: waiting for more would only hold the server up.
 _PLENTY_BYTES = 32 * 1024
@@ -127,11 +127,10 @@ class _Stream(httpx2.AsyncByteStream):
         self._response = response
         self._pace = pace
         self._request = request
-        self._pausing: asyncio.Future[None] | None = None
+        self._longest_pause_s = (request.extensions.get("timeout", {}).get("read") or LONGEST_S * 2) / 2
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         content = self._response.content
-        content.on_eof(self._wake)
         merger = SseMerger()
         try:
             while data := await content.readany():
@@ -140,7 +139,7 @@ class _Stream(httpx2.AsyncByteStream):
                     continue
                 if merged := merger.feed(data):
                     yield merged
-                if merger.spoke and len(data) < _PLENTY_BYTES:
+                if merger.spoke and not merger.ended and len(data) < _PLENTY_BYTES:
                     await self._pause(self._pace)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _as_httpx(error, self._request) from error
@@ -153,23 +152,20 @@ class _Stream(httpx2.AsyncByteStream):
             raise httpx2.RemoteProtocolError("the stream ended before the answer did", request=self._request)
 
     async def _pause(self, pace: Pace) -> None:
-        """Let deltas gather; the end of the stream ends the pause."""
-        if self._response.content.is_eof():
+        """Let deltas gather in the kernel: what does not wake the loop costs nothing."""
+        connection = self._response.connection
+        if connection is None or connection.transport is None:
             return
-        loop = asyncio.get_running_loop()
-        self._pausing = loop.create_future()
-        started = loop.time()
-        timer = loop.call_later(pace.pause_s, self._wake)
+        # Longer, and the timeout of the socket could not tell this pause from a silent server.
+        pause_s = min(pace.pause_s, self._longest_pause_s)
+        transport = connection.transport
+        started = time.monotonic()
+        transport.pause_reading()
         try:
-            await self._pausing
+            await asyncio.sleep(pause_s)
         finally:
-            timer.cancel()
-            self._pausing = None
-        pace.slept(pace.pause_s, loop.time() - started)
-
-    def _wake(self) -> None:
-        if self._pausing is not None and not self._pausing.done():
-            self._pausing.set_result(None)
+            transport.resume_reading()
+        pace.slept(pause_s, time.monotonic() - started)
 
     async def aclose(self) -> None:
         # Closes the connection unless the body was read to its end: that is what stops the model.
