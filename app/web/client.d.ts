@@ -528,6 +528,13 @@ export declare class Client {
     forget(sessionId: string): void;
     /** The session row. @param {string} sessionId @param {Abortable} [options] @returns {Promise<SessionRow>} */
     session(sessionId: string, options?: Abortable): Promise<SessionRow>;
+    /**
+     * Read what there is of a session, once, without following it.
+     * @param {string} sessionId
+     * @param {Abortable} [options]
+     * @returns {Promise<SessionState>}
+     */
+    read(sessionId: string, { signal }?: Abortable): Promise<SessionState>;
     /** End a run; it keeps what it has. Again is fine. @param {string} sessionId @returns {Promise<SessionRow>} */
     cancel(sessionId: string): Promise<SessionRow>;
     /** Delete a session. @param {string} sessionId @returns {Promise<void>} */

@@ -1141,6 +1141,24 @@ export class Client {
     return this.request('GET', `/api/chat/session/${encodeURIComponent(sessionId)}`, options)
   }
 
+  /**
+   * Read what there is of a session, once, without following it.
+   * @param {string} sessionId
+   * @param {Abortable} [options]
+   * @returns {Promise<SessionState>}
+   */
+  async read(sessionId, { signal } = {}) {
+    let state = initialState(sessionId)
+    for (;;) {
+      const page = await this.events(sessionId, { after: state.after, limit: PAGE_LIMIT, signal })
+      const next = reduceAll(state, page.events)
+      const moved = next !== state
+      state = next
+      if (page.hasMore && moved) continue
+      return page.status === state.status ? state : settledState(state, await this.session(sessionId, { signal }))
+    }
+  }
+
   /** End a run; it keeps what it has. Again is fine. @param {string} sessionId @returns {Promise<SessionRow>} */
   cancel(sessionId) {
     return this.request('POST', `/api/chat/session/${encodeURIComponent(sessionId)}/cancel`)

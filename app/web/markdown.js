@@ -1,0 +1,232 @@
+// @ts-check
+/**
+ * Markdown that grows. A block that is finished is rendered once and never touched again; only the last two blocks
+ * (a line that is not complete yet may join the one before it) are parsed anew. So a frame costs what changed.
+ *
+ * The text comes from a model and is not trusted: HTML in it is text, and what the renderer makes passes a sanitiser.
+ */
+
+import DOMPurify from './vendor/dompurify.js'
+import MarkdownIt from './vendor/markdown-it.js'
+import { announce, copyText, h, icon } from './dom.js'
+import { texts } from './texts.js'
+
+/** @typedef {import('./vendor/markdown-it.js').Token} Token */
+
+/** Text parsed at once: more would hold up a frame. */
+const SLICE = 16_384
+/** A block that is longer than this, and is no code, is shown as plain text. */
+const LONGEST_BLOCK = 131_072
+
+const markdown = new MarkdownIt({ html: false, linkify: true, breaks: false })
+
+// An image would tell its server who reads this, and when; it is shown as a link.
+markdown.renderer.rules.image = (tokens, index) => {
+  const { escapeHtml } = markdown.utils
+  const source = tokens[index].attrGet('src') ?? ''
+  return `<a href="${escapeHtml(source)}">${escapeHtml(tokens[index].content || source)}</a>`
+}
+for (const cell of ['th_open', 'td_open']) {
+  // Style attributes are forbidden by the page's policy.
+  markdown.renderer.rules[cell] = (tokens, index, options, _env, self) => {
+    const align = /text-align:(\w+)/.exec(tokens[index].attrGet('style') ?? '')?.[1]
+    tokens[index].attrs = align ? [['class', `align-${align}`]] : null
+    return self.renderToken(tokens, index, options)
+  }
+}
+
+const RULES = /** @type {const} */ ({
+  RETURN_DOM_FRAGMENT: true,
+  ALLOWED_TAGS: ['p', 'br', 'hr', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'ul', 'ol', 'li', 'blockquote', 'pre', 'code', 'em', 'strong',
+    's', 'a', 'table', 'thead', 'tbody', 'tr', 'th', 'td'],
+  ALLOWED_ATTR: ['href', 'title', 'class', 'start'],
+  ALLOW_DATA_ATTR: false,
+  ALLOW_ARIA_ATTR: false,
+})
+
+/** @typedef {{ start: number, end: number, html: string, code: string | null, nodes: Node[] }} Block */
+
+export class MarkdownView {
+  source = ''
+  complete = false
+  /** How much of the source has been parsed. */
+  parsed = 0
+  /** @type {Block[]} All blocks in order. */
+  blocks = []
+  /** So many of the blocks are final. */
+  settled = 0
+  /** @type {{ references?: object }} Link references that were defined so far. */
+  env = {}
+
+  /** @param {HTMLElement} element */
+  constructor(element) {
+    this.element = element
+  }
+
+  /**
+   * Say what to show; `work` shows it.
+   * @param {string} text
+   * @param {boolean} complete nothing will be added
+   */
+  set(text, complete) {
+    const source = text.includes('\r') || text.includes('\0') ? text.replace(/\r\n?/g, '\n').replace(/\0/g, '\ufffd') : text
+    if (source === this.source && complete === this.complete) return
+    if (!source.startsWith(this.source)) this.retract(source)
+    // A reference that was defined at the end may be used at the beginning.
+    if (complete && !this.complete && Object.keys(this.env.references ?? {}).length) this.settled = this.parsed = 0
+    this.source = source
+    this.complete = complete
+  }
+
+  /** Keep the blocks that the new text has as well. @param {string} source */
+  retract(source) {
+    let common = 0
+    while (common < source.length && source[common] === this.source[common]) common++
+    let keep = this.settled
+    while (keep > 0 && this.blocks[keep - 1].end > common) keep--
+    this.cut(Math.max(keep - 1, 0))
+  }
+
+  /** @param {number} from */
+  cut(from) {
+    this.settled = Math.min(this.settled, from)
+    for (const block of this.blocks.splice(from)) for (const node of block.nodes) node.parentNode?.removeChild(node)
+    this.parsed = Math.min(this.parsed, this.offset())
+  }
+
+  /** Where the unsettled text begins. */
+  offset() {
+    return this.settled ? this.blocks[this.settled - 1].end : 0
+  }
+
+  get pending() {
+    return this.parsed < this.source.length
+  }
+
+  /**
+   * Show what is missing, until the time is up.
+   * @param {number} deadline as of `performance.now`
+   * @returns {boolean} something changed
+   */
+  work(deadline) {
+    let changed = false
+    while (this.pending) {
+      changed = true
+      this.parsed = Math.min(Math.max(this.parsed, this.offset()) + SLICE, this.source.length)
+      this.show(this.source.slice(this.offset(), this.parsed))
+      if (performance.now() >= deadline) break
+    }
+    return changed
+  }
+
+  /** @param {string} tail the unsettled text */
+  show(tail) {
+    const base = this.offset()
+    const found = this.split(tail, base)
+    for (const [index, block] of found.entries()) this.place(this.settled + index, block)
+    for (const block of this.blocks.splice(this.settled + found.length)) {
+      for (const node of block.nodes) node.parentNode?.removeChild(node)
+    }
+    this.settled = Math.max(this.blocks.length - 2, this.settled)
+  }
+
+  /** The top-level blocks of a text. @param {string} tail @param {number} base @returns {Block[]} */
+  split(tail, base) {
+    const tokens = markdown.parse(tail, this.env)
+    /** @type {Block[]} */
+    const blocks = []
+    /** @type {number[]} */
+    const lines = [0]
+    for (let at = tail.indexOf('\n'); at >= 0; at = tail.indexOf('\n', at + 1)) lines.push(at + 1)
+    for (let from = 0; from < tokens.length;) {
+      let to = from
+      for (let depth = 0; to < tokens.length; ) {
+        depth += tokens[to++].nesting
+        if (depth === 0) break
+      }
+      const first = tokens[from]
+      const [startLine, endLine] = first.map ?? [0, 0]
+      const start = base + (lines[startLine] ?? tail.length)
+      const end = base + (lines[endLine] ?? tail.length)
+      const isCode = first.type === 'fence' || first.type === 'code_block'
+      const plain = !isCode && end - start > LONGEST_BLOCK
+      const html = plain ? '' : markdown.renderer.render(tokens.slice(from, to), markdown.options, this.env)
+      blocks.push({ start, end, html, code: isCode ? first.content : plain ? tail.slice(start - base, end - base) : null, nodes: [] })
+      from = to
+    }
+    return blocks
+  }
+
+  /** Put a block in its place, touching only what differs. @param {number} index @param {Block} block */
+  place(index, block) {
+    const old = this.blocks[index]
+    if (old && old.html === block.html && old.code === block.code) {
+      this.blocks[index] = { ...block, nodes: old.nodes }
+      return
+    }
+    if (old?.code != null && block.code?.startsWith(old.code) && headOf(old) === headOf(block)) {
+      // Code that grows: keep its scroll position and the reader's selection.
+      const text = /** @type {Element} */ (old.nodes[0]).querySelector('code')?.firstChild
+      if (text instanceof Text) {
+        text.appendData(block.code.slice(old.code.length))
+        this.blocks[index] = { ...block, nodes: old.nodes }
+        return
+      }
+    }
+    const fragment = block.html ? finish(DOMPurify.sanitize(block.html, RULES)) : plainText(block.code ?? '')
+    block.nodes = [...fragment.childNodes]
+    const next = old?.nodes[0] ?? null
+    this.element.insertBefore(fragment, next)
+    for (const node of old?.nodes ?? []) node.parentNode?.removeChild(node)
+    this.blocks[index] = block
+  }
+}
+
+/** What opens a code block: its language. @param {Block} block */
+function headOf(block) {
+  return block.html.slice(0, block.html.indexOf('>', block.html.indexOf('<code')) + 1)
+}
+
+/** @param {string} text */
+function plainText(text) {
+  const fragment = document.createDocumentFragment()
+  fragment.append(h('p', { class: 'plain', dir: 'auto' }, text))
+  return fragment
+}
+
+/** What the sanitiser can't know: links leave the page, wide things scroll, each block has its own direction. @param {DocumentFragment} fragment */
+function finish(fragment) {
+  for (const link of fragment.querySelectorAll('a')) {
+    link.target = '_blank'
+    link.rel = 'noopener noreferrer nofollow'
+  }
+  for (const block of fragment.querySelectorAll('p, h1, h2, h3, h4, h5, h6, ul, ol, li, blockquote, table')) block.setAttribute('dir', 'auto')
+  for (const table of fragment.querySelectorAll('table')) {
+    const frame = h('div', { class: 'table', tabindex: '0', role: 'group' })
+    table.replaceWith(frame)
+    frame.append(table)
+  }
+  for (const pre of fragment.querySelectorAll('pre')) {
+    const code = /** @type {HTMLElement} */ (pre.querySelector('code') ?? pre)
+    const language = /language-(\S+)/.exec(code.className)?.[1] ?? ''
+    code.removeAttribute('class')
+    pre.tabIndex = 0
+    pre.dir = 'ltr'
+    const frame = h('div', { class: 'code' })
+    pre.replaceWith(frame)
+    frame.append(h('div', { class: 'code-head' }, h('span', {}, language), copyButton(texts.copyCode, () => code.textContent ?? '')), pre)
+  }
+  return fragment
+}
+
+/** A button that copies and says so. @param {string} label @param {() => string} text @param {string} [className] */
+export function copyButton(label, text, className = '') {
+  const button = h('button', { type: 'button', class: `icon-button ${className}`, 'aria-label': label, title: label }, icon('copy'))
+  button.addEventListener('click', async () => {
+    const copied = await copyText(text())
+    announce(copied ? texts.copied : texts.copyFailed)
+    button.replaceChildren(icon(copied ? 'check' : 'cross'))
+    setTimeout(() => button.replaceChildren(icon('copy')), 1600)
+  })
+  return button
+}

@@ -1,0 +1,193 @@
+// @ts-check
+/** The chat page: wires the store to what is seen. The address says which conversation is open (`#id`). */
+
+import { Composer } from './composer.js'
+import { announce, ask, icon, iconButton, setText } from './dom.js'
+import { Sidebar } from './sidebar.js'
+import { Store } from './store.js'
+import { requestError, texts } from './texts.js'
+import { Thread } from './thread.js'
+
+/** @typedef {import('./store.js').Turn} Turn */
+
+/** @param {string} id @returns {HTMLElement} */
+const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id))
+
+const store = new Store()
+const keyInAddress = () => {
+  try {
+    return decodeURIComponent(location.hash.slice(1))
+  } catch {
+    return ''
+  }
+}
+
+// The words of the page are in one place, so the document itself has none.
+document.documentElement.lang = texts.language
+for (const element of document.querySelectorAll('[data-text]')) {
+  setText(element, String(texts[/** @type {'search'} */ (/** @type {HTMLElement} */ (element).dataset.text)]))
+}
+for (const element of document.querySelectorAll('[data-label]')) {
+  const label = String(texts[/** @type {'search'} */ (/** @type {HTMLElement} */ (element).dataset.label)])
+  element.setAttribute('aria-label', label)
+  if (element instanceof HTMLInputElement) element.placeholder = label
+  else if (element instanceof HTMLButtonElement) element.title = label
+}
+for (const element of document.querySelectorAll('[data-icon]')) {
+  element.prepend(icon(/** @type {HTMLElement} */ (element).dataset.icon ?? ''))
+}
+
+/** @param {unknown} error */
+function complain(error) {
+  store.note(error)
+  if (/** @type {any} */ (error)?.name === 'AbortError') return
+  Composer.notice(requestError(error))
+  announce(requestError(error))
+}
+
+/** @param {Turn} turn */
+const stop = (turn) => store.stop(turn).catch(complain)
+
+const deeds = {
+  stop,
+  /** @param {Turn} turn */
+  isNext: (turn) => store.turns.find((other) => other.phase === 'running') === turn,
+  /** @param {Turn} turn */
+  retry: (turn) => void send(turn.message, turn.row?.agentId),
+  /** @param {Turn} turn */
+  sendAgain: (turn) => void store.sendAgain(turn, composer.agentId),
+  /** @param {Turn} turn */
+  async remove(turn) {
+    const sure = await ask({
+      title: texts.deleteTurnTitle, text: texts.deleteTurnText, confirm: texts.delete, cancel: texts.cancel, danger: true })
+    if (sure === null) return
+    try {
+      await store.removeTurn(turn)
+      announce(texts.said.deleted)
+      composer.field.focus()
+      if (!store.turns.length && !store.earlierCursor) {
+        store.entries.delete(store.openKey)
+        store.emit('list')
+        location.hash = ''
+      }
+    } catch (error) {
+      complain(error)
+    }
+  },
+}
+
+const thread = new Thread(store, deeds, (example) => composer.write(example))
+const sidebar = new Sidebar(store)
+const composer = new Composer(store, (message, agentId) => void send(message, agentId), () => {
+  const running = store.turns.find((turn) => turn.phase === 'running')
+  if (running) void stop(running)
+})
+
+/** @param {string} message @param {number} [agentId] */
+async function send(message, agentId) {
+  const sending = store.send(message, { agentId })
+  if (keyInAddress() !== store.openKey) history.pushState(null, '', `#${encodeURIComponent(store.openKey)}`)
+  thread.goToEnd()
+  composer.field.focus()
+  await sending
+  announce(texts.said.sent)
+}
+
+async function openFromAddress() {
+  const key = keyInAddress()
+  try {
+    await store.open(key)
+    Composer.notice('')
+  } catch (error) {
+    if (/** @type {any} */ (error).status !== 404) return complain(error)
+    Composer.notice(texts.gone)
+    history.replaceState(null, '', location.pathname)
+    store.entries.delete(key)
+    store.emit('list')
+    await store.open('')
+  }
+}
+
+// head
+
+const rename = iconButton('pencil', texts.rename, async () => {
+  const entry = store.entries.get(store.openKey)
+  const title = await ask({
+    title: texts.renameTitle, confirm: texts.save, cancel: texts.cancel, input: { label: texts.title, value: entry?.title ?? '' } })
+  if (title?.trim()) await store.rename(store.openKey, title.trim()).catch(complain)
+})
+const remove = iconButton('trash', texts.deleteConversation, async () => {
+  const key = store.openKey
+  const sure = await ask({ title: texts.deleteTitle, text: texts.deleteText, confirm: texts.delete, cancel: texts.cancel, danger: true })
+  if (sure === null) return
+  try {
+    await store.removeConversation(key)
+    announce(texts.said.deleted)
+    location.hash = ''
+    composer.field.focus()
+  } catch (error) {
+    complain(error)
+  }
+})
+byId('head-tools').append(rename, remove)
+
+function drawHead() {
+  const entry = store.entries.get(store.openKey)
+  const title = store.openKey ? entry?.title || texts.untitled : texts.newConversation
+  setText(byId('title'), title)
+  document.title = store.openKey ? `${title} · Backchat` : 'Backchat'
+  byId('head-tools').hidden = !store.exists
+  rename.hidden = !store.hasConversations || store.openKey.startsWith('session:')
+}
+
+for (const type of ['list', 'thread', 'turn']) store.addEventListener(type, drawHead)
+byId('new').addEventListener('click', () => {
+  sidebar.open(false, false)
+  if (keyInAddress()) location.hash = ''
+  composer.field.focus()
+})
+byId('skip').addEventListener('click', (event) => {
+  event.preventDefault()
+  composer.field.focus()
+})
+window.addEventListener('hashchange', () => void openFromAddress())
+window.addEventListener('popstate', () => {
+  if (keyInAddress() !== store.openKey) void openFromAddress()
+})
+
+// trouble
+
+let offline = false
+store.addEventListener('trouble', (event) => {
+  const now = /** @type {CustomEvent} */ (event).detail
+  if (now === offline) return
+  offline = now
+  Composer.notice(offline ? texts.offline : '')
+  announce(offline ? texts.offline : texts.online)
+})
+window.addEventListener('online', () => void store.refresh().then(() => store.emit('trouble', store.troubled.size > 0)))
+
+let asking = false
+async function askForToken() {
+  if (asking) return
+  asking = true
+  const token = await ask({
+    title: texts.tokenTitle, text: texts.tokenText, confirm: texts.useToken, cancel: texts.cancel,
+    input: { label: texts.token, value: '', type: 'password' } })
+  asking = false
+  if (!token?.trim()) return
+  store.useToken(token.trim())
+  Composer.notice('')
+  void start()
+}
+store.addEventListener('unauthorized', () => {
+  Composer.notice(texts.unauthorized, texts.enterToken, () => void askForToken())
+  if (!store.token) void askForToken()
+})
+
+function start() {
+  return Promise.allSettled([store.begin(), openFromAddress()])
+}
+
+drawHead()
+void start()

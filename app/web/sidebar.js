@@ -1,0 +1,149 @@
+// @ts-check
+/** The list of conversations: live status, search, and the drawer that it is on a phone. */
+
+import { h, icon, setText } from './dom.js'
+import { dayOf, shortTime, texts } from './texts.js'
+
+/** @typedef {import('./store.js').Store} Store */
+/** @typedef {import('./store.js').Entry} Entry */
+
+const SEARCH_PAUSE_MS = 250
+const narrow = window.matchMedia('(max-width: 800px)')
+
+/** @param {string} id @returns {HTMLElement} */
+const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id))
+
+export class Sidebar {
+  /** @param {Store} store */
+  constructor(store) {
+    this.store = store
+    this.element = byId('sidebar')
+    this.main = byId('main')
+    this.list = byId('conversations')
+    this.field = /** @type {HTMLInputElement} */ (byId('search'))
+    this.opener = byId('open-menu')
+    this.shade = byId('shade')
+    /** @type {Map<string, { item: HTMLElement, link: HTMLAnchorElement, title: HTMLElement, meta: HTMLElement, shown: string }>} */
+    this.items = new Map()
+    /** @type {Entry[] | null} What the search found; null: no search. */
+    this.found = null
+    this.more = h('button', { type: 'button', class: 'button quiet more', onclick: () => store.loadList(true) }, texts.loadMore)
+    this.list.after(this.more)
+    this.opener.addEventListener('click', () => this.open(true))
+    this.shade.addEventListener('click', () => this.open(false))
+    byId('close-menu').addEventListener('click', () => this.open(false))
+    this.element.addEventListener('keydown', (event) => {
+      if (event.key === 'Escape' && narrow.matches) this.open(false)
+    })
+    narrow.addEventListener('change', () => this.open(false, false))
+    this.field.addEventListener('input', () => this.searchSoon())
+    this.list.addEventListener('click', (event) => {
+      if (/** @type {Element} */ (event.target).closest('a') && narrow.matches) this.open(false, false)
+    })
+    store.addEventListener('list', () => this.schedule())
+    store.addEventListener('thread', () => this.schedule())
+    setInterval(() => this.schedule(), 60_000)
+    this.open(false, false)
+    this.schedule()
+  }
+
+  /** On a phone only what is in front can be reached. @param {boolean} open @param {boolean} [moveFocus] */
+  open(open, moveFocus = true) {
+    const drawer = narrow.matches
+    const shown = drawer && open
+    document.body.classList.toggle('menu-open', shown)
+    this.element.inert = drawer && !open
+    this.main.inert = shown
+    this.shade.hidden = !shown
+    this.opener.setAttribute('aria-expanded', String(shown))
+    if (!drawer || !moveFocus) return
+    if (open) this.field.focus()
+    else this.opener.focus()
+  }
+
+  searchSoon() {
+    clearTimeout(this.timer)
+    this.search?.abort()
+    const q = this.field.value.trim()
+    if (!q) {
+      this.found = null
+      return this.schedule()
+    }
+    this.timer = setTimeout(async () => {
+      this.search = new AbortController()
+      try {
+        this.found = await this.store.search(q, this.search.signal)
+        this.schedule()
+      } catch { /* another search took its place */ }
+    }, SEARCH_PAUSE_MS)
+  }
+
+  schedule() {
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0
+      this.draw()
+    })
+  }
+
+  draw() {
+    const { store } = this
+    const now = Date.now()
+    const source = this.found?.map((entry) => store.entries.get(entry.key) ?? entry) ?? [...store.entries.values()]
+    const entries = source.sort((a, b) => b.at - a.at)
+    /** @type {Map<string, Entry[]>} */
+    const groups = new Map()
+    for (const entry of entries) {
+      const day = dayOf(entry.at, now)
+      groups.set(day, [...(groups.get(day) ?? []), entry])
+    }
+    const children = [...groups].map(([day, members]) => {
+      const name = texts[/** @type {'today' | 'yesterday' | 'earlier'} */ (day)]
+      return h('section', { 'aria-label': name }, h('h3', { 'aria-hidden': 'true' }, name),
+        h('ul', {}, ...members.map((entry) => this.item(entry, now))))
+    })
+    if (!entries.length && (store.listed || this.found)) {
+      children.push(h('section', {}, h('p', { class: 'nothing' }, this.found ? texts.searchNothing : texts.noConversations)))
+    }
+    for (const key of this.items.keys()) if (!store.entries.has(key)) this.items.delete(key)
+    const focused = this.list.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement) : null
+    this.list.replaceChildren(...children)
+    focused?.focus({ preventScroll: true })
+    this.more.hidden = Boolean(this.found) || !store.listCursor
+  }
+
+  /** @param {Entry} entry @param {number} now */
+  item(entry, now) {
+    let known = this.items.get(entry.key)
+    if (!known) {
+      const title = h('span', { class: 'title', dir: 'auto' })
+      const meta = h('span', { class: 'meta' })
+      const link = h('a', { href: `#${encodeURIComponent(entry.key)}` }, title, meta)
+      known = { item: h('li', {}, link), link, title, meta, shown: '' }
+      this.items.set(entry.key, known)
+    }
+    const open = entry.key === this.store.openKey
+    if (open) known.link.setAttribute('aria-current', 'page')
+    else known.link.removeAttribute('aria-current')
+    setText(known.title, entry.title || texts.untitled)
+    const status = entry.status === 'running' ? 'running' : entry.unread ? 'unread' : entry.status
+    const time = shortTime(entry.at, now)
+    const shown = `${status} ${time}`
+    if (shown !== known.shown) {
+      known.shown = shown
+      known.item.className = status
+      known.meta.replaceChildren(...this.metaOf(status, time))
+    }
+    return known.item
+  }
+
+  /** @param {string} status @param {string} time */
+  metaOf(status, time) {
+    switch (status) {
+      case 'running': return [h('span', { class: 'spinner', 'aria-hidden': 'true' }), texts.statusWorking]
+      case 'unread': return [h('span', { class: 'dot', 'aria-hidden': 'true' }), texts.statusUnread]
+      case 'stopped': return [icon('stop'), `${texts.statusStopped} · ${time}`]
+      case 'failed': return [icon('warning'), `${texts.statusFailed} · ${time}`]
+      default: return [time]
+    }
+  }
+}

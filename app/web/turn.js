@@ -1,0 +1,379 @@
+// @ts-check
+/** One message and its answer: thoughts, tool calls and text, as they come. */
+
+import { h, icon, iconButton, setText } from './dom.js'
+import { copyButton, MarkdownView } from './markdown.js'
+import { duration, fullTime, runError, requestError, texts, ticking } from './texts.js'
+
+/** @typedef {import('./store.js').Turn} Turn */
+/** @typedef {import('./client.js').Part} Part */
+/** @typedef {import('./client.js').ToolPart} ToolPart */
+/** @typedef {import('./client.js').TextPart} TextPart */
+
+/** So many of the steps in a row are shown; the others wait behind a button. */
+const STEPS_SHOWN = 6
+/** Longer results are cut in the view: a megabyte in one element makes the browser stutter. */
+const LONGEST_SHOWN = 20_000
+/** New text appears over this time, so that a poll does not show as a jump. */
+const REVEAL_MS = 900
+/** More text than this at once is no stream but a catch-up. */
+const REVEAL_AT_MOST = 4000
+
+/** A wait that is longer than this is explained. */
+const LONG_WAIT_MS = 4000
+
+const stillness = window.matchMedia('(prefers-reduced-motion: reduce)')
+
+/**
+ * What a turn view asks of its surroundings.
+ * @typedef {object} Deeds
+ * @property {(turn: Turn) => void} stop
+ * @property {(turn: Turn) => void} retry
+ * @property {(turn: Turn) => void} remove
+ * @property {(turn: Turn) => void} sendAgain
+ * @property {(turn: Turn) => boolean} isNext no other turn of the conversation runs before it
+ * @property {(view: TurnView) => void} changed draw this view in the next frame
+ */
+
+export class TurnView {
+  /** @param {Turn} turn @param {Deeds} deeds */
+  constructor(turn, deeds) {
+    this.turn = turn
+    this.deeds = deeds
+    /** @type {(StepsView | TextView)[]} */
+    this.segments = []
+    this.content = h('div', { class: 'content' })
+    this.foot = h('div', { class: 'foot' })
+    this.footKind = ''
+    this.question = h('div', { class: 'bubble', dir: 'auto' }, turn.message)
+    this.element = h('article', { class: 'turn' },
+      h('div', { class: 'question' }, h('h2', { class: 'visually-hidden' }, texts.you), this.question),
+      h('div', { class: 'answer' }, h('h2', { class: 'visually-hidden' }, texts.answer), this.content, this.foot))
+    this.element.dataset.id = turn.id
+    /** It was on the page while its answer grew. */
+    this.witnessed = turn.phase !== 'ended'
+  }
+
+  get running() {
+    return this.turn.phase === 'running' || this.turn.phase === 'sending'
+  }
+
+  /** @returns {readonly Part[]} */
+  parts() {
+    const { state, row } = this.turn
+    if (state) return state.parts
+    const text = row?.finalResponse
+    return text ? [{ kind: 'text', seq: 0, text, startedAt: '', endedAt: '' }] : []
+  }
+
+  /**
+   * Show the turn as it is now, until the time is up.
+   * @param {number} deadline
+   * @returns {boolean} there is more to show
+   */
+  draw(deadline) {
+    const { turn } = this
+    this.element.dataset.id = turn.id
+    this.element.dataset.phase = turn.phase
+    /** @type {{ kind: 'steps' | 'text', parts: Part[] }[]} */
+    const wanted = []
+    for (const part of this.parts()) {
+      const kind = part.kind === 'text' ? 'text' : 'steps'
+      const last = wanted[wanted.length - 1]
+      if (last?.kind === kind) last.parts.push(part)
+      else wanted.push({ kind, parts: [part] })
+    }
+    let more = false
+    for (const [index, { kind, parts }] of wanted.entries()) {
+      if (this.segments[index]?.kind !== kind) {
+        this.drop(index)
+        const segment = kind === 'text' ? new TextView() : new StepsView(this.deeds, this)
+        this.segments.push(segment)
+        this.content.append(segment.element)
+      }
+      const last = index === wanted.length - 1
+      const segment = this.segments[index]
+      if (segment instanceof StepsView) segment.show(parts, this.running, last)
+      else more = segment.show(/** @type {TextPart} */ (parts[0]).text, this.running && last, this.witnessed, deadline) || more
+    }
+    this.drop(wanted.length)
+    this.drawFoot(wanted.length > 0)
+    if (more) this.element.setAttribute('aria-busy', 'true')
+    else this.element.removeAttribute('aria-busy')
+    return more
+  }
+
+  /** @param {number} from */
+  drop(from) {
+    for (const segment of this.segments.splice(from)) segment.element.remove()
+  }
+
+  // the line below the answer
+
+  /** @param {boolean} hasParts */
+  drawFoot(hasParts) {
+    const { turn } = this
+    const { state, row } = turn
+    const resumed = (state?.attempt ?? 1) > 1
+    const begun = Boolean(state?.after || row?.startedAt)
+    const kind = `${turn.phase} ${begun} ${resumed} ${hasParts} ${turn.problem?.code} ${state?.status} ${row?.status}`
+    if (kind !== this.footKind) {
+      this.footKind = kind
+      const parts = turn.phase === 'ended' ? this.endFoot() : turn.phase === 'unsent' ? this.unsentFoot() : this.runningFoot(begun, resumed)
+      // Whoever stands on Stop by keyboard must not fall to the top of the page.
+      const held = this.foot.contains(document.activeElement)
+      this.foot.replaceChildren(...parts)
+      if (held) this.foot.querySelector('button')?.focus({ preventScroll: true })
+    }
+    this.tick()
+  }
+
+  /** @param {boolean} begun @param {boolean} resumed */
+  runningFoot(begun, resumed) {
+    const { turn } = this
+    this.elapsed = h('span', { class: 'elapsed' })
+    this.label = h('span', { class: 'working-label' })
+    this.waits = turn.phase === 'running' && !begun
+    setText(this.label, turn.phase === 'sending' ? texts.sending : begun ? texts.working : texts.starting)
+    return [
+      h('div', { class: 'working' },
+        h('span', { class: 'spinner', 'aria-hidden': 'true' }),
+        this.label, this.elapsed,
+        turn.phase === 'running' && h('button', { type: 'button', class: 'button small stop', onclick: () => this.deeds.stop(turn) },
+          icon('stop'), texts.stop)),
+      turn.phase === 'running' && h('p', { class: 'note' }, texts.background),
+      resumed && h('p', { class: 'note' }, `${texts.resumed}.`),
+    ].filter((node) => node instanceof Node)
+  }
+
+  unsentFoot() {
+    const { turn } = this
+    return [
+      h('p', { class: 'problem', role: 'alert' }, icon('warning'), `${texts.unsent} ${requestError(turn.problem)}`),
+      h('div', { class: 'tools' },
+        h('button', { type: 'button', class: 'button small', onclick: () => this.deeds.sendAgain(turn) }, texts.sendAgain),
+        iconButton('trash', texts.remove, () => this.deeds.remove(turn))),
+    ]
+  }
+
+  endFoot() {
+    const { turn } = this
+    const { state, row } = turn
+    const error = state?.error ?? (row?.status === 'error' ? { code: row.errorCode ?? '', message: row.errorMessage ?? '' } : null)
+    const text = state?.text || row?.finalResponse || ''
+    const usage = state?.usage
+    const tokens = usage?.totalTokens ?? row?.totalTokens ?? 0
+    const took = state?.durationMs ?? /** @type {any} */ (row)?.processingTimeMs ?? 0
+    const model = state?.model ?? row?.model
+    const facts = [model, took > 0 && duration(took)].filter((fact) => typeof fact === 'string')
+    this.elapsed = null
+    return [
+      error && h('p', { class: error.code === 'cancelled' ? 'problem stopped' : 'problem' },
+        icon(error.code === 'cancelled' ? 'stop' : 'warning'), text && error.code !== 'cancelled' ? `${runError(error)} ${texts.partial}` : runError(error)),
+      !error && !text && h('p', { class: 'note' }, texts.emptyAnswer),
+      h('div', { class: 'tools' },
+        text && copyButton(texts.copy, () => turn.state?.text || turn.row?.finalResponse || ''),
+        iconButton('retry', texts.retry, () => this.deeds.retry(turn)),
+        iconButton('trash', texts.remove, () => this.deeds.remove(turn)),
+        ...facts.map((fact) => h('span', { class: 'facts', title: fullTime(turn.at) }, fact)),
+        tokens > 0 && h('span', { class: 'facts', title: usage ? texts.usage(usage) : null }, texts.tokens(tokens))),
+    ].filter((node) => node instanceof Node)
+  }
+
+  /** The running second; called once a second too. */
+  tick() {
+    if (!this.elapsed) return
+    const since = this.turn.row?.startedAt ? Date.parse(this.turn.row.startedAt) : this.turn.at
+    const took = Date.now() - since
+    setText(this.elapsed, this.turn.phase === 'running' ? ticking(took) : '')
+    if (this.waits && this.label && took > LONG_WAIT_MS) {
+      setText(this.label, this.deeds.isNext(this.turn) ? texts.queued : texts.waitingTurn)
+    }
+  }
+}
+
+/** Text of the answer. */
+class TextView {
+  kind = /** @type {const} */ ('text')
+
+  constructor() {
+    this.element = h('div', { class: 'text' })
+    this.markdown = new MarkdownView(this.element)
+    /** So much of the text may be shown. */
+    this.shown = 0
+    this.shownAt = 0
+    this.notBefore = 0
+  }
+
+  /**
+   * @param {string} text
+   * @param {boolean} growing
+   * @param {boolean} witnessed reveal new text smoothly
+   * @param {number} deadline
+   * @returns {boolean}
+   */
+  show(text, growing, witnessed, deadline) {
+    const now = performance.now()
+    if (now < this.notBefore) return true
+    const missing = text.length - this.shown
+    const smooth = witnessed && missing > 0 && missing < REVEAL_AT_MOST && !stillness.matches
+    if (!smooth) this.shown = text.length
+    else {
+      const pace = Math.min(now - this.shownAt, 100) / REVEAL_MS
+      this.shown += Math.max(3, Math.ceil(Math.max(missing, 40) * pace))
+      this.shown = Math.min(this.shown, text.length)
+      // Not between the halves of a character.
+      if (/[\ud800-\udbff]/.test(text[this.shown - 1] ?? '')) this.shown++
+    }
+    this.shownAt = now
+    const caughtUp = this.shown >= text.length
+    this.markdown.set(caughtUp ? text : text.slice(0, this.shown), caughtUp && !growing)
+    this.markdown.work(deadline)
+    const cost = performance.now() - now
+    // Text that is dear to draw is drawn less often: typing and scrolling come first.
+    this.notBefore = cost > 6 ? now + cost * 4 : 0
+    return !caughtUp || this.markdown.pending
+  }
+}
+
+/** Thoughts and tool calls in a row. */
+class StepsView {
+  kind = /** @type {const} */ ('steps')
+
+  /** @param {Deeds} deeds @param {TurnView} turn */
+  constructor(deeds, turn) {
+    /** @type {Map<number, StepView>} */
+    this.steps = new Map()
+    this.all = false
+    this.count = h('span', {})
+    this.reveal = h('button', { type: 'button', class: 'reveal', onclick: () => {
+      this.all = true
+      this.reveal.hidden = true
+      this.element.focus()
+      deeds.changed(turn)
+    } }, icon('dash'), this.count)
+    this.reveal.hidden = true
+    this.list = h('div', { class: 'steps-list' })
+    this.element = h('div', { class: 'steps', tabindex: '-1' }, this.reveal, this.list)
+  }
+
+  /** @param {Part[]} parts @param {boolean} running @param {boolean} last nothing comes after it yet */
+  show(parts, running, last) {
+    // One hidden step would take as much room as its button.
+    const hidden = this.all || parts.length <= STEPS_SHOWN + 1 ? 0 : parts.length - STEPS_SHOWN
+    this.reveal.hidden = hidden === 0
+    setText(this.count, texts.earlierSteps(hidden))
+    const visible = hidden ? parts.slice(hidden) : parts
+    const kinds = new Map(visible.map((part) => [part.seq, part.kind]))
+    for (const [seq, step] of this.steps) {
+      // A step that is being read stays until it is closed.
+      if (kinds.get(seq) === step.part.kind || (!kinds.has(seq) && (step.element.open || step.element.contains(document.activeElement)))) continue
+      step.element.remove()
+      this.steps.delete(seq)
+    }
+    /** @type {Element | null} */
+    let next = this.list.firstElementChild
+    for (const [index, part] of visible.entries()) {
+      while (next && !kinds.has(Number(/** @type {HTMLElement} */ (next).dataset.seq))) next = next.nextElementSibling
+      const step = this.steps.get(part.seq) ?? new StepView(part)
+      this.steps.set(part.seq, step)
+      if (step.element === next) next = next.nextElementSibling
+      else this.list.insertBefore(step.element, next)
+      step.show(part, running, running && last && index === visible.length - 1)
+    }
+  }
+}
+
+/** One thought or tool call; what is inside is made when it is opened. */
+class StepView {
+  /** @param {Part} part */
+  constructor(part) {
+    this.part = part
+    this.state = ''
+    this.mark = h('span', { class: 'mark' })
+    this.title = h('span', { class: 'step-title' })
+    this.gist = h('span', { class: 'gist' })
+    this.time = h('span', { class: 'step-time' })
+    this.body = h('div', { class: 'step-body' })
+    const chevron = icon('chevron')
+    this.element = h('details', { class: `step ${part.kind}` },
+      h('summary', {}, this.mark, this.title, this.gist, this.time, chevron), this.body)
+    this.element.dataset.seq = String(part.seq)
+    this.element.addEventListener('toggle', () => this.fill())
+  }
+
+  /** @param {Part} part @param {boolean} running @param {boolean} live it is the newest thing of a running turn */
+  show(part, running, live) {
+    const state = part.kind === 'tool'
+      ? part.success === null ? (running ? 'running' : 'unknown') : part.success ? 'ok' : 'failed'
+      : live ? 'running' : 'thought'
+    if (part === this.part && state === this.state) return
+    const restated = state !== this.state
+    this.part = part
+    this.state = state
+    if (restated) this.mark.replaceChildren(this.markOf(state))
+    if (part.kind === 'tool') this.showTool(part, state)
+    else this.showThought(/** @type {TextPart} */ (part), live)
+    this.fill()
+  }
+
+  /** @param {string} state */
+  markOf(state) {
+    if (state === 'running') return h('span', { class: 'spinner', 'aria-hidden': 'true' })
+    return icon({ ok: 'check', failed: 'cross', unknown: 'dash' }[state] ?? 'thought')
+  }
+
+  /** @param {ToolPart} part @param {string} state */
+  showTool(part, state) {
+    this.element.dataset.state = state
+    const word = { running: texts.toolRunning, ok: texts.toolOk, failed: texts.toolFailed, unknown: texts.toolUnknown }[state] ?? ''
+    this.title.replaceChildren(h('code', {}, part.name), h('span', { class: 'visually-hidden' }, ` ${word}`))
+    setText(this.gist, gistOf(part.args))
+    setText(this.time, part.durationMs == null ? '' : duration(part.durationMs))
+  }
+
+  /** @param {TextPart} part @param {boolean} live */
+  showThought(part, live) {
+    const took = Date.parse(part.endedAt) - Date.parse(part.startedAt)
+    setText(this.title, live ? texts.thinking : took >= 1000 ? texts.thoughtFor(duration(took)) : texts.thought)
+    // The newest words, cut at the left: that is what grows.
+    setText(this.gist, live ? part.text.slice(-160).replace(/\s+/g, ' ').trim() : '')
+    this.gist.classList.toggle('tail', live)
+  }
+
+  fill() {
+    if (!this.element.open) return
+    const { part } = this
+    if (part.kind === 'tool') {
+      this.body.replaceChildren(
+        section(texts.toolArguments, pretty(part.args)),
+        ...(part.success === null ? [] : [section(texts.toolResult, part.result ?? '')]))
+      return
+    }
+    const { text } = /** @type {TextPart} */ (part)
+    const shown = this.body.firstChild?.firstChild
+    if (shown instanceof Text && text.startsWith(shown.data)) shown.appendData(text.slice(shown.data.length))
+    else this.body.replaceChildren(h('div', { class: 'thoughts', dir: 'auto' }, text))
+  }
+}
+
+/** @param {string} title @param {string} text */
+function section(title, text) {
+  const cut = text.length > LONGEST_SHOWN
+  return h('section', {},
+    h('div', { class: 'section-head' }, h('h3', {}, title), copyButton(texts.copyCode, () => text)),
+    text ? h('pre', { tabindex: '0', dir: 'auto' }, cut ? `${text.slice(0, LONGEST_SHOWN)}…` : text) : h('p', { class: 'note' }, texts.noResult),
+    cut && h('p', { class: 'note' }, texts.cutResult))
+}
+
+/** @param {unknown} value */
+function pretty(value) {
+  return typeof value === 'string' ? value : JSON.stringify(value, null, 2) ?? ''
+}
+
+/** Arguments in one short line. @param {unknown} args */
+function gistOf(args) {
+  if (args == null) return ''
+  if (typeof args !== 'object') return String(args).slice(0, 120)
+  return Object.values(args).map((value) => (typeof value === 'string' ? value : JSON.stringify(value))).join(', ').slice(0, 120)
+}

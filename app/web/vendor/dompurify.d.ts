@@ -1,0 +1,4 @@
+declare const DOMPurify: {
+  sanitize(html: string, options: { RETURN_DOM_FRAGMENT: true, [option: string]: unknown }): DocumentFragment
+}
+export default DOMPurify
