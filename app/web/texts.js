@@ -3,6 +3,7 @@
 
 const en = {
   language: 'en',
+  units: ['ms', 's', 'min'],
   newConversation: 'New conversation',
   conversations: 'Conversations',
   search: 'Search',
@@ -150,6 +151,7 @@ const en = {
 /** @type {typeof en} */
 const ru = {
   language: 'ru',
+  units: ['мс', 'с', 'мин'],
   newConversation: 'Новая беседа',
   conversations: 'Беседы',
   search: 'Поиск',
@@ -305,10 +307,6 @@ const plurals = new Intl.PluralRules('ru')
 const clock = new Intl.DateTimeFormat(locale, { hour: '2-digit', minute: '2-digit' })
 const day = new Intl.DateTimeFormat(locale, { day: 'numeric', month: 'short' })
 const exact = new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'short' })
-const seconds = new Intl.NumberFormat(locale, { style: 'unit', unit: 'second', unitDisplay: 'short', maximumFractionDigits: 1 })
-const milliseconds = new Intl.NumberFormat(locale, { style: 'unit', unit: 'millisecond', unitDisplay: 'short', maximumFractionDigits: 0 })
-const minutes = new Intl.NumberFormat(locale, { style: 'unit', unit: 'minute', unitDisplay: 'short' })
-
 /** @param {number} value */
 export function number(value) {
   return numbers.format(value)
@@ -322,15 +320,16 @@ function plural(n, one, few, many) {
 
 /** @param {number} ms */
 export function duration(ms) {
-  if (ms > 0 && ms < 100) return milliseconds.format(ms)
+  const [milli, second, minute] = texts.units
+  if (ms >= 0 && ms < 100) return `${ms < 1 ? '<\u202f1' : Math.round(ms)}\u00a0${milli}`
   const total = Math.max(ms, 0) / 1000
-  if (total < 60) return seconds.format(total < 10 ? Math.round(total * 10) / 10 : Math.round(total))
-  return `${minutes.format(Math.floor(total / 60))} ${seconds.format(Math.floor(total % 60))}`
+  if (total < 60) return `${number(total < 10 ? Math.round(total * 10) / 10 : Math.round(total))}\u00a0${second}`
+  return `${number(Math.floor(total / 60))}\u00a0${minute} ${Math.floor(total % 60)}\u00a0${second}`
 }
 
 /** Whole seconds, for a count that runs. @param {number} ms */
 export function ticking(ms) {
-  return duration(Math.floor(Math.max(ms, 0) / 1000) * 1000)
+  return ms < 1000 ? `0\u00a0${texts.units[1]}` : duration(Math.floor(ms / 1000) * 1000)
 }
 
 /** Which heading of the list a time belongs under. @param {number} at @param {number} now @returns {'today' | 'yesterday' | 'earlier'} */
