@@ -15,9 +15,9 @@ class Settings:
     """What the environment says; each field is the variable of the same name in capitals."""
 
     #: `sqlite:///path`, `sqlite:///:memory:` is refused, `mysql://user:password@host/name` or `mariadb://…`.
-    database_url: str = "sqlite:///var/backchat.db"
+    database_url: str = field(default="sqlite:///var/backchat.db", repr=False)
     #: Empty: `make run` brings its own broker.
-    redis_url: str = ""
+    redis_url: str = field(default="", repr=False)
     host: str = "127.0.0.1"
     port: int = 8000
     #: The model of agents that name none: `demo` or a pydantic-ai name such as `openai:gpt-5-mini`.

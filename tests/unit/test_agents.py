@@ -1,0 +1,96 @@
+"""The file of agents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.agents import DEFAULT_AGENT, DEFAULT_TOOLS, Agents
+from app.errors import Invalid, UnknownAgent
+
+FULL = """
+[[agents]]
+id = 7
+name = "Researcher"
+model = "openai:gpt-5-mini"
+instructions = "Be brief."
+tools = ["calculate", "my_package.tools:weather"]
+context_tokens = 32000
+
+[[agents.mcp_servers]]
+name = "files"
+command = "mcp-server-files"
+args = ["/srv/files"]
+env = { TOKEN = "secret" }
+
+[[agents.mcp_servers]]
+name = "web"
+url = "http://127.0.0.1:9000/mcp"
+headers = { Authorization = "Bearer secret" }
+repeatable = true
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):  # type: ignore[no-untyped-def]
+    def write(text: str) -> str:
+        path = tmp_path / "agents.toml"
+        path.write_text(text, "utf-8")
+        return str(path)
+
+    return write
+
+
+def test_without_a_file_there_is_agent_1() -> None:
+    agents = Agents.load("")
+
+    assert list(agents) == [DEFAULT_AGENT]
+    assert agents.get(1).tools == DEFAULT_TOOLS
+
+
+def test_a_file_adds_agents_beside_agent_1(write) -> None:  # type: ignore[no-untyped-def]
+    agents = Agents.load(write(FULL))
+
+    assert [agent.id for agent in agents] == [1, 7]
+    researcher = agents.get(7)
+    assert (researcher.model, researcher.context_tokens) == ("openai:gpt-5-mini", 32_000)
+    assert researcher.tools == ("calculate", "my_package.tools:weather")
+    files, web = researcher.mcp_servers
+    assert (files.command, files.args, files.repeatable) == ("mcp-server-files", ("/srv/files",), False)
+    assert (web.url, web.repeatable) == ("http://127.0.0.1:9000/mcp", True)
+
+
+def test_a_file_may_replace_agent_1(write) -> None:  # type: ignore[no-untyped-def]
+    assert Agents.load(write('[[agents]]\nid = 1\nname = "Mine"\n')).get(1).name == "Mine"
+
+
+def test_an_agent_never_shows_the_secrets_of_its_servers(write) -> None:  # type: ignore[no-untyped-def]
+    assert "secret" not in repr(Agents.load(write(FULL)).get(7))
+
+
+def test_an_unknown_agent_is_an_error() -> None:
+    with pytest.raises(UnknownAgent, match="agent 9"):
+        Agents().get(9)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("agents = 1", "agents"),
+        ("[[agents]", "TOML|Expected|line"),
+        ('[[agents]]\nid = 1\nname = "a"\ntoolz = []', "toolz"),
+        ('[[agents]]\nid = 0\nname = "a"', "id"),
+        ('[[agents]]\nid = 1\nname = "a"\n[[agents]]\nid = 1\nname = "b"', "share an id"),
+        ('[[agents]]\nid = 1\nname = "a"\n[[agents.mcp_servers]]\nname = "x"', "either"),
+        ('[[agents]]\nid = 1\nname = "a"\n[[agents.mcp_servers]]\nname = "x"\nurl = "u"\ncommand = "c"', "either"),
+    ],
+)
+def test_a_wrong_file_says_what_is_wrong(write, text: str, says: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(Invalid, match=says):
+        Agents.load(write(text))
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match=r"nowhere\.toml"):
+        Agents.load(str(tmp_path / "nowhere.toml"))
