@@ -189,45 +189,32 @@ def claim(session_id: str, worker: str, *, lease_s: float, max_attempts: int, tu
 
 
 def _claim(session_id: str, worker: str, lease_s: float, max_attempts: int, turn_timeout_s: int) -> Claim | None:
-    found = Session.select(Session.id, Session.conversation_id).where(
-        (Session.session_id == session_id) & (Session.status == "running")
-    )
-    row = found.first()
-    if row is None or _earlier_is_running(row):
-        return None
-    now = utc_now()
-    taken = (
-        Session.update(
-            attempt=Session.attempt + 1,
-            worker=worker,
-            lease_until_ms=database.now_ms(int(lease_s * 1000)),
-            deadline_ms=peewee.fn.COALESCE(Session.deadline_ms, database.now_ms(turn_timeout_s * 1000)),
-            started_at=peewee.fn.COALESCE(Session.started_at, Session.started_at.db_value(now)),
-            updated_at=now,
-        )
-        .where(
-            (Session.id == row.id)
-            & (Session.status == "running")
-            & (Session.lease_until_ms.is_null() | (Session.lease_until_ms < database.now_ms()))
-            & (Session.attempt - Session.handbacks < max_attempts)
-        )
-        .execute()
-    )
-    if taken != 1:
-        return None
-    columns = (
-        Session.id, Session.session_id, Session.conversation_id, Session.owner, Session.agent_id, Session.model,
-        Session.user_message, Session.attempt, Session.last_seq, Session.checkpoint, Session.checkpoint_seq,
-        Session.deadline_ms - database.now_ms(),
-    )  # fmt: skip
-    ((*values, remaining_ms),) = database.tuples(Session.select(*columns).where(Session.id == row.id))
-    return Claim(*(*values, remaining_ms / 1000))
-
-
-def _earlier_is_running(row: Session) -> bool:
     # Ids of one conversation are given under its lock, so an earlier one can't appear after this look.
-    earlier = (Session.conversation_id == row.conversation_id) & (Session.status == "running") & (Session.id < row.id)
-    return row.conversation_id is not None and Session.select().where(earlier).exists()
+    look = (
+        "SELECT id, EXISTS(SELECT 1 FROM chatSessions AS earlier WHERE earlier.conversationId = s.conversationId"
+        " AND earlier.status = 'running' AND earlier.id < s.id)"
+        " FROM chatSessions AS s WHERE sessionId = ? AND status = 'running'"
+    )
+    found = database.sql(look, [session_id]).fetchone()
+    if found is None or found[1]:
+        return None
+    row_id = found[0]
+    now, clock = Session.started_at.db_value(utc_now()), database.now_ms().sql
+    take = (
+        f"UPDATE chatSessions SET attempt = attempt + 1, worker = ?, leaseUntilMs = {clock} + ?,"
+        f" deadlineMs = COALESCE(deadlineMs, {clock} + ?), startedAt = COALESCE(startedAt, ?), updatedAt = ?"
+        f" WHERE id = ? AND status = 'running' AND (leaseUntilMs IS NULL OR leaseUntilMs < {clock})"
+        " AND attempt - handbacks < ?"
+    )
+    values = [worker, int(lease_s * 1000), turn_timeout_s * 1000, now, now, row_id, max_attempts]
+    if database.sql(take, values).rowcount != 1:
+        return None
+    read = (
+        "SELECT id, sessionId, conversationId, owner, agentId, model, userMessage, attempt, lastSeq, checkpoint,"
+        f" checkpointSeq, deadlineMs - {clock} FROM chatSessions WHERE id = ?"
+    )
+    *columns, remaining_ms = database.sql(read, [row_id]).fetchone()
+    return Claim(*(*columns, remaining_ms / 1000))
 
 
 def _held(claim: Claim) -> Any:
