@@ -136,6 +136,10 @@ def _create(new: NewSession) -> Created:
         return earlier
     conversation_id = new.conversation_id or str(uuid.uuid4())
     conversations.lock_or_create(new.owner, conversation_id, new.agent_id, new.message)
+    # A twin of this request may have been committed while this one waited for the lock: it must not find itself busy.
+    earlier = _by_idempotency_key(new) if new.conversation_id is not None else None
+    if earlier is not None:
+        return earlier
     interrupted: list[Ended] = []
     if new.on_busy != "enqueue":
         for running in _running_in(conversation_id):

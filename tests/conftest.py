@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
+import peewee
 import pytest
 import redis
+from playhouse.pool import PooledDatabase
 
+from app import database, schema
+from app.models import MODELS
 from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer, guard
 
 _numbers = count(1)
@@ -97,6 +101,51 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     name = f"t{next(_numbers)}"
     yield server.create_database(name)
     server.drop_database(name)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[peewee.Database]:
+    """Bind the models to *url*, migrated; every connection of this process is closed afterwards."""
+    made = database.open_database(url)
+    schema.migrate()
+    try:
+        yield made
+    finally:
+        made.close_all() if isinstance(made, PooledDatabase) else made.close()
+
+
+@pytest.fixture(scope="session")
+def _stores(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], tuple[str, peewee.Database]]]:
+    """Opens the two databases of `store`, each when it is first asked for."""
+    made: dict[str, tuple[str, peewee.Database]] = {}
+    with ExitStack() as stack:
+
+        def get(kind: str) -> tuple[str, peewee.Database]:
+            if kind not in made:
+                if kind == "sqlite":
+                    url = f"sqlite:///{tmp_path_factory.mktemp('store') / 'backchat.db'}"
+                else:
+                    url = request.getfixturevalue("mariadb").create_database("store")
+                made[kind] = (url, stack.enter_context(opened(url)))
+            return made[kind]
+
+        yield get
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def store(request: pytest.FixtureRequest, _stores: Callable[[str], tuple[str, peewee.Database]]) -> str:
+    """A migrated database without rows that the models are bound to; its URL. The test runs on both databases.
+
+    Tests share it, emptied: migrating takes longer than most of them.
+    """
+    url, made = _stores(request.param)
+    database.db.initialize(made)
+    with database.connection():
+        for model in MODELS:
+            model.delete().execute()
+    return url
 
 
 @pytest.fixture

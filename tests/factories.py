@@ -1,0 +1,155 @@
+"""Sessions, claims and batches for tests of the core."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from app import database, event_log, recording, session_list, sessions
+from app.events import Event
+from app.models import Event as EventRow
+from app.models import Message, Session
+from app.recording import Recorded
+from app.sessions import Batch, Claim, Created, NewSession
+
+T = TypeVar("T")
+
+OWNER = "local"
+
+
+def make_new(**fields: Any) -> NewSession:
+    """What a caller asks for."""
+    return NewSession(**({"owner": OWNER, "message": "Hello?", "agent_id": 1, "model": "demo"} | fields))
+
+
+def make_created(**fields: Any) -> Created:
+    return sessions.create(make_new(**fields))
+
+
+def make_session(**fields: Any) -> str:
+    """The id of a new session that waits for a worker."""
+    return make_created(**fields).session_id
+
+
+def make_claim(session_id: str | None = None, *, worker: str = "worker-1", **fields: Any) -> Claim:
+    """A claim on this session, or on a new one."""
+    limits = {"lease_s": 30.0, "max_attempts": 3, "turn_timeout_s": 900} | fields
+    claim = sessions.claim(session_id or make_session(), worker, **limits)  # type: ignore[arg-type]
+    assert claim is not None, "there was nothing to claim"
+    return claim
+
+
+def try_claim(session_id: str, **fields: Any) -> Claim | None:
+    limits = {"worker": "worker-2", "lease_s": 30.0, "max_attempts": 3, "turn_timeout_s": 900} | fields
+    return sessions.claim(session_id, **limits)  # type: ignore[arg-type]
+
+
+def write(claim: Claim, *events: Event, checkpoint: str | None = None, covered: int | None = None) -> Recorded:
+    """Record *events* of this claim after what its session has, as a flush does; a checkpoint covers them all."""
+    state = None if checkpoint is None else (checkpoint, len(events) if covered is None else covered)
+    return record(Batch(claim, row(claim.session_id).last_seq, events, state))
+
+
+def record(batch: Batch) -> Recorded:
+    [outcome] = recording.record([batch])
+    return outcome
+
+
+def row(session_id: str) -> Session:
+    found = database.reading(lambda: Session.get(Session.session_id == session_id))
+    assert isinstance(found, Session)
+    return found
+
+
+def exists(session_id: str) -> bool:
+    return bool(database.reading(lambda: Session.select().where(Session.session_id == session_id).exists()))
+
+
+def change(session_id: str, **columns: Any) -> None:
+    """Set columns of a session behind everybody's back."""
+    changed = database.transaction(lambda: Session.update(**columns).where(Session.session_id == session_id).execute())
+    assert changed == 1
+
+
+def expire_lease(session_id: str) -> None:
+    """Let the session's lease have run out a while ago, as after the death of its worker."""
+    change(session_id, lease_until_ms=database.now_ms(-60_000))
+
+
+def events_of(session_id: str, *, owner: str = OWNER) -> list[dict[str, Any]]:
+    """All events, read as a client reads them."""
+    return event_log.read_after(owner, session_id, 0, 100_000).events
+
+
+def kinds_of(session_id: str) -> list[str]:
+    return [event["eventType"] for event in events_of(session_id)]
+
+
+def seqs_of(session_id: str) -> list[int]:
+    """Seqs as they are stored, in their order."""
+    query = EventRow.select(EventRow.seq).where(EventRow.session_id == session_id).order_by(EventRow.seq)
+    return [seq for (seq,) in database.reading(lambda: database.tuples(query))]
+
+
+def messages_of(session_id: str) -> list[tuple[str, str]]:
+    """Role and content of the session's messages, oldest first."""
+    query = Message.select(Message.role, Message.content).where(Message.session_id == session_id).order_by(Message.id)
+    return database.reading(lambda: database.tuples(query))  # type: ignore[return-value]
+
+
+def shown(session_id: str, *, owner: str = OWNER) -> dict[str, Any]:
+    """The session as the API shows it."""
+    return session_list.get(owner, session_id)
+
+
+def assert_sound(session_id: str) -> None:
+    """What holds for every session at every time: seqs 1..n, one terminal event at most, and that last."""
+    session = row(session_id)
+    kinds = [(event["seq"], event["eventType"]) for event in events_of(session_id)]
+    terminal = [seq for seq, kind in kinds if kind in ("done", "error")]
+
+    assert [seq for seq, _ in kinds] == list(range(1, session.last_seq + 1))
+    assert terminal == ([] if session.status == "running" else [session.last_seq])
+    if terminal:
+        assert kinds[-1][1] == session.status
+
+
+def retried(batch: Batch) -> Batch:
+    """The same batch, after a try that ended without an answer."""
+    return replace(batch, retried=True)
+
+
+def at_once(works: Sequence[Callable[[], T]]) -> list[T | Exception]:
+    """Call all of *works* on threads of their own, started together; what each returned or raised."""
+    start = threading.Barrier(len(works))
+
+    def run(work: Callable[[], T]) -> T | Exception:
+        start.wait(30)
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            return error
+
+    with ThreadPoolExecutor(len(works)) as threads:
+        return list(threads.map(run, works))
+
+
+def failures(outcomes: Iterable[object]) -> list[Exception]:
+    return [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+
+
+async def eventually(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
+    """Return as soon as *condition*, which may ask the database, is true; for what gives no signal to wait on.
+
+    Raises:
+        AssertionError: it did not become true in time.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while not await asyncio.to_thread(condition):
+        assert loop.time() < deadline, f"not within {timeout_s} s: {what}"
+        await asyncio.sleep(0.02)

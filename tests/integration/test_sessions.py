@@ -1,0 +1,608 @@
+"""Every state change of a session, its guards, and what happens when two come at once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from app import conversations, database, recording, session_list, sessions
+from app.errors import Busy, IdempotencyConflict, NotFound
+from app.events import Delta, Done, Error, Thinking, Usage
+from app.models import Conversation, Session, utc_now
+from app.sessions import Batch, Created, Ended
+from tests.factories import (
+    OWNER,
+    assert_sound,
+    at_once,
+    change,
+    events_of,
+    exists,
+    expire_lease,
+    failures,
+    kinds_of,
+    make_claim,
+    make_created,
+    make_new,
+    make_session,
+    messages_of,
+    record,
+    row,
+    try_claim,
+    write,
+)
+from tests.servers import wait_until
+
+pytestmark = pytest.mark.usefixtures("store")
+
+CANCELLED = Error("cancelled", "cancelled by the user")
+
+
+# create
+
+
+def test_a_new_session_waits_with_its_user_message_in_a_conversation_of_its_own() -> None:
+    created = make_created(message="Привет 🙂\nsecond line")
+
+    session = row(created.session_id)
+    assert created.new
+    assert (session.status, session.attempt, session.last_seq, session.lease_until_ms) == ("running", 0, 0, None)
+    assert session.started_at is None
+    assert messages_of(created.session_id) == [("user", "Привет 🙂\nsecond line")]
+    [conversation] = database.reading(lambda: list(Conversation.select()))
+    assert (conversation.conversation_id, conversation.title) == (created.conversation_id, "Привет 🙂")
+
+
+def test_sessions_of_one_conversation_share_it() -> None:
+    conversation = str(uuid4())
+
+    outcomes = at_once([lambda: make_created(conversation_id=conversation) for _ in range(20)])
+
+    assert failures(outcomes) == []
+    assert database.reading(lambda: Conversation.select().count()) == 1
+    assert database.reading(lambda: Session.select().where(Session.conversation_id == conversation).count()) == 20
+
+
+def test_a_conversation_of_another_owner_looks_like_none() -> None:
+    conversation = make_created(owner="alice").conversation_id
+
+    with pytest.raises(NotFound):
+        make_created(owner="mallory", conversation_id=conversation)
+
+    assert database.reading(lambda: Session.select().where(Session.owner == "mallory").count()) == 0
+
+
+def test_a_refused_session_leaves_nothing_behind() -> None:
+    first = make_created()
+
+    with pytest.raises(Busy) as refused:
+        make_created(conversation_id=first.conversation_id, on_busy="reject")
+
+    assert refused.value.extra == {"sessionId": first.session_id}
+    assert database.reading(lambda: Session.select().count()) == 1
+
+
+def test_an_ended_session_does_not_make_a_conversation_busy() -> None:
+    first = make_created()
+    sessions.end(first.session_id, CANCELLED)
+
+    second = make_created(conversation_id=first.conversation_id, on_busy="reject")
+
+    assert second.new
+
+
+def test_reject_lets_exactly_one_through_when_many_come_at_once() -> None:
+    conversation = str(uuid4())
+
+    outcomes = at_once([lambda: make_created(conversation_id=conversation, on_busy="reject") for _ in range(20)])
+
+    assert len([each for each in outcomes if isinstance(each, Created)]) == 1
+    assert {type(each) for each in failures(outcomes)} == {Busy}
+
+
+def test_interrupt_ends_what_runs_and_what_waits_and_keeps_the_partial_answer() -> None:
+    first = make_created()
+    claim = make_claim(first.session_id)
+    write(claim, Thinking(""), Delta("half"))
+    waiting = make_session(conversation_id=first.conversation_id)
+
+    created = make_created(conversation_id=first.conversation_id, on_busy="interrupt")
+
+    assert [each.session_id for each in created.interrupted] == [first.session_id, waiting]
+    assert [each.worker for each in created.interrupted] == ["worker-1", None]
+    assert (row(first.session_id).error_code, row(first.session_id).final_response) == ("cancelled", "half")
+    assert row(waiting).status == "error"
+    for session_id in (first.session_id, waiting, created.session_id):
+        assert_sound(session_id)
+    assert try_claim(created.session_id) is not None
+
+
+def test_interrupts_at_once_leave_only_the_last_one_running() -> None:
+    conversation = str(uuid4())
+
+    outcomes = at_once([lambda: make_created(conversation_id=conversation, on_busy="interrupt") for _ in range(15)])
+
+    assert failures(outcomes) == []
+    running = database.reading(lambda: list(Session.select().where(Session.status == "running")))
+    assert [each.id for each in running] == [database.reading(lambda: Session.select().order_by(-Session.id).get()).id]
+    for session in database.reading(lambda: list(Session.select())):
+        assert_sound(session.session_id)
+
+
+# idempotency keys
+
+
+def test_fifty_requests_with_one_key_at_once_make_one_session() -> None:
+    new = make_new(idempotency_key="key", request_hash="hash")
+
+    outcomes = at_once([lambda: sessions.create(new) for _ in range(50)])
+
+    assert failures(outcomes) == []
+    assert len({each.session_id for each in outcomes if isinstance(each, Created)}) == 1
+    assert [each.new for each in outcomes if isinstance(each, Created)].count(True) == 1
+    assert database.reading(lambda: Session.select().count()) == 1
+    assert database.reading(lambda: Conversation.select().count()) == 1
+
+
+@pytest.mark.parametrize("on_busy", ["enqueue", "reject", "interrupt"])
+def test_one_key_is_one_session_whatever_it_does_when_the_conversation_is_busy(on_busy: str) -> None:
+    new = make_new(conversation_id=str(uuid4()), idempotency_key="key", request_hash="hash", on_busy=on_busy)
+
+    outcomes = at_once([lambda: sessions.create(new) for _ in range(20)])
+
+    assert failures(outcomes) == []
+    assert len({each.session_id for each in outcomes if isinstance(each, Created)}) == 1
+    [session] = database.reading(lambda: list(Session.select()))
+    assert session.status == "running"
+
+
+def test_a_request_that_waits_for_its_own_twin_is_that_session_and_finds_nothing_busy(store: str) -> None:
+    created = make_created()
+    sessions.end(created.session_id, CANCELLED)
+    new = make_new(
+        conversation_id=created.conversation_id, idempotency_key="key", request_hash="hash", on_busy="reject"
+    )
+    locked, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        conversations.lock_many([created.conversation_id])
+        locked.set()
+        assert release.wait(30)
+
+    with ThreadPoolExecutor(5) as threads:
+        holding = threads.submit(database.transaction, hold)
+        locked.wait(30)
+        twins = [threads.submit(sessions.create, new) for _ in range(4)]
+        # On SQLite they wait before they have looked at anything.
+        wait_until(lambda: store.startswith("sqlite") or locking_reads() == 4, "all twins to wait")
+        release.set()
+        made = {twin.result(30).session_id for twin in twins}
+        holding.result(30)
+
+    assert len(made) == 1
+
+
+def locking_reads() -> int:
+    """How many locking reads are under way: all of them wait; MariaDB only."""
+    running = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%%FOR UPDATE' AND command = 'Query'"
+    return int(database.reading(lambda: database.db.execute_sql(running).fetchone()[0]))
+
+
+def test_a_key_with_another_body_is_a_conflict() -> None:
+    make_created(idempotency_key="key", request_hash="one")
+
+    with pytest.raises(IdempotencyConflict):
+        make_created(idempotency_key="key", request_hash="two")
+
+    assert database.reading(lambda: Session.select().count()) == 1
+
+
+def test_the_same_key_of_another_owner_or_in_other_case_is_another_key() -> None:
+    fields = {"idempotency_key": "key", "request_hash": "hash"}
+
+    made = {
+        make_session(**fields),
+        make_session(**fields, owner="alice"),
+        make_session(**(fields | {"idempotency_key": "KEY"})),
+        make_session(**(fields | {"idempotency_key": "k\u00e9y"})),
+    }
+
+    assert len(made) == 4
+
+
+def test_a_key_still_holds_after_its_session_has_ended() -> None:
+    first = make_session(idempotency_key="key", request_hash="hash")
+    sessions.end(first, CANCELLED)
+
+    again = make_created(idempotency_key="key", request_hash="hash")
+
+    assert (again.session_id, again.new) == (first, False)
+
+
+def test_a_key_is_free_again_after_a_day() -> None:
+    first = make_session(idempotency_key="key", request_hash="one")
+    change(first, created_at=utc_now() - timedelta(hours=24, seconds=1))
+
+    second = make_created(idempotency_key="key", request_hash="two")
+
+    assert second.new
+    assert second.session_id != first
+    assert row(first).idempotency_key is None
+
+
+def test_a_key_a_day_old_makes_one_session_when_many_come_at_once() -> None:
+    first = make_session(idempotency_key="key", request_hash="one")
+    change(first, created_at=utc_now() - timedelta(hours=25))
+    new = make_new(idempotency_key="key", request_hash="one")
+
+    outcomes = at_once([lambda: sessions.create(new) for _ in range(10)])
+
+    assert failures(outcomes) == []
+    assert len({each.session_id for each in outcomes if isinstance(each, Created)} - {first}) == 1
+    assert database.reading(lambda: Session.select().count()) == 2
+
+
+def test_old_keys_are_forgotten_and_young_ones_kept() -> None:
+    old = make_session(idempotency_key="old")
+    change(old, created_at=utc_now() - timedelta(hours=25))
+    young = make_session(idempotency_key="young")
+
+    assert sessions.forget_idempotency_keys() == 1
+
+    assert (row(old).idempotency_key, row(young).idempotency_key) == (None, "young")
+
+
+# claim
+
+
+def test_a_claim_raises_the_attempt_and_takes_the_lease() -> None:
+    session_id = make_session(message="What?")
+
+    claim = make_claim(session_id, worker="w", turn_timeout_s=60)
+
+    session = row(session_id)
+    assert (claim.attempt, claim.message, claim.last_seq, claim.checkpoint) == (1, "What?", 0, None)
+    assert (session.attempt, session.worker, session.status) == (1, "w", "running")
+    assert session.lease_until_ms is not None
+    assert session.started_at is not None
+    assert 59 < claim.remaining_s <= 60
+
+
+def test_of_many_claims_at_once_one_gets_the_session() -> None:
+    session_id = make_session()
+
+    outcomes = at_once([lambda: try_claim(session_id) for _ in range(20)])
+
+    assert failures(outcomes) == []
+    assert len([each for each in outcomes if each is not None]) == 1
+    assert row(session_id).attempt == 1
+
+
+def test_an_expired_lease_is_taken_over_once_with_the_next_attempt() -> None:
+    first = make_claim(turn_timeout_s=900)
+    write(first, Thinking(""), Delta("kept"), checkpoint='{"step": 1}')
+    expire_lease(first.session_id)
+
+    outcomes = at_once([lambda: try_claim(first.session_id) for _ in range(10)])
+
+    [second] = [each for each in outcomes if each is not None]
+    assert not isinstance(second, Exception)
+    assert (second.attempt, second.last_seq, second.checkpoint, second.checkpoint_seq) == (2, 2, '{"step": 1}', 2)
+
+
+def test_a_held_an_ended_and_an_unknown_session_can_not_be_claimed() -> None:
+    held = make_claim().session_id
+    ended = make_session()
+    sessions.end(ended, CANCELLED)
+
+    assert try_claim(held) is None
+    assert try_claim(ended) is None
+    assert try_claim(str(uuid4())) is None
+
+
+def test_the_deadline_is_set_by_the_first_claim_and_stays() -> None:
+    first = make_claim(turn_timeout_s=100)
+    change(first.session_id, deadline_ms=database.now_ms(40_000))
+    expire_lease(first.session_id)
+
+    second = try_claim(first.session_id, turn_timeout_s=100)
+
+    assert second is not None
+    assert 39 < second.remaining_s <= 40
+
+
+def test_a_session_out_of_attempts_is_not_claimed() -> None:
+    session_id = make_session()
+    for attempt in (1, 2):
+        assert make_claim(session_id, max_attempts=2).attempt == attempt
+        expire_lease(session_id)
+
+    assert try_claim(session_id, max_attempts=2) is None
+    assert [each.failures for each in session_list.unattended()] == [2]
+
+
+def test_an_attempt_that_was_handed_back_does_not_count() -> None:
+    session_id = make_session()
+
+    for attempt in range(1, 8):
+        claim = make_claim(session_id, max_attempts=2)
+        assert claim.attempt == attempt
+        assert sessions.hand_back(claim)
+
+    assert row(session_id).handbacks == 7
+    [waiting] = session_list.unattended()
+    assert (waiting.failures, waiting.orphaned) == (0, False)
+
+
+def test_a_session_waits_for_the_earlier_ones_of_its_conversation_in_order() -> None:
+    conversation = str(uuid4())
+    first, second, third = (make_session(conversation_id=conversation) for _ in range(3))
+
+    assert try_claim(third) is None
+    assert try_claim(second) is None
+    claim = make_claim(first)
+    assert try_claim(second) is None
+    write(claim, Thinking(""), Done("answer"))
+
+    assert session_list.next_waiting(conversation) == (second, 0)
+    assert try_claim(third) is None
+    assert try_claim(second) is not None
+    assert session_list.next_waiting(conversation) is None
+
+
+def test_a_session_does_not_wait_for_other_conversations_or_later_sessions() -> None:
+    make_claim(make_session(conversation_id=str(uuid4())))
+    conversation = str(uuid4())
+    first = make_session(conversation_id=conversation)
+    make_session(conversation_id=conversation)
+
+    assert try_claim(first) is not None
+
+
+def test_of_many_claims_on_a_whole_conversation_the_first_session_runs_alone() -> None:
+    conversation = str(uuid4())
+    made = [make_session(conversation_id=conversation) for _ in range(6)]
+
+    outcomes = at_once([lambda each=each: try_claim(each) for each in made * 3])
+
+    assert failures(outcomes) == []
+    assert [each.session_id for each in outcomes if each is not None] == [made[0]]  # type: ignore[union-attr]
+
+
+# renew, hand back
+
+
+def test_a_renewal_keeps_the_lease_of_the_current_attempts_alone() -> None:
+    lost = make_claim()
+    expire_lease(lost.session_id)
+    current = make_claim(lost.session_id, worker="worker-2")
+    other = make_claim()
+    expire_lease(other.session_id)
+    ended = make_claim()
+    sessions.end(ended.session_id, CANCELLED)
+    before = row(current.session_id).lease_until_ms
+
+    sessions.renew([lost, other, ended], lease_s=500.0)
+
+    assert row(current.session_id).lease_until_ms == before
+    assert row(ended.session_id).lease_until_ms is None
+    assert try_claim(other.session_id) is None  # it is ours again: nobody took it meanwhile
+    assert row(other.session_id).lease_until_ms > before + 100_000
+
+
+def test_a_renewal_to_the_same_instant_is_no_loss() -> None:
+    claims = [make_claim() for _ in range(3)]
+
+    sessions.renew(claims, lease_s=30.0)
+    sessions.renew(claims, lease_s=30.0)
+    sessions.renew([], lease_s=30.0)
+
+    assert all(sessions.hand_back(claim) for claim in claims)
+
+
+def test_a_session_that_is_no_longer_ours_is_not_handed_back() -> None:
+    lost = make_claim()
+    expire_lease(lost.session_id)
+    make_claim(lost.session_id, worker="worker-2")
+    ended = make_claim()
+    sessions.end(ended.session_id, CANCELLED)
+    deleted = make_claim()
+    sessions.delete(OWNER, deleted.session_id)
+
+    assert not sessions.hand_back(lost)
+    assert not sessions.hand_back(ended)
+    assert not sessions.hand_back(deleted)
+
+    assert row(lost.session_id).handbacks == 0
+    assert row(lost.session_id).lease_until_ms is not None
+
+
+# end
+
+
+def test_a_cancel_of_a_queued_session_is_its_only_event() -> None:
+    session_id = make_session()
+
+    ended = sessions.end(session_id, CANCELLED, owner=OWNER)
+
+    assert (ended.changed, ended.status, ended.last_seq, ended.worker) == (True, "error", 1, None)
+    [event] = events_of(session_id)
+    assert (event["eventType"], event["errorCode"], event["content"]) == ("error", "cancelled", "")
+    assert messages_of(session_id)[1][0] == "assistant"
+    assert_sound(session_id)
+
+
+def test_a_cancel_of_a_running_session_keeps_what_was_said_and_names_its_worker() -> None:
+    claim = make_claim(worker="worker-7")
+    write(claim, Thinking("hm"), Delta("Hello "), Delta("wor"))
+
+    ended = sessions.end(claim.session_id, CANCELLED, owner=OWNER)
+
+    assert (ended.changed, ended.worker, ended.attempt, ended.last_seq) == (True, "worker-7", 1, 4)
+    assert events_of(claim.session_id)[-1]["content"] == "Hello wor"
+    assert row(claim.session_id).final_response == "Hello wor"
+    assert row(claim.session_id).lease_until_ms is None
+    assert messages_of(claim.session_id) == [("user", "Hello?"), ("assistant", "Hello wor")]
+    assert_sound(claim.session_id)
+
+
+def test_a_second_cancel_changes_nothing() -> None:
+    session_id = make_session()
+    sessions.end(session_id, CANCELLED)
+    before = events_of(session_id)
+
+    again = sessions.end(session_id, Error("timeout", "too late"))
+
+    assert not again.changed
+    assert (again.status, again.last_seq) == ("error", 1)
+    assert events_of(session_id) == before
+
+
+def test_a_done_session_can_not_be_cancelled() -> None:
+    claim = make_claim()
+    write(claim, Thinking(""), Delta("all"), Done("all", "m", Usage(1, 2)))
+
+    ended = sessions.end(claim.session_id, CANCELLED)
+
+    assert (ended.changed, ended.status) == (False, "done")
+    assert row(claim.session_id).final_response == "all"
+    assert_sound(claim.session_id)
+
+
+def test_an_end_whose_condition_no_longer_holds_does_nothing() -> None:
+    claim = make_claim()
+
+    ended = sessions.end(claim.session_id, Error("worker_lost", "…"), where=Session.lease_until_ms < database.now_ms())
+
+    assert not ended.changed
+    assert row(claim.session_id).status == "running"
+
+
+def test_a_session_of_another_owner_can_not_be_ended_or_deleted() -> None:
+    session_id = make_session(owner="alice")
+
+    with pytest.raises(NotFound):
+        sessions.end(session_id, CANCELLED, owner="mallory")
+    with pytest.raises(NotFound):
+        sessions.delete("mallory", session_id)
+
+    assert row(session_id).status == "running"
+
+
+def test_of_many_cancels_at_once_one_changes_the_session() -> None:
+    claim = make_claim()
+    write(claim, Thinking(""), Delta("x"))
+
+    outcomes = at_once([lambda: sessions.end(claim.session_id, CANCELLED, owner=OWNER) for _ in range(15)])
+
+    assert failures(outcomes) == []
+    assert [each.changed for each in outcomes if isinstance(each, Ended)].count(True) == 1
+    assert_sound(claim.session_id)
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_a_claim_and_a_cancel_at_once_leave_a_cancelled_session(round_: int) -> None:
+    session_id = make_session()
+
+    outcomes = at_once([lambda: try_claim(session_id), lambda: sessions.end(session_id, CANCELLED)] * 2)
+
+    assert failures(outcomes) == []
+    assert row(session_id).status == "error"
+    assert row(session_id).lease_until_ms is None
+    assert kinds_of(session_id) == ["error"]
+    assert try_claim(session_id) is None
+    assert_sound(session_id)
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_a_cancel_and_the_last_flush_at_once_leave_one_terminal_event(round_: int) -> None:
+    claim = make_claim()
+    write(claim, Thinking(""), Delta("text"))
+    last = Batch(claim, 2, [Delta(" end"), Done("text end")])
+
+    recorded, ended = at_once([lambda: record(last), lambda: sessions.end(claim.session_id, CANCELLED)])
+
+    assert isinstance(recorded, recording.Recorded)
+    assert isinstance(ended, Ended)
+    assert recorded.current is not ended.changed
+    assert row(claim.session_id).status == ("done" if recorded.current else "error")
+    assert len(messages_of(claim.session_id)) == 2
+    assert_sound(claim.session_id)
+
+
+# delete
+
+
+def test_a_deleted_session_takes_its_events_and_messages_with_it() -> None:
+    claim = make_claim()
+    write(claim, Thinking(""), Delta("x"))
+    other = make_session(conversation_id=claim.conversation_id)
+
+    ended = sessions.delete(OWNER, claim.session_id)
+
+    assert ended.worker == "worker-1"
+    assert not exists(claim.session_id)
+    assert messages_of(claim.session_id) == []
+    assert messages_of(other) == [("user", "Hello?")]
+    with pytest.raises(NotFound):
+        events_of(claim.session_id)
+    with pytest.raises(NotFound):
+        sessions.delete(OWNER, claim.session_id)
+    assert session_list.next_waiting(claim.conversation_id) == (other, 0)
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_a_delete_and_a_flush_at_once_leave_nothing(round_: int) -> None:
+    claim = make_claim()
+
+    outcomes = at_once(
+        [
+            lambda: record(Batch(claim, 0, [Thinking(""), Delta("x"), Done("x")])),
+            lambda: sessions.delete(OWNER, claim.session_id),
+        ]
+    )
+
+    assert failures(outcomes) == []
+    assert not exists(claim.session_id)
+    assert messages_of(claim.session_id) == []
+
+
+# all at once
+
+
+def test_everything_at_once_on_the_same_conversations_ends_without_an_error() -> None:
+    conversations = [str(uuid4()) for _ in range(4)]
+    claims = [make_claim(make_session(conversation_id=each)) for each in conversations]
+    after = [0] * len(claims)
+
+    def flush(order: int) -> None:
+        batches = [Batch(claim, seq, [Delta("x")] * 3) for claim, seq in zip(claims, after, strict=True)]
+        recording.record(batches[::order])
+
+    def end_all() -> None:
+        for claim in claims:
+            with suppress(NotFound):  # deleted
+                sessions.end(claim.session_id, CANCELLED)
+
+    works = [
+        lambda: flush(1),
+        lambda: flush(-1),
+        lambda: recording.record([Batch(claim, 0, [Done("x")]) for claim in claims]),
+        lambda: recording.record([Batch(claim, 0, [Done("x")]) for claim in reversed(claims)]),
+        end_all,
+        lambda: sessions.renew(claims, lease_s=30),
+        lambda: sessions.renew(claims[::-1], lease_s=30),
+        lambda: sessions.delete(OWNER, claims[-1].session_id),
+        *(lambda each=each: make_created(conversation_id=each) for each in conversations),
+        *(lambda each=each: make_created(conversation_id=each, on_busy="interrupt") for each in conversations[::-1]),
+    ]
+
+    outcomes = at_once(works)
+
+    assert failures(outcomes) == []
+    for session in database.reading(lambda: list(Session.select())):
+        assert_sound(session.session_id)
