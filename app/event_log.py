@@ -6,6 +6,7 @@ that is what makes the numbers gapless and their order the order of commits.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,12 +44,27 @@ def text_of(value: str | None) -> str | None:
     return None if value is None else value.encode("utf-8", "replace").decode("utf-8")
 
 
+def json_of(value: Any) -> str | None:
+    """*value* as JSON text that every client can parse; what can't be that (NaN, infinity) becomes a string.
+
+    Raises:
+        TypeError, ValueError: it holds what no JSON can say.
+    """
+    if value is None:
+        return None
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        text = json.dumps(json.dumps(value, ensure_ascii=False), ensure_ascii=False)
+    return text_of(text)
+
+
 #: The columns of an insert, in the order of the tuples that `rows` makes.
 _COLUMNS = (
     "sessionId", "seq", "eventType", "attempt", "createdAt", "content", "supersedesFrom", "toolCallId", "toolName",
     "toolArgs", "toolResult", "toolSuccess", "durationMs", "model", "usageJson", "errorMsg", "errorCode",
 )  # fmt: skip
-_CONTENT, _TOOL_RESULT = _COLUMNS.index("content"), _COLUMNS.index("toolResult")
+_LARGE = tuple(_COLUMNS.index(name) for name in ("content", "toolArgs", "toolResult", "errorMsg"))
 _INSERT = f"INSERT INTO chatEvents ({', '.join(_COLUMNS)}) VALUES "
 _MARKS = f"({database.marks(len(_COLUMNS))})"
 
@@ -76,7 +92,7 @@ def _fields(event: events.Event) -> Row:
                 None,
                 text_of(event.tool_call_id[:128]),
                 text_of(event.tool_name[:128]),
-                Event.tool_args.db_value(event.tool_args),
+                json_of(event.tool_args),
                 text_of(event.tool_result),
                 None if event.tool_success is None else int(event.tool_success),
                 event.duration_ms,
@@ -101,7 +117,7 @@ def _fields(event: events.Event) -> Row:
                 None,
                 None,
                 text_of(event.error_msg),
-                event.error_code[:64],
+                text_of(event.error_code[:64]),
             )
 
 
@@ -110,7 +126,7 @@ def insert(new: Iterable[Row]) -> None:
     chunk: list[Row] = []
     size = 0
     for row in new:
-        length = len(row[_CONTENT] or "") + len(row[_TOOL_RESULT] or "")
+        length = sum(len(row[column] or "") for column in _LARGE)
         if chunk and (len(chunk) >= _INSERT_ROWS or size + length > _INSERT_CHARACTERS):
             _insert(chunk)
             chunk, size = [], 0

@@ -276,7 +276,7 @@ def finish(row: Session, terminal: Terminal, *, attempt: int, last_seq: int) -> 
     if isinstance(terminal, Done):
         usage = terminal.usage
         if terminal.model:
-            changes["model"] = metadata["model"] = terminal.model[:128]
+            changes["model"] = metadata["model"] = event_log.text_of(terminal.model[:128])
         if usage is not None:
             changes |= {
                 "input_tokens": usage.input_tokens,
@@ -293,12 +293,13 @@ def finish(row: Session, terminal: Terminal, *, attempt: int, last_seq: int) -> 
                 "total": usage.total_tokens,
             }
     else:
-        changes |= {"error_code": terminal.error_code[:64], "error_message": event_log.text_of(terminal.error_msg)}
-        metadata |= {"errorCode": terminal.error_code, "errorMessage": event_log.text_of(terminal.error_msg)}
+        code, message = event_log.text_of(terminal.error_code[:64]), event_log.text_of(terminal.error_msg)
+        changes |= {"error_code": code, "error_message": message}
+        metadata |= {"errorCode": code, "errorMessage": message}
     Session.update(changes).where(Session.id == row.id).execute()
     if row.conversation_id is not None:
         metadata["toolCalls"] = event_log.finished_tool_calls(row.session_id)
-        said = content or (terminal.error_msg if isinstance(terminal, Error) else "")
+        said = content or metadata.get("errorMessage", "")
         conversations.add_assistant_message(row.conversation_id, row.session_id, said, metadata)
 
 

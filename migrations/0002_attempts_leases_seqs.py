@@ -69,6 +69,8 @@ def _widen(db: Any) -> None:
     db.execute_sql(
         "ALTER TABLE `chatEvents` MODIFY `id` BIGINT NOT NULL AUTO_INCREMENT, MODIFY `content` LONGTEXT NULL,"
         " MODIFY `toolResult` LONGTEXT NULL, MODIFY `errorMsg` LONGTEXT NULL,"
+        # MariaDB's JSON refuses what is nested more than 32 deep, MySQL's gives back other text than was put in.
+        " MODIFY `toolArgs` LONGTEXT NULL, MODIFY `usageJson` LONGTEXT NULL,"
         " MODIFY `createdAt` TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)"
     )
 
