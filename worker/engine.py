@@ -148,7 +148,9 @@ class _Agent:
 
     async def aclose(self) -> None:
         for toolset in self._mcp:
-            await toolset.client.close()  # type: ignore[no-untyped-call]
+            # A client that failed to connect raises the same failure again when it is closed.
+            with contextlib.suppress(Exception):
+                await toolset.client.close()  # type: ignore[no-untyped-call]
 
 
 def _mcp_toolset(server: McpServer) -> MCPToolset[Turn]:
