@@ -29,7 +29,7 @@ def record(batches: Sequence[Batch]) -> list[Recorded]:
     Raises:
         DatabaseUnavailable: all of it or nothing was committed; call again with `retried` set.
     """
-    return database.transaction(lambda: _record(batches))
+    return database.transaction(lambda: _record(batches)) if batches else []
 
 
 def _record(batches: Sequence[Batch]) -> list[Recorded]:

@@ -1,0 +1,257 @@
+"""Readers page through a session's events and miss nothing, whatever is written meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app import event_log, recording, sessions
+from app.errors import NotFound
+from app.events import Delta, Done, Error, Event, Thinking, ToolCall
+from app.sessions import Batch, Claim
+from tests.factories import (
+    OWNER,
+    assert_sound,
+    at_once,
+    events_of,
+    expire_lease,
+    failures,
+    make_claim,
+    make_session,
+    write,
+)
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+def test_a_page_has_the_events_above_after_and_names_the_next_page() -> None:
+    claim = make_claim()
+    write(claim, Thinking(""), *(Delta(str(number)) for number in range(9)))
+
+    page = event_log.read_after(OWNER, claim.session_id, 3, 4)
+
+    assert [event["seq"] for event in page.events] == [4, 5, 6, 7]
+    assert (page.next_after, page.has_more, page.status) == (7, True, "running")
+
+
+def test_the_last_page_says_that_there_is_no_more() -> None:
+    claim = make_claim()
+    write(claim, Thinking(""), Delta("x"), Delta("y"))
+
+    exact = event_log.read_after(OWNER, claim.session_id, 1, 2)
+    empty = event_log.read_after(OWNER, claim.session_id, 3, 2)
+
+    assert ([event["seq"] for event in exact.events], exact.has_more, exact.next_after) == ([2, 3], False, 3)
+    assert (empty.events, empty.has_more, empty.next_after, empty.status) == ([], False, 3, "running")
+
+
+def test_a_session_that_waits_has_no_events() -> None:
+    page = event_log.read_after(OWNER, make_session(), 0, 10)
+
+    assert (page.events, page.next_after, page.has_more, page.status) == ([], 0, False, "running")
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5])
+def test_a_terminal_status_comes_with_the_terminal_event_and_never_before(limit: int) -> None:
+    claim = make_claim()
+    write(claim, Thinking(""), Delta("x"), Delta("y"), Done("xy"))
+    after, seen = 0, 0
+
+    while True:
+        page = event_log.read_after(OWNER, claim.session_id, after, limit)
+        seen += len(page.events)
+        ended = any(event["eventType"] == "done" for event in page.events)
+        assert page.status == ("done" if ended else "running")
+        after = page.next_after
+        if page.status != "running":
+            break
+
+    assert (seen, page.has_more) == (4, False)
+    assert event_log.read_after(OWNER, claim.session_id, 4, limit).status == "done"
+
+
+def test_events_of_another_owner_look_like_none() -> None:
+    session_id = make_session(owner="alice")
+
+    with pytest.raises(NotFound):
+        event_log.read_after("mallory", session_id, 0, 10)
+    with pytest.raises(NotFound):
+        event_log.read_after(OWNER, str(uuid4()), 0, 10)
+
+
+def test_a_page_of_large_events_is_short_and_the_next_one_goes_on() -> None:
+    claim = make_claim()
+    result = "x" * (1024 * 1024)
+    write(claim, *(ToolCall(f"c{number}", "read", None, result, True, 1) for number in range(6)), Done("ok"))
+
+    first = event_log.read_after(OWNER, claim.session_id, 0, 1000)
+    second = event_log.read_after(OWNER, claim.session_id, first.next_after, 1000)
+
+    assert (len(first.events), first.has_more, first.status) == (4, True, "running")
+    assert ([event["seq"] for event in second.events], second.status) == ([5, 6, 7], "done")
+
+
+def test_an_event_larger_than_a_page_is_a_page_of_its_own() -> None:
+    claim = make_claim()
+    write(claim, ToolCall("c", "read", None, "x" * (event_log.PAGE_CHARACTERS + 1), True, 1), Done("ok"))
+
+    page = event_log.read_after(OWNER, claim.session_id, 0, 1000)
+
+    assert (len(page.events), page.has_more) == (1, True)
+
+
+def test_a_page_longer_than_a_chunk_is_whole() -> None:
+    claim = make_claim()
+    write(claim, *(Delta("x") for _ in range(437)))
+
+    page = event_log.read_after(OWNER, claim.session_id, 13, 401)
+
+    assert [event["seq"] for event in page.events] == list(range(14, 415))
+    assert page.has_more
+
+
+def test_each_type_has_its_fields_and_no_others() -> None:
+    claim = make_claim()
+    write(
+        claim,
+        Thinking("hm", 1),
+        Delta("x"),
+        ToolCall("c", "add", {"a": 1}),
+        ToolCall("c", "add", {"a": 1}, "2", False, 0),
+        Error("timeout", "late", "x", 7),
+    )
+
+    common = {"id", "sessionId", "seq", "eventType", "attempt", "createdAt"}
+    thinking, delta, called, result, error = ({*event} - common for event in events_of(claim.session_id))
+
+    assert thinking == {"content", "supersedesFrom"}
+    assert delta == {"content"}
+    assert called == result == {"toolCallId", "toolName", "toolArgs", "toolResult", "toolSuccess", "durationMs"}
+    assert error == {"content", "errorMsg", "errorCode", "durationMs"}
+    successes = [event["toolSuccess"] for event in events_of(claim.session_id)[2:4]]
+    assert successes[0] is None
+    assert successes[1] is False
+
+
+# the law of paging
+
+
+@dataclass
+class _Reader:
+    """A client: it keeps `after`, and asks until it is told a terminal status."""
+
+    session_id: str
+    after: int = 0
+    seqs: list[int] = field(default_factory=list)
+    ended: bool = False
+
+    def read(self, limit: int) -> None:
+        if self.ended:
+            return
+        page = event_log.read_after(OWNER, self.session_id, self.after, limit)
+        self.seqs += [event["seq"] for event in page.events]
+        assert len(page.events) <= limit
+        assert page.next_after == (self.seqs[-1] if self.seqs else 0)
+        terminal = [event for event in page.events if event["eventType"] in ("done", "error")]
+        assert page.status == (terminal[0]["eventType"] if terminal else "running")
+        assert page.has_more <= (not terminal)
+        self.after, self.ended = page.next_after, page.status != "running"
+
+
+_TEXT = st.text(max_size=5)
+_EVENTS = st.lists(
+    st.one_of(
+        st.builds(Delta, _TEXT),
+        st.builds(Thinking, _TEXT),
+        st.builds(ToolCall, st.just("c"), st.just("tool"), st.none(), st.none() | _TEXT),
+    ),
+    max_size=7,
+)
+#: What may happen: (session, its next events), (session, its end), (session, a take-over), (reader, its limit).
+_STEP = st.one_of(
+    st.tuples(st.just("flush"), st.lists(st.tuples(st.integers(0, 2), _EVENTS), max_size=3, unique_by=lambda x: x[0])),
+    st.tuples(st.just("end"), st.tuples(st.integers(0, 2), st.sampled_from(["done", "error", "cancel"]))),
+    st.tuples(st.just("take over"), st.integers(0, 2)),
+    st.tuples(st.just("read"), st.tuples(st.integers(0, 5), st.integers(1, 6))),
+)
+
+
+@pytest.fixture
+def examples(store: str) -> int:
+    return 25 if store.startswith("sqlite") else 8
+
+
+def test_every_reader_gets_each_event_once_and_the_end_last(examples: int) -> None:
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        derandomize=True,
+    )
+    @given(st.lists(_STEP, max_size=25))
+    def law(steps: list[tuple[str, object]]) -> None:
+        claims = [make_claim() for _ in range(3)]
+        lengths = [0, 0, 0]
+        readers = [_Reader(claims[number % 3].session_id) for number in range(6)]
+
+        for kind, what in steps:
+            if kind == "read":
+                reader, limit = what  # type: ignore[misc]
+                readers[reader].read(limit)
+            elif kind == "flush":
+                batches = [Batch(claims[number], lengths[number], events) for number, events in what]  # type: ignore[attr-defined]
+                for (number, _), outcome in zip(what, recording.record(batches), strict=True):  # type: ignore[call-overload]
+                    lengths[number] = outcome.last_seq if outcome.current else lengths[number]
+            elif kind == "end":
+                number, how = what  # type: ignore[misc]
+                _end(claims[number], lengths[number], how)
+            else:
+                expire_lease(claims[what].session_id)  # type: ignore[call-overload]
+                claims[what] = _next_attempt(claims[what])  # type: ignore[call-overload]
+        for number, claim in enumerate(claims):
+            _end(claim, lengths[number], "cancel")
+        for reader in readers:
+            while not reader.ended:
+                reader.read(3)
+
+        for reader in readers:
+            assert_sound(reader.session_id)
+            assert reader.seqs == [event["seq"] for event in events_of(reader.session_id)]
+
+    law()
+
+
+def _end(claim: Claim, length: int, how: str) -> None:
+    if how == "cancel":
+        sessions.end(claim.session_id, Error("cancelled", "cancelled by the user"))
+    else:
+        last: Event = Done("x") if how == "done" else Error("timeout", "late")
+        recording.record([Batch(claim, length, [last])])
+
+
+def _next_attempt(claim: Claim) -> Claim:
+    return sessions.claim(claim.session_id, "worker-2", lease_s=30.0, max_attempts=100, turn_timeout_s=900) or claim
+
+
+def test_readers_beside_writers_get_each_event_once_and_the_end_last() -> None:
+    claims = [make_claim() for _ in range(3)]
+    readers = [_Reader(claims[number % 3].session_id) for number in range(6)]
+
+    def flush() -> None:
+        for start in range(0, 60, 4):
+            recording.record([Batch(claim, start, [Delta("x")] * 4) for claim in claims])
+        recording.record([Batch(claim, 60, [Delta("x"), Done("x" * 61)]) for claim in claims])
+
+    def follow(reader: _Reader, limit: int) -> None:
+        while not reader.ended:
+            reader.read(limit)
+
+    outcomes = at_once([flush, *(lambda n=n, reader=reader: follow(reader, n + 1) for n, reader in enumerate(readers))])
+
+    assert failures(outcomes) == []
+    assert [reader.seqs for reader in readers] == [list(range(1, 63))] * 6
