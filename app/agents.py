@@ -6,7 +6,8 @@ name = "Assistant"
 model = "openai:gpt-5-mini"          # optional: CHAT_MODEL
 instructions = "Be brief."
 tools = ["current_time", "calculate", "search_conversation", "my_package.tools:weather"]
-context_tokens = 128000              # optional: the model's window
+context_tokens = 128000              # optional: the model's window …
+context_percent = 80                 # … and how much of it earlier exchanges may take
 
 [[agents.mcp_servers]]
 name = "files"
@@ -67,6 +68,8 @@ class Agent(_Strict):
     mcp_servers: tuple[McpServer, ...] = ()
     #: The model's window, in tokens.
     context_tokens: int = Field(default=128_000, ge=1_000)
+    #: How much of the window the conversation may take; the rest is for tools and the answer.
+    context_percent: int = Field(default=80, ge=1, le=100)
 
 
 DEFAULT_AGENT = Agent(

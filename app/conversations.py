@@ -6,18 +6,19 @@ in id order. That one order everywhere is what keeps these transactions from dea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import peewee
 
-from . import database
+from . import database, message_search
 from .errors import NotFound
 from .models import Conversation, Message, Session, iso, utc_now
 
 _TITLE_CHARACTERS = 80
+_EXCHANGES_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +38,19 @@ def lock_or_create(owner: str, conversation_id: str, agent_id: int, first_messag
     """
     found = _lock(conversation_id)
     if found is None:
+        created = False
         try:
             with database.db.atomic():
                 Conversation.insert(
                     conversation_id=conversation_id, owner=owner, agent_id=agent_id, title=title_of(first_message)
                 ).execute()
+            created = True
         except peewee.IntegrityError:
             # Another request created it between the look and the insert.
             pass
         found = _lock(conversation_id)
+        if created and found is not None:
+            message_search.add(found, found.title)
     if found is None or found.owner != owner:
         raise NotFound("no such conversation")
     return found
@@ -56,12 +61,25 @@ def _lock(conversation_id: str) -> Conversation | None:
     return database.locked(query).first()  # type: ignore[no-any-return]
 
 
-def lock_many(conversation_ids: Iterable[str | None]) -> None:
+def lock(owner: str, conversation_id: str) -> Conversation:
+    """The conversation, locked until the transaction ends.
+
+    Raises:
+        NotFound: no such conversation for this owner.
+    """
+    found = _lock(conversation_id)
+    if found is None or found.owner != owner:
+        raise NotFound("no such conversation")
+    return found
+
+
+def lock_many(conversation_ids: Iterable[str | None]) -> dict[str, Conversation]:
     """Lock these conversations in id order; None is passed over (adopted sessions have no conversation)."""
     wanted = sorted({each for each in conversation_ids if each is not None})
-    if wanted and not database.is_sqlite():
-        query = Conversation.select(Conversation.id).where(Conversation.conversation_id.in_(wanted))
-        list(database.locked(query.order_by(Conversation.id)).tuples())
+    if not wanted:
+        return {}
+    query = Conversation.select().where(Conversation.conversation_id.in_(wanted)).order_by(Conversation.id)
+    return {row.conversation_id: row for row in database.locked(query)}
 
 
 def title_of(message: str) -> str:
@@ -70,59 +88,96 @@ def title_of(message: str) -> str:
     return line if len(line) <= _TITLE_CHARACTERS else line[: _TITLE_CHARACTERS - 1].rstrip() + "…"
 
 
-def add_user_message(conversation_id: str, session_id: str, content: str) -> None:
-    """Store what the user said, in the transaction that accepts it."""
-    now = utc_now()
-    Message.insert(
-        conversation_id=conversation_id,
-        session_id=session_id,
-        role="user",
-        content=content,
-        metadata={"timestamp": iso(now)},
-        created_at=now,
-    ).execute()
-    _touch(conversation_id, now)
+def now_in(conversation: Conversation) -> datetime:
+    """The time of what is stored next in a locked conversation: never before what was stored last."""
+    # Processes have clocks of their own, and a history that is read by time must not turn round.
+    last: datetime = conversation.updated_at
+    return max(utc_now(), last)
 
 
-def add_assistant_message(conversation_id: str, session_id: str, content: str, metadata: dict[str, Any]) -> None:
-    """Store the answer, whole or partial, in the transaction that ends its session."""
-    now = utc_now()
-    Message.insert(
-        conversation_id=conversation_id,
+def add_user_message(conversation: Conversation, session_id: str, content: str) -> None:
+    """Store what the user said, in the transaction that accepts it. The caller calls `store` afterwards."""
+    _add(conversation, session_id, "user", content, {})
+
+
+def add_assistant_message(conversation: Conversation, session_id: str, content: str, metadata: dict[str, Any]) -> None:
+    """Store the answer, whole or partial, in the transaction that ends its session; `store` follows."""
+    _add(conversation, session_id, "assistant", content, metadata)
+
+
+def _add(conversation: Conversation, session_id: str, role: str, content: str, metadata: dict[str, Any]) -> None:
+    now = now_in(conversation)
+    message_id = Message.insert(
+        conversation_id=conversation.conversation_id,
         session_id=session_id,
-        role="assistant",
+        role=role,
         content=content,
         metadata=metadata | {"timestamp": iso(now)},
         created_at=now,
     ).execute()
-    _touch(conversation_id, now)
+    message_search.add(conversation, content, session_id=session_id, message_id=message_id)
+    conversation.message_count += 1
+    conversation.updated_at = now
 
 
-def _touch(conversation_id: str, now: datetime) -> None:
-    Conversation.update(updated_at=now).where(Conversation.conversation_id == conversation_id).execute()
+def store(conversation: Conversation) -> None:
+    """Store what was counted in a locked conversation: messages, history, context, and when it changed."""
+    Conversation.update(
+        message_count=conversation.message_count,
+        history_seq=conversation.history_seq,
+        session_number=conversation.session_number,
+        context_after=conversation.context_after,
+        updated_at=conversation.updated_at,
+    ).where(Conversation.id == conversation.id).execute()
 
 
-def exchanges(conversation_id: str | None, before_id: int, limit: int = 200) -> list[Exchange]:
-    """The newest complete exchanges before session row *before_id*, oldest first.
+def rename(owner: str, conversation_id: str, title: str) -> None:
+    """Give a conversation another title.
+
+    Raises:
+        NotFound: no such conversation for this owner.
+        DatabaseUnavailable: no connection.
+    """
+
+    def work() -> None:
+        conversation = lock(owner, conversation_id)
+        Conversation.update(title=title).where(Conversation.id == conversation.id).execute()
+        message_search.rename(conversation, title)
+
+    database.transaction(work)
+
+
+def exchanges(conversation_id: str | None, before_id: int) -> Iterator[Exchange]:
+    """The complete exchanges before session row *before_id*, newest first, read as they are taken.
 
     Failed and cancelled turns are left out, and all before the context was cleared.
     """
+    columns = (Session.id, Session.user_message, Session.final_response, Session.created_at)
+    while conversation_id is not None:
+        query = Session.select(*columns).where(_complete(conversation_id, before_id)).order_by(Session.id.desc())
+        rows = database.tuples(query.limit(_EXCHANGES_AT_ONCE))
+        for _, user, answer, created_at in rows:
+            yield Exchange(user, answer or "", created_at)
+        if len(rows) < _EXCHANGES_AT_ONCE:
+            return
+        before_id = rows[-1][0]
+
+
+def count_exchanges(conversation_id: str | None, before_id: int) -> int:
+    """How many `exchanges` there are."""
     if conversation_id is None:
-        return []
+        return 0
+    return int(Session.select().where(_complete(conversation_id, before_id)).count())
+
+
+def _complete(conversation_id: str, before_id: int) -> Any:
     cleared = Conversation.select(Conversation.context_after).where(Conversation.conversation_id == conversation_id)
-    query = (
-        Session.select(Session.user_message, Session.final_response, Session.created_at)
-        .where(
-            (Session.conversation_id == conversation_id)
-            & (Session.status == "done")
-            & (Session.id < before_id)
-            & (Session.id > cleared)
-        )
-        .order_by(Session.id.desc())
-        .limit(limit)
+    return (
+        (Session.conversation_id == conversation_id)
+        & (Session.status == "done")
+        & (Session.id > cleared)
+        & (Session.id < before_id)
     )
-    newest_first = database.tuples(query)
-    return [Exchange(user, answer or "", created_at) for user, answer, created_at in reversed(newest_first)]
 
 
 def search(conversation_id: str | None, text: str, limit: int) -> list[Message]:

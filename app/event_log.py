@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import database, events
-from .errors import NotFound
+from .errors import Gone, NotFound
 from .models import Event, Session, iso, utc_now
 
 #: A page stops growing past this many characters, whatever its limit says.
@@ -145,21 +145,27 @@ def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
 
     Raises:
         NotFound: no such session for this owner.
+        Gone: retention has deleted its events; `extra["finalAnswer"]` is the place of the answer.
         DatabaseUnavailable: no connection.
     """
 
     def read() -> Page:
         # The row first: all events up to its lastSeq were committed with it or before, so none can be missing below.
         row = (
-            Session.select(Session.status, Session.last_seq, Session.updated_at)
+            Session.select(Session.status, Session.last_seq, Session.updated_at, Session.events_pruned_at)
             .where((Session.session_id == session_id) & (Session.owner == owner))
             .tuples()
             .first()
         )
         if row is None:
             raise NotFound("no such session")
-        status, last_seq, updated_at = row
+        status, last_seq, updated_at, pruned_at = row
+        if pruned_at is not None:
+            raise _pruned(session_id)
         found = _page(session_id, after, last_seq, limit)
+        if found and found[-1]["seq"] != after + len(found):
+            # Retention began between the two looks.
+            raise _pruned(session_id)
         next_after = found[-1]["seq"] if found else after
         has_more = next_after < last_seq
         # Clients stop at a terminal status: it must not arrive before the event that explains it.
@@ -168,6 +174,14 @@ def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
         return Page(session_id, shown, events, next_after, has_more, updated_at.timestamp())
 
     return database.reading(read)
+
+
+def _pruned(session_id: str) -> Gone:
+    return Gone(
+        "the events of this session are no longer kept; `finalAnswer` is the place of its answer",
+        finalAnswer=f"/api/chat/session/{session_id}",
+        messages=f"/api/sessions/{session_id}/messages",
+    )
 
 
 def _page(session_id: str, after: int, last_seq: int, limit: int) -> list[dict[str, Any]]:
@@ -244,16 +258,3 @@ def answer_text(session_id: str, up_to: int | None = None) -> str:
         if kind == "delta":
             counting.append((seq, content or ""))
     return "".join(content for _, content in counting)
-
-
-def finished_tool_calls(session_id: str) -> list[dict[str, Any]]:
-    """Every tool call with a result, in order; the shape of a message's `metadata.toolCalls`."""
-    query = (
-        Event.select(Event.tool_call_id, Event.tool_name, Event.tool_args, Event.tool_success)
-        .where((Event.session_id == session_id) & (Event.event_type == "tool_call") & Event.tool_success.is_null(False))
-        .order_by(Event.seq)
-    )
-    return [
-        {"toolCallId": call_id, "toolName": name, "args": args, "isError": not success}
-        for call_id, name, args, success in database.tuples(query)
-    ]

@@ -6,13 +6,14 @@ Names of `chatSessions` and `chatEvents` are those of the first deployment of th
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from peewee import (
     BigAutoField,
     BigIntegerField,
     CharField,
+    CompositeKey,
     Field,
     IntegerField,
     Model,
@@ -26,6 +27,22 @@ def utc_now() -> datetime:
     """Now, in UTC, cut to the milliseconds that the database keeps."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+#: No row has a later time: TIMESTAMP ends soon after it.
+LAST_MOMENT = datetime(2037, 12, 31, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+
+
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since 1970, as cursors hold times."""
+    return (moment - _EPOCH) // _MS
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """The time of `to_ms`; what no row can have becomes the last moment."""
+    return _EPOCH + min(milliseconds, to_ms(LAST_MOMENT)) * _MS
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -110,6 +127,10 @@ class Session(Base):
     checkpoint = LongTextField(null=True)
     #: Newest event that the checkpoint covers.
     checkpoint_seq = IntegerField(column_name="checkpointSeq", default=0)
+    #: Which context of its conversation it belongs to; null until it is claimed.
+    session_number = IntegerField(column_name="sessionNumber", null=True)
+    #: Retention has deleted its events.
+    events_pruned_at = UtcField(column_name="eventsPrunedAt", null=True)
     idempotency_key = CharField(255, column_name="idempotencyKey", null=True)
     #: SHA-256 of the body that came with the key.
     request_hash = CharField(64, column_name="requestHash", null=True)
@@ -159,6 +180,11 @@ class Conversation(Base):
     title = CharField(255, default="")
     #: `chatSessions.id` at the last clear: the model sees only later exchanges.
     context_after = BigIntegerField(column_name="contextAfter", default=0)
+    #: Newest `seq` of its history; never goes back.
+    history_seq = BigIntegerField(column_name="historySeq", default=0)
+    #: 1, raised by each clear of the context.
+    session_number = IntegerField(column_name="sessionNumber", default=1)
+    message_count = IntegerField(column_name="messageCount", default=0)
     created_at = UtcField(column_name="createdAt", default=utc_now)
     updated_at = UtcField(column_name="updatedAt", default=utc_now)
 
@@ -182,6 +208,59 @@ class Message(Base):
         table_name = "chatMessages"
 
 
+class SearchEntry(Base):
+    """The words of one message, or of a conversation's title, for full text search."""
+
+    id = BigAutoField()
+    owner = CharField(64)
+    conversation_id = CharField(64, column_name="conversationId")
+    session_id = CharField(64, column_name="sessionId", null=True)
+    #: Null: the title.
+    message_id = BigIntegerField(column_name="messageId", null=True)
+    words = LongTextField()
+
+    class Meta:
+        table_name = "chatSearch"
+
+
+class AgentEvent(Base):
+    """One step in the history of an agent."""
+
+    row_id = BigAutoField(column_name="rowId")
+    #: A UUID.
+    id = CharField(36, unique=True)
+    agent_id = IntegerField(column_name="agentId")
+    owner = CharField(64)
+    conversation_id = CharField(64, column_name="conversationId")
+    #: Null: no session did it (`context_cleared`).
+    session_id = CharField(64, column_name="sessionId", null=True)
+    #: 1, 2, … within the conversation, gapless when written and never reused.
+    seq = BigIntegerField()
+    session_number = IntegerField(column_name="sessionNumber")
+    event_type = CharField(24, column_name="eventType")
+    content = LongTextField(null=True)
+    metadata = JsonField()
+    created_at = UtcField(column_name="createdAt", default=utc_now)
+
+    class Meta:
+        table_name = "chatAgentEvents"
+
+
+class AgentCount(Base):
+    """How many steps of a type an agent's history has; the sum over the shards."""
+
+    agent_id = IntegerField(column_name="agentId")
+    owner = CharField(64)
+    #: Spreads writers: they don't wait for each other's commit at one row.
+    shard = IntegerField()
+    event_type = CharField(24, column_name="eventType")
+    n = BigIntegerField()
+
+    class Meta:
+        table_name = "chatAgentCounts"
+        primary_key = CompositeKey("agent_id", "owner", "shard", "event_type")
+
+
 class Lease(Base):
     """Work that one process does at a time: sweeping, pruning."""
 
@@ -193,4 +272,6 @@ class Lease(Base):
         table_name = "chatLeases"
 
 
-MODELS: tuple[type[Base], ...] = (Session, Event, Conversation, Message, Lease)
+MODELS: tuple[type[Base], ...] = (
+    Session, Event, Conversation, Message, SearchEntry, AgentEvent, AgentCount, Lease,
+)  # fmt: skip

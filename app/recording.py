@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import conversations, database, event_log, sessions
+from . import agent_history, conversations, database, event_log, sessions
 from .models import Session, utc_now
 from .sessions import Batch
 
@@ -33,7 +33,7 @@ def record(batches: Sequence[Batch]) -> list[Recorded]:
 
 
 def _record(batches: Sequence[Batch]) -> list[Recorded]:
-    conversations.lock_many(batch.claim.conversation_id for batch in batches if batch.terminal is not None)
+    locked = conversations.lock_many(batch.claim.conversation_id for batch in batches if batch.terminal is not None)
     rows = _lock_rows([batch.claim.row_id for batch in batches])
     outcomes: list[Recorded] = []
     new_events: list[event_log.Row] = []
@@ -48,18 +48,23 @@ def _record(batches: Sequence[Batch]) -> list[Recorded]:
         appended.append((batch, outcome.last_seq))
     event_log.insert(new_events)
     _advance(appended)
+    counts = agent_history.Counts()
     for batch, last_seq in appended:
         if batch.terminal is not None:
             row = rows[batch.claim.row_id]
-            sessions.finish(row, batch.terminal, attempt=batch.claim.attempt, last_seq=last_seq)
+            conversation = locked.get(row.conversation_id or "")
+            counts.update(
+                sessions.finish(row, conversation, batch.terminal, attempt=batch.claim.attempt, last_seq=last_seq)
+            )
+    agent_history.add_counts(counts)
     return outcomes
 
 
 def _lock_rows(row_ids: list[int]) -> dict[int, Session]:
     lock = "" if database.is_sqlite() else " FOR UPDATE"
     cursor = database.sql(
-        "SELECT id, sessionId, conversationId, status, attempt, lastSeq, model, startedAt FROM chatSessions"
-        f" WHERE id IN ({database.marks(len(row_ids))}) ORDER BY id{lock}",
+        "SELECT id, sessionId, conversationId, agentId, sessionNumber, status, attempt, lastSeq, model, startedAt"
+        f" FROM chatSessions WHERE id IN ({database.marks(len(row_ids))}) ORDER BY id{lock}",
         row_ids,
     )
     return {
@@ -67,14 +72,18 @@ def _lock_rows(row_ids: list[int]) -> dict[int, Session]:
             id=row_id,
             session_id=session_id,
             conversation_id=conversation_id,
+            agent_id=agent_id,
+            session_number=session_number,
             status=status,
             attempt=attempt,
             last_seq=last_seq,
             model=model,
             started_at=Session.started_at.python_value(started_at),
         )
-        for row_id, session_id, conversation_id, status, attempt, last_seq, model, started_at in cursor.fetchall()
-    }
+        for (
+            row_id, session_id, conversation_id, agent_id, session_number, status, attempt, last_seq, model, started_at,
+        ) in cursor.fetchall()
+    }  # fmt: skip
 
 
 def _outcome(row: Session | None, batch: Batch) -> Recorded:

@@ -21,11 +21,11 @@ from typing import Any, Literal
 
 import peewee
 
-from . import conversations, database, event_log
+from . import agent_history, conversations, database, event_log, message_search, session_steps
 from .errors import Busy, IdempotencyConflict, NotFound
 from .events import Done, Error, Event, Terminal
+from .models import AgentEvent, Conversation, Message, Session, utc_now
 from .models import Event as EventRow
-from .models import Message, Session, utc_now
 
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 IDEMPOTENCY_KEPT = timedelta(hours=24)
@@ -135,17 +135,20 @@ def _create(new: NewSession) -> Created:
     if earlier is not None:
         return earlier
     conversation_id = new.conversation_id or str(uuid.uuid4())
-    conversations.lock_or_create(new.owner, conversation_id, new.agent_id, new.message)
+    conversation = conversations.lock_or_create(new.owner, conversation_id, new.agent_id, new.message)
     # A twin of this request may have been committed while this one waited for the lock: it must not find itself busy.
     earlier = _by_idempotency_key(new) if new.conversation_id is not None else None
     if earlier is not None:
         return earlier
+    counts = agent_history.Counts()
     interrupted: list[Ended] = []
     if new.on_busy != "enqueue":
         for running in _running_in(conversation_id):
             if new.on_busy == "reject":
                 raise Busy("the conversation has a running session", sessionId=running.session_id)
-            interrupted.append(_end(running, Error("cancelled", "interrupted by the next message")))
+            interrupted.append(
+                _end(running, conversation, Error("cancelled", "interrupted by the next message"), counts)
+            )
     session_id = str(uuid.uuid4())
     Session.insert(
         session_id=session_id,
@@ -157,7 +160,9 @@ def _create(new: NewSession) -> Created:
         idempotency_key=new.idempotency_key,
         request_hash=new.request_hash,
     ).execute()
-    conversations.add_user_message(conversation_id, session_id, new.message)
+    conversations.add_user_message(conversation, session_id, new.message)
+    conversations.store(conversation)
+    agent_history.add_counts(counts)
     return Created(session_id, conversation_id, new=True, interrupted=tuple(interrupted))
 
 
@@ -195,22 +200,25 @@ def claim(session_id: str, worker: str, *, lease_s: float, max_attempts: int, tu
 def _claim(session_id: str, worker: str, lease_s: float, max_attempts: int, turn_timeout_s: int) -> Claim | None:
     # Ids of one conversation are given under its lock, so an earlier one can't appear after this look.
     look = (
-        "SELECT id, EXISTS(SELECT 1 FROM chatSessions AS earlier WHERE earlier.conversationId = s.conversationId"
+        "SELECT id, conversationId, EXISTS(SELECT 1 FROM chatSessions AS earlier WHERE earlier.conversationId = s.conversationId"
         " AND earlier.status = 'running' AND earlier.id < s.id)"
         " FROM chatSessions AS s WHERE sessionId = ? AND status = 'running'"
     )
     found = database.sql(look, [session_id]).fetchone()
-    if found is None or found[1]:
+    if found is None or found[2]:
         return None
-    row_id = found[0]
+    row_id, conversation_id, _ = found
+    conversation = conversations.lock_many([conversation_id]).get(conversation_id)
     now, clock = Session.started_at.db_value(utc_now()), database.now_ms().sql
     take = (
         f"UPDATE chatSessions SET attempt = attempt + 1, worker = ?, leaseUntilMs = {clock} + ?,"
-        f" deadlineMs = COALESCE(deadlineMs, {clock} + ?), startedAt = COALESCE(startedAt, ?), updatedAt = ?"
+        f" deadlineMs = COALESCE(deadlineMs, {clock} + ?), startedAt = COALESCE(startedAt, ?), updatedAt = ?,"
+        " sessionNumber = COALESCE(sessionNumber, ?)"
         f" WHERE id = ? AND status = 'running' AND (leaseUntilMs IS NULL OR leaseUntilMs < {clock})"
         " AND attempt - handbacks < ?"
     )
-    values = [worker, int(lease_s * 1000), turn_timeout_s * 1000, now, now, row_id, max_attempts]
+    number = None if conversation is None else conversation.session_number
+    values = [worker, int(lease_s * 1000), turn_timeout_s * 1000, now, now, number, row_id, max_attempts]
     if database.sql(take, values).rowcount != 1:
         return None
     read = (
@@ -218,7 +226,18 @@ def _claim(session_id: str, worker: str, lease_s: float, max_attempts: int, turn
         f" checkpointSeq, deadlineMs - {clock} FROM chatSessions WHERE id = ?"
     )
     *columns, remaining_ms = database.sql(read, [row_id]).fetchone()
-    return Claim(*(*columns, remaining_ms / 1000))
+    claim = Claim(*(*columns, remaining_ms / 1000))
+    if conversation is not None and claim.attempt == 1:
+        _tell_start(claim, conversation)
+    return claim
+
+
+def _tell_start(claim: Claim, conversation: Conversation) -> None:
+    now = conversation.updated_at = conversations.now_in(conversation)
+    told = agent_history.of_start(claim.message, claim.model)
+    counts = agent_history.write(conversation, told, now, agent_id=claim.agent_id, session_id=claim.session_id)
+    conversations.store(conversation)
+    agent_history.add_counts(counts)
 
 
 def _held(claim: Claim) -> Any:
@@ -255,24 +274,34 @@ def hand_back(claim: Claim) -> bool:
     return database.transaction(update) == 1
 
 
-def finish(row: Session, terminal: Terminal, *, attempt: int, last_seq: int) -> None:
+def finish(
+    row: Session, conversation: Conversation | None, terminal: Terminal, *, attempt: int, last_seq: int
+) -> agent_history.Counts:
     """End *row* with *terminal*, which the caller stores as event *last_seq* in the same transaction.
 
-    The caller holds the locks of the conversation and of the row, and has checked that it runs.
+    The caller holds the locks of the conversation and of the row, has checked that it runs, and gives the counts
+    returned to `agent_history.add_counts` at the end of the transaction.
     """
     now = utc_now()
     content = event_log.text_of(terminal.content) or ""
+    duration_ms = _elapsed_ms(row, now)
     changes: dict[str, Any] = {
         "status": terminal.type,
         "final_response": content,
-        "processing_time_ms": _elapsed_ms(row, now),
+        "processing_time_ms": duration_ms,
         "last_seq": last_seq,
         "lease_until_ms": None,
         "checkpoint": None,
         "updated_at": now,
         "ended_at": now,
     }
-    metadata: dict[str, Any] = {"status": terminal.type, "model": row.model, "attempt": attempt}
+    metadata: dict[str, Any] = {
+        "status": terminal.type,
+        "model": row.model,
+        "provider": _provider(row.model),
+        "attempt": attempt,
+        "tokenUsage": None,
+    }
     if isinstance(terminal, Done):
         usage = terminal.usage
         if terminal.model:
@@ -297,10 +326,30 @@ def finish(row: Session, terminal: Terminal, *, attempt: int, last_seq: int) -> 
         changes |= {"error_code": code, "error_message": message}
         metadata |= {"errorCode": code, "errorMessage": message}
     Session.update(changes).where(Session.id == row.id).execute()
-    if row.conversation_id is not None:
-        metadata["toolCalls"] = event_log.finished_tool_calls(row.session_id)
-        said = content or metadata.get("errorMessage", "")
-        conversations.add_assistant_message(row.conversation_id, row.session_id, said, metadata)
+    if conversation is None:
+        return agent_history.Counts()
+    did = session_steps.read(row.session_id)
+    metadata["toolCalls"] = did.tool_calls
+    # A row without a word would look like a lost answer.
+    said = content or metadata.get("errorMessage") or metadata.get("errorCode") or ""
+    conversations.add_assistant_message(conversation, row.session_id, said, metadata)
+    told = agent_history.of_end(row, text=content, did=did, metadata=metadata, duration_ms=duration_ms)
+    counts = agent_history.write(
+        conversation,
+        told,
+        conversation.updated_at,
+        agent_id=row.agent_id,
+        session_id=row.session_id,
+        session_number=row.session_number,
+    )
+    conversations.store(conversation)
+    return counts
+
+
+def _provider(model: str | None) -> str | None:
+    """`openai` of `openai:gpt-5-mini`; the demo model is its own; None: the name does not say."""
+    name, colon, _ = (model or "").partition(":")
+    return name if colon or name == "demo" else None
 
 
 def _elapsed_ms(row: Session, now: datetime) -> int:
@@ -320,34 +369,37 @@ def end(session_id: str, error: Error, *, owner: str | None = None, where: Any =
     """
 
     def work() -> Ended:
-        row = _lock_with_conversation(session_id, owner)
+        row, conversation = _lock_with_conversation(session_id, owner)
         if where is not None and not Session.select().where((Session.id == row.id) & where).exists():
             return _ended(row, row.last_seq, changed=False)
-        return _end(row, error)
+        counts = agent_history.Counts()
+        ended = _end(row, conversation, error, counts)
+        agent_history.add_counts(counts)
+        return ended
 
     return database.transaction(work)
 
 
-def _lock_with_conversation(session_id: str, owner: str | None) -> Session:
+def _lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session, Conversation | None]:
     wanted = Session.session_id == session_id
     if owner is not None:
         wanted &= Session.owner == owner
     found = Session.select(Session.conversation_id).where(wanted).first()
     if found is None:
         raise NotFound("no such session")
-    conversations.lock_many([found.conversation_id])
+    conversation = conversations.lock_many([found.conversation_id]).get(found.conversation_id or "")
     row = database.locked(Session.select().where(wanted)).first()
     if row is None:
         raise NotFound("no such session")
-    return row  # type: ignore[no-any-return]
+    return row, conversation
 
 
-def _end(row: Session, error: Error) -> Ended:
+def _end(row: Session, conversation: Conversation | None, error: Error, counts: agent_history.Counts) -> Ended:
     if row.status != "running":
         return _ended(row, row.last_seq, changed=False)
     error = replace(error, content=event_log.answer_text(row.session_id), duration_ms=_elapsed_ms(row, utc_now()))
     event_log.insert(event_log.rows(row.session_id, max(row.attempt, 1), row.last_seq, [error]))
-    finish(row, error, attempt=row.attempt, last_seq=row.last_seq + 1)
+    counts.update(finish(row, conversation, error, attempt=row.attempt, last_seq=row.last_seq + 1))
     return _ended(row, row.last_seq + 1, changed=True)
 
 
@@ -366,7 +418,7 @@ def _ended(row: Session, last_seq: int, *, changed: bool) -> Ended:
 
 
 def delete(owner: str, session_id: str) -> Ended:
-    """Delete a session, its events and its messages, also while it runs: its worker is fenced.
+    """Delete a session with all that it left, also while it runs: its worker is fenced.
 
     Raises:
         NotFound: no such session for this owner.
@@ -374,13 +426,30 @@ def delete(owner: str, session_id: str) -> Ended:
     """
 
     def work() -> Ended:
-        row = _lock_with_conversation(session_id, owner)
-        EventRow.delete().where(EventRow.session_id == session_id).execute()
-        Message.delete().where(Message.session_id == session_id).execute()
-        Session.delete().where(Session.id == row.id).execute()
-        return _ended(row, row.last_seq, changed=True)
+        row, conversation = _lock_with_conversation(session_id, owner)
+        [ended] = remove([row], conversation)
+        return ended
 
     return database.transaction(work)
+
+
+def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[Ended]:
+    """Delete sessions of one conversation: events, messages and history with them.
+
+    Runs as the last part of the caller's transaction, which holds the locks of the conversation and of the rows.
+    """
+    session_ids = [row.session_id for row in rows]
+    EventRow.delete().where(EventRow.session_id.in_(session_ids)).execute()
+    messages = Message.delete().where(Message.session_id.in_(session_ids)).execute()
+    Session.delete().where(Session.id.in_([row.id for row in rows])).execute()
+    if conversation is not None:
+        message_search.forget(session_ids)
+        conversation.message_count -= messages
+        conversations.store(conversation)
+        mine = (AgentEvent.conversation_id == conversation.conversation_id) & AgentEvent.session_id.in_(session_ids)
+        _, counts = agent_history.delete_rows(mine)
+        agent_history.add_counts(counts)
+    return [_ended(row, row.last_seq, changed=True) for row in rows]
 
 
 def forget_idempotency_keys() -> int:

@@ -194,6 +194,7 @@ class _Run:
             None if progress.messages else self._turn.message,
             message_history=[*self._history, *progress.messages],
             model=self._model,
+            instructions=_note(self._turn),
             deps=self._turn,
             toolsets=[self._tools],
             usage=RunUsage() + progress.usage,
@@ -346,6 +347,16 @@ def _arguments(call: ToolCallPart) -> Any:
         return json.loads(call.args) if call.args.strip() else {}
     except ValueError:
         return call.args
+
+
+def _note(turn: Turn) -> str | None:
+    """Tells the model what it is not told."""
+    if not turn.omitted:
+        return None
+    note = f"Earlier exchanges of this conversation that did not fit and are left out: {turn.omitted}."
+    if "search_conversation" in turn.agent.tools:
+        note += " The tool search_conversation finds what was said in them."
+    return note
 
 
 def _as_messages(history: Sequence[Message]) -> list[ModelMessage]:

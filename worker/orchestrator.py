@@ -86,8 +86,10 @@ class Turn:
     #: Model name: the request's, else the agent's, else the deployment's.
     model: str
     settings: Settings
-    #: Complete earlier exchanges of the conversation, oldest first.
+    #: Complete earlier exchanges of the conversation, oldest first: the newest that fit the agent's window.
     history: tuple[Message, ...] = ()
+    #: How many earlier exchanges did not fit; the model should know that they are missing.
+    omitted: int = 0
     #: 1 for the first try.
     attempt: int = 1
     #: State of the last `Checkpoint` of an earlier attempt, else None.

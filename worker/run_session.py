@@ -12,13 +12,14 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from app import conversations, database, event_log, sessions
-from app.agents import Agents
+from app.agents import Agent, Agents
 from app.errors import DatabaseUnavailable, Fenced, NotFound, UnknownAgent
 from app.events import Delta, Done, Error, Terminal, Thinking, ToolCall
 from app.models import Session, iso
 from app.sessions import Claim
 from app.settings import Settings
 
+from . import context
 from .event_writer import EventWriter, Recorder, RecordingFailed
 from .orchestrator import CancelScope, Checkpoint, Message, Turn, TurnFailed, Yielded
 
@@ -211,7 +212,7 @@ class Run:
     async def _prepare(self) -> Turn:
         claim = self.claim
         agent = self._agents.get(claim.agent_id)
-        history = await self._read(lambda: conversations.exchanges(claim.conversation_id, claim.row_id))
+        history, omitted = await self._read(lambda: self._history(agent))
 
         async def search(query: str, limit: int) -> list[Message]:
             found = await self._read(lambda: conversations.search(claim.conversation_id, query, limit))
@@ -224,19 +225,20 @@ class Run:
             agent=agent,
             model=claim.model or agent.model or self._settings.chat_model,
             settings=self._settings,
-            history=tuple(
-                message
-                for exchange in history
-                for message in (
-                    Message("user", exchange.user, iso(exchange.created_at) or ""),
-                    Message("assistant", exchange.assistant, iso(exchange.created_at) or ""),
-                )
-            ),
+            history=history,
+            omitted=omitted,
             attempt=claim.attempt,
             checkpoint=None if claim.checkpoint is None else json.loads(claim.checkpoint),
             cancel=self._cancel,
             search=search,
         )
+
+    def _history(self, agent: Agent) -> tuple[tuple[Message, ...], int]:
+        """The exchanges that the model is told, and how many earlier ones it is not."""
+        claim = self.claim
+        newest_first = conversations.exchanges(claim.conversation_id, claim.row_id)
+        kept = tuple(context.fit(newest_first, context.budget_tokens(agent, claim.message)))
+        return kept, conversations.count_exchanges(claim.conversation_id, claim.row_id) - len(kept) // 2
 
     def _fields(self) -> dict[str, object]:
         return {"session_id": self.claim.session_id, "attempt": self.claim.attempt}

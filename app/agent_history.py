@@ -1,0 +1,216 @@
+"""The history of an agent: a compact log beside the events, kept longer. This module writes it.
+
+Each row has a `seq` of its conversation, given under the conversation's lock in the transaction of what it tells:
+when a worker first claims a session    prompt_sent, activity_changed (busy)
+when a session ends                     thinking and tool_use as they came, output, usage_update, result,
+                                        activity_changed (idle)
+when a context is cleared               context_cleared
+A session that ends before any worker claimed it has its prompt_sent and result, and was never busy.
+"""
+
+from __future__ import annotations
+
+import uuid
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from . import database
+from .models import AgentCount, AgentEvent, Conversation, Session, iso
+from .session_steps import Steps, Thought
+
+HistoryType = Literal[
+    "prompt_sent",
+    "activity_changed",
+    "thinking",
+    "tool_use",
+    "output",
+    "result",
+    "usage_update",
+    "context_cleared",
+]
+HISTORY_TYPES: tuple[HistoryType, ...] = get_args(HistoryType)
+
+_SHARDS = 8
+_INSERT_CHARACTERS = 2 * 1024 * 1024
+
+#: Rows added, or removed when negative, by (agent, owner, shard, type).
+Counts = Counter[tuple[int, str, int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one row tells."""
+
+    type: HistoryType
+    content: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def of_start(message: str, model: str | None) -> list[Entry]:
+    """What the first claim of a session tells."""
+    return [_prompt(message, model), _activity("busy")]
+
+
+def of_end(row: Session, *, text: str, did: Steps, metadata: dict[str, Any], duration_ms: int) -> list[Entry]:
+    """What the end of a session tells.
+
+    Args:
+        text: The answer, whole or partial.
+        metadata: That of its assistant message.
+    """
+    ok = metadata["status"] == "done"
+    entries = [] if row.started_at is not None else [_prompt(row.user_message, row.model)]
+    entries += [_of_step(step) for step in did.steps]
+    model = {"model": metadata["model"], "provider": metadata["provider"]}
+    if text:
+        entries.append(Entry("output", text, model | {"partial": not ok}))
+    usage = metadata["tokenUsage"]
+    if usage is not None:
+        entries.append(Entry("usage_update", None, model | {"tokenUsage": usage}))
+    result = {
+        "ok": ok,
+        "status": metadata["status"],
+        "errorCode": metadata.get("errorCode"),
+        "errorMessage": metadata.get("errorMessage"),
+        "tokenUsage": usage,
+        # Nothing here knows prices: null says that it is not known, which 0 would not.
+        "cost": None,
+        "durationMs": duration_ms,
+        "turns": 0 if row.started_at is None else did.rounds + 1,
+    }
+    entries.append(Entry("result", "ok" if ok else "error", model | result))
+    return entries if row.started_at is None else [*entries, _activity("idle")]
+
+
+def _prompt(message: str, model: str | None) -> Entry:
+    return Entry("prompt_sent", message, {"model": model})
+
+
+def _activity(state: Literal["busy", "idle"]) -> Entry:
+    return Entry("activity_changed", state, {"activity": state})
+
+
+def _of_step(step: Any) -> Entry:
+    started = {"startedAt": iso(step.started_at)}
+    if isinstance(step, Thought):
+        return Entry("thinking", step.content, started)
+    return Entry(
+        "tool_use",
+        step.tool_name,
+        {
+            "toolCallId": step.tool_call_id,
+            "toolName": step.tool_name,
+            "input": step.args,
+            "result": step.result,
+            "ok": step.ok,
+            "durationMs": step.duration_ms,
+            "truncated": step.truncated,
+        }
+        | started,
+    )
+
+
+def write(
+    conversation: Conversation,
+    entries: Sequence[Entry],
+    now: datetime,
+    *,
+    agent_id: int,
+    session_id: str | None,
+    session_number: int | None = None,
+) -> Counts:
+    """Number and store *entries*. The caller holds the conversation's lock and stores its `history_seq`.
+
+    Returns what `add_counts` must be given before the transaction ends.
+    """
+    new = [
+        {
+            "id": str(uuid.uuid4()),
+            "agent_id": agent_id,
+            "owner": conversation.owner,
+            "conversation_id": conversation.conversation_id,
+            "session_id": session_id,
+            "seq": conversation.history_seq + offset,
+            "session_number": session_number or conversation.session_number,
+            "event_type": entry.type,
+            "content": entry.content,
+            "metadata": entry.metadata,
+            "created_at": now,
+        }
+        for offset, entry in enumerate(entries, start=1)
+    ]
+    for chunk in _in_chunks(new):
+        AgentEvent.insert_many(chunk).execute()
+    conversation.history_seq += len(new)
+    return counts_of((agent_id, conversation.owner, conversation.conversation_id, entry.type) for entry in entries)
+
+
+def _in_chunks(rows: Sequence[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
+    chunk: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        length = len(row["content"] or "") + len(row["metadata"].get("result") or "")
+        if chunk and size + length > _INSERT_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(row)
+        size += length
+    if chunk:
+        yield chunk
+
+
+def counts_of(rows: Iterable[tuple[int, str, str, str]]) -> Counts:
+    """The counts of rows given as (agent, owner, conversation, type)."""
+    return Counter((agent_id, owner, _shard(conversation), kind) for agent_id, owner, conversation, kind in rows)
+
+
+def _shard(conversation_id: str) -> int:
+    return zlib.crc32(conversation_id.encode()) % _SHARDS
+
+
+def add_counts(counts: Counts) -> None:
+    """Store counts: the last statement of a transaction, so that others wait for no more than its commit."""
+    changed = sorted((key, n) for key, n in counts.items() if n)
+    if not changed:
+        return
+    # In one order everywhere: two transactions can't wait for each other.
+    values = [value for (agent_id, owner, shard, kind), n in changed for value in (agent_id, owner, shard, kind, n)]
+    mark = "?" if database.is_sqlite() else "%s"
+    rows = ", ".join([f"({', '.join([mark] * 5)})"] * len(changed))
+    added = (
+        "ON CONFLICT (agentId, owner, shard, eventType) DO UPDATE SET n = n + excluded.n"
+        if database.is_sqlite()
+        else "ON DUPLICATE KEY UPDATE n = n + VALUES(n)"
+    )
+    database.db.execute_sql(
+        f"INSERT INTO chatAgentCounts (agentId, owner, shard, eventType, n) VALUES {rows} {added}",  # noqa: S608
+        values,
+    )
+
+
+def total_of_agent(agent_id: int) -> int:
+    """Rows of an agent, of all owners."""
+    found = database.tuples(AgentCount.select(AgentCount.n).where(AgentCount.agent_id == agent_id))
+    return int(sum(n for (n,) in found))
+
+
+def delete_rows(where: Any, limit: int | None = None) -> tuple[int, Counts]:
+    """Delete up to *limit* rows (None: all), oldest first; returns how many, and the counts for `add_counts`."""
+    columns = (
+        AgentEvent.row_id,
+        AgentEvent.agent_id,
+        AgentEvent.owner,
+        AgentEvent.conversation_id,
+        AgentEvent.event_type,
+    )
+    found = database.tuples(
+        database.locked(AgentEvent.select(*columns).where(where).order_by(AgentEvent.row_id).limit(limit))
+    )
+    if found:
+        AgentEvent.delete().where(AgentEvent.row_id.in_([row_id for row_id, *_ in found])).execute()
+    counts = counts_of((agent_id, owner, conversation, kind) for _, agent_id, owner, conversation, kind in found)
+    return len(found), Counter({key: -n for key, n in counts.items()})

@@ -1,0 +1,97 @@
+"""Look at conversations: one, the recent ones. Nothing here changes a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import peewee
+
+from . import database
+from .cursors import Cursor
+from .errors import NotFound
+from .models import Conversation, Session, from_ms, iso, to_ms
+
+_CURSOR = Cursor("c", 2)
+
+
+def get(owner: str, conversation_id: str) -> dict[str, Any]:
+    """One conversation.
+
+    Raises:
+        NotFound: no such conversation for this owner.
+        DatabaseUnavailable: no connection.
+    """
+    mine = (Conversation.conversation_id == conversation_id) & (Conversation.owner == owner)
+
+    def read() -> list[dict[str, Any]]:
+        return _to_json(list(Conversation.select().where(mine)))
+
+    found = database.reading(read)
+    if not found:
+        raise NotFound("no such conversation")
+    return found[0]
+
+
+def list_recent(
+    owner: str, *, limit: int = 20, cursor: str | None = None, agent_id: int | None = None
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Conversations of *owner*, those with the newest message first, and the cursor of the next page (None at the end).
+
+    One that gets a message while somebody pages moves to the front and is not shown again.
+
+    Raises:
+        Invalid: the cursor is not one of ours.
+        DatabaseUnavailable: no connection.
+    """
+    wanted = Conversation.owner == owner
+    if agent_id is not None:
+        wanted &= Conversation.agent_id == agent_id
+    if cursor is not None:
+        milliseconds, row_id = _CURSOR.decode(cursor)
+        before = from_ms(milliseconds)
+        # As a range first: so the index is entered where the page begins.
+        wanted &= (Conversation.updated_at <= before) & (
+            (Conversation.updated_at < before) | (Conversation.id < row_id)
+        )
+    newest_first = (Conversation.updated_at.desc(), Conversation.id.desc())
+
+    def read() -> tuple[list[dict[str, Any]], str | None]:
+        rows = list(Conversation.select().where(wanted).order_by(*newest_first).limit(limit + 1))
+        next_cursor = None
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            next_cursor = _CURSOR.encode(to_ms(last.updated_at), last.id)
+        return _to_json(rows[:limit]), next_cursor
+
+    return database.reading(read)
+
+
+def _to_json(rows: Sequence[Conversation]) -> list[dict[str, Any]]:
+    running = _running([row.conversation_id for row in rows])
+    return [
+        {
+            "conversationId": row.conversation_id,
+            "title": row.title,
+            "agentId": row.agent_id,
+            "messageCount": row.message_count,
+            "runningSessionId": running.get(row.conversation_id),
+            "createdAt": iso(row.created_at),
+            "updatedAt": iso(row.updated_at),
+        }
+        for row in rows
+    ]
+
+
+def _running(conversation_ids: Sequence[str]) -> dict[str, str]:
+    """The session that runs in each of these conversations: the oldest, others wait for it."""
+    if not conversation_ids:
+        return {}
+    is_running = Session.conversation_id.in_(conversation_ids) & (Session.status == "running")
+    oldest = Session.select(peewee.fn.MIN(Session.id)).where(is_running).group_by(Session.conversation_id)
+    row_ids = [row_id for (row_id,) in database.tuples(oldest)]
+    if not row_ids:
+        return {}
+    return dict(
+        database.tuples(Session.select(Session.conversation_id, Session.session_id).where(Session.id << row_ids))
+    )

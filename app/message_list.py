@@ -1,0 +1,117 @@
+"""Look at messages: those of a conversation, those of a session. Nothing here changes a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from . import database
+from .cursors import Cursor
+from .errors import Invalid, NotFound
+from .models import Conversation, Message, Session, iso
+
+Order = Literal["asc", "desc"]
+_CURSOR = Cursor("m", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some messages, and how to go on."""
+
+    conversation_id: str | None
+    messages: list[dict[str, Any]]
+    next_cursor: str | None
+    total: int
+
+
+def to_json(message: Message) -> dict[str, Any]:
+    """A message as the API shows it."""
+    return {
+        "id": message.id,
+        "role": message.role,
+        "content": message.content,
+        "sessionId": message.session_id,
+        "metadata": message.metadata,
+        "createdAt": iso(message.created_at),
+    }
+
+
+def of_conversation(
+    owner: str,
+    conversation_id: str,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    offset: int | None = None,
+    order: Order = "asc",
+) -> Page:
+    """Messages of a conversation in the order in which they were stored, or in reverse.
+
+    Raises:
+        NotFound: no such conversation for this owner.
+        Invalid: the cursor is not one of ours, or came together with an offset.
+        DatabaseUnavailable: no connection.
+    """
+    mine = (Conversation.conversation_id == conversation_id) & (Conversation.owner == owner)
+    counted = Conversation.select(Conversation.message_count).where(mine)
+
+    def read() -> Page:
+        found = database.tuples(counted)
+        if not found:
+            raise NotFound("no such conversation")
+        return _page(conversation_id, Message.conversation_id == conversation_id, found[0][0], limit, position, order)
+
+    position = _position(cursor, offset)
+    return database.reading(read)
+
+
+def of_session(
+    owner: str,
+    session_id: str,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    offset: int | None = None,
+    order: Order = "asc",
+) -> Page:
+    """Messages of one session: what the user said and, once it has ended, the answer.
+
+    Raises:
+        NotFound: no such session for this owner.
+        Invalid: the cursor is not one of ours, or came together with an offset.
+        DatabaseUnavailable: no connection.
+    """
+    mine = (Session.session_id == session_id) & (Session.owner == owner)
+    conversation = Session.select(Session.conversation_id).where(mine)
+
+    def read() -> Page:
+        found = database.tuples(conversation)
+        if not found:
+            raise NotFound("no such session")
+        of_it = Message.session_id == session_id
+        total = Message.select().where(of_it).count()
+        return _page(found[0][0], of_it, total, limit, position, order)
+
+    position = _position(cursor, offset)
+    return database.reading(read)
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    beyond_id: int | None
+    offset: int
+
+
+def _position(cursor: str | None, offset: int | None) -> _Position:
+    if cursor is not None and offset is not None:
+        raise Invalid("send cursor or offset, not both", parameter="offset")
+    return _Position(None if cursor is None else _CURSOR.decode(cursor)[0], offset or 0)
+
+
+def _page(conversation_id: str | None, wanted: Any, total: int, limit: int, position: _Position, order: Order) -> Page:
+    if position.beyond_id is not None:
+        wanted &= Message.id > position.beyond_id if order == "asc" else Message.id < position.beyond_id
+    query = Message.select().where(wanted).order_by(Message.id.asc() if order == "asc" else Message.id.desc())
+    rows = list(query.limit(limit + 1).offset(position.offset))
+    next_cursor = _CURSOR.encode(rows[limit - 1].id) if len(rows) > limit else None
+    return Page(conversation_id, [to_json(row) for row in rows[:limit]], next_cursor, total)

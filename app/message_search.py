@@ -1,0 +1,210 @@
+"""Full text search over messages and titles: FULLTEXT on MariaDB/MySQL, FTS5 on SQLite, with one result on both.
+
+The databases cut text differently (stop words, shortest word, scripts without spaces), so they index words that are
+prepared here: lower case, without accents, compatibility forms folded; runs of Chinese, Japanese, Thai and the like
+as pairs of neighbouring characters. A message is found when it has all words of the query, the last one also as the
+beginning of a word. Found are words of any length in any script; not found are punctuation, emoji, the inside of
+words, and what stands after the first `INDEXED_CHARACTERS` of a message.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import peewee
+
+from . import database
+from .cursors import Cursor
+from .models import Conversation, Message, SearchEntry, iso
+
+#: Words of a message after this many characters are not indexed.
+INDEXED_CHARACTERS = 100_000
+#: Longest query, in characters.
+MAX_QUERY = 500
+
+# InnoDB passes over words under three characters and its stop words; no word that begins like this is either.
+_PREFIX = "xx"
+# Its longest word has 84 characters.
+_WORD_CHARACTERS = 60
+_WORDS_OF_QUERY = 20
+_SNIPPET_CHARACTERS = 160
+_SNIPPET_FROM = 100_000
+_CURSOR = Cursor("q", 1)
+
+# Scripts that write without spaces: Thai, Lao, Burmese, Khmer; kana; Han with its extensions.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_RUN = re.compile(f"[{_UNSPACED}]+|[^\\W_{_UNSPACED}]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Conversations that match, the newest match first."""
+
+    results: list[dict[str, Any]]
+    next_cursor: str | None
+
+
+def words_of(text: str) -> Iterator[str]:
+    """The words of *text* as they are indexed, in order and with repetitions."""
+    for run in _runs(text):
+        if _is_unspaced(run) and len(run) > 1:
+            # The last character alone as well: it begins no pair and could not be found.
+            yield from (run[index : index + 2] for index in range(len(run)))
+        else:
+            yield run
+
+
+def _runs(text: str) -> list[str]:
+    decomposed = unicodedata.normalize("NFKD", text)
+    bare = "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
+    return [run[:_WORD_CHARACTERS] for run in _RUN.findall(unicodedata.normalize("NFKC", bare).casefold())]
+
+
+def _is_unspaced(run: str) -> bool:
+    return re.match(f"[{_UNSPACED}]", run) is not None
+
+
+def _indexed(text: str) -> str:
+    words = dict.fromkeys(words_of(text[:INDEXED_CHARACTERS]))
+    return " ".join(_PREFIX + word for word in words)
+
+
+def add(conversation: Conversation, text: str, *, session_id: str | None = None, message_id: int | None = None) -> None:
+    """Index a message, or without *message_id* the title, in the transaction that stores it."""
+    SearchEntry.insert(
+        owner=conversation.owner,
+        conversation_id=conversation.conversation_id,
+        session_id=session_id,
+        message_id=message_id,
+        words=_indexed(text),
+    ).execute()
+
+
+def rename(conversation: Conversation, title: str) -> None:
+    """Index another title."""
+    mine = (SearchEntry.conversation_id == conversation.conversation_id) & SearchEntry.message_id.is_null()
+    SearchEntry.update(words=_indexed(title)).where(mine).execute()
+
+
+def forget(session_ids: Sequence[str]) -> None:
+    """Forget the messages of these sessions."""
+    SearchEntry.delete().where(SearchEntry.session_id.in_(session_ids)).execute()
+
+
+def forget_all_but(conversation_id: str, session_ids: Sequence[str]) -> None:
+    """Forget the messages of a conversation, but those of these sessions and the title."""
+    others = SearchEntry.message_id.is_null(False) & SearchEntry.session_id.not_in(session_ids)
+    SearchEntry.delete().where((SearchEntry.conversation_id == conversation_id) & others).execute()
+
+
+def forget_conversation(conversation_id: str) -> None:
+    """Forget what is left of a conversation: its title."""
+    SearchEntry.delete().where(SearchEntry.conversation_id == conversation_id).execute()
+
+
+def search(owner: str, query: str, *, limit: int = 20, cursor: str | None = None) -> Page:
+    """Conversations of *owner* in which a message or the title has all words of *query*; newest match first.
+
+    Raises:
+        Invalid: the cursor is not one of ours.
+        DatabaseUnavailable: no connection.
+    """
+    before = None if cursor is None else _CURSOR.decode(cursor)[0]
+    condition = _condition(query)
+    if condition is None:
+        return Page([], None)
+    newest = peewee.fn.MAX(SearchEntry.id)
+    matches = SearchEntry.select(newest.alias("newest")).where((SearchEntry.owner == owner) & condition)
+    grouped = matches.group_by(SearchEntry.conversation_id)
+    if before is not None:
+        grouped = grouped.having(newest < before)
+    grouped = grouped.order_by(newest.desc()).limit(limit + 1)
+
+    def read() -> Page:
+        found = [entry_id for (entry_id,) in database.tuples(grouped)]
+        results = _results(found[:limit], query)
+        return Page(results, _CURSOR.encode(found[limit - 1]) if len(found) > limit else None)
+
+    return database.reading(read)
+
+
+def _condition(query: str) -> Any:
+    """SQL that holds for entries with all words of *query*; None: it has no words."""
+    runs = _runs(query)[:_WORDS_OF_QUERY]
+    if not runs:
+        return None
+    wanted: dict[str, bool] = {}
+    for position, run in enumerate(runs, start=1):
+        pairs = list(words_of(run))
+        if _is_unspaced(run) and len(run) > 1:
+            pairs.pop()  # the last character alone: its pair has it already
+        for pair in pairs:
+            # One character of an unspaced run begins some pair.
+            open_end = position == len(runs) if not _is_unspaced(run) else len(run) == 1
+            wanted[pair] = wanted.get(pair, True) and open_end
+    if database.is_sqlite():
+        matched = " AND ".join(f'"{_PREFIX}{word}"{"*" if open_end else ""}' for word, open_end in wanted.items())
+        ids = peewee.SQL("(SELECT rowid FROM chatSearchWords WHERE chatSearchWords MATCH ?)", (matched,))
+        return SearchEntry.id << ids
+    matched = " ".join(f"+{_PREFIX}{word}{'*' if open_end else ''}" for word, open_end in wanted.items())
+    return peewee.NodeList((peewee.fn.MATCH(SearchEntry.words), peewee.SQL("AGAINST (%s IN BOOLEAN MODE)", (matched,))))
+
+
+def _results(entry_ids: Sequence[int], query: str) -> list[dict[str, Any]]:
+    if not entry_ids:
+        return []
+    columns = (
+        SearchEntry.id,
+        Conversation.conversation_id,
+        Conversation.title,
+        Conversation.agent_id,
+        Conversation.created_at,
+        Conversation.updated_at,
+        Message.id,
+        Message.session_id,
+        Message.role,
+        peewee.fn.SUBSTR(Message.content, 1, _SNIPPET_FROM),
+        Message.created_at,
+    )
+    rows = database.tuples(
+        SearchEntry.select(*columns)
+        .join(Conversation, on=(Conversation.conversation_id == SearchEntry.conversation_id))
+        .switch(SearchEntry)
+        .join(Message, peewee.JOIN.LEFT_OUTER, on=(Message.id == SearchEntry.message_id))
+        .where(SearchEntry.id.in_(entry_ids))
+        .order_by(SearchEntry.id.desc())
+    )
+    return [
+        {
+            "conversationId": conversation_id,
+            "title": title,
+            "agentId": agent_id,
+            "messageId": message_id,
+            "sessionId": session_id,
+            "role": role,
+            "snippet": snippet(title if content is None else content, query),
+            "createdAt": iso(said_at if said_at is not None else created_at),
+            "updatedAt": iso(updated_at),
+        }
+        for (
+            _, conversation_id, title, agent_id, created_at, updated_at, message_id, session_id, role, content, said_at,
+        ) in rows
+    ]  # fmt: skip
+
+
+def snippet(text: str, query: str) -> str:
+    """The part of *text* around the first word of *query* that stands there as it is, on one line."""
+    # Case alone: what is found without its accents gives the beginning of the text.
+    lowered = text.lower()
+    places = [lowered.find(word) for word in query.lower().split()]
+    at = min((place for place in places if place >= 0), default=0)
+    start = max(0, at - _SNIPPET_CHARACTERS // 3)
+    piece = " ".join(text[start : start + _SNIPPET_CHARACTERS].split())
+    return ("…" if start else "") + piece + ("…" if start + _SNIPPET_CHARACTERS < len(text) else "")

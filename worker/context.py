@@ -1,0 +1,50 @@
+"""What of a conversation the model is told: as much as fits, the newest, whole exchanges only.
+
+An exchange is a user's message and the complete answer to it, as text: tool calls stay in the history of the agent, so
+none can be torn from its result. Failed and cancelled turns are no exchanges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from app.agents import Agent
+from app.conversations import Exchange
+from app.models import iso
+
+from .orchestrator import Message
+
+#: What roles and separators of one message cost.
+MESSAGE_TOKENS = 4
+_BYTES_PER_TOKEN = 3
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of *text*, rather too many than too few: one for each three bytes of UTF-8.
+
+    Counting exactly would need the tokenizer of each model. English prose has about four bytes to a token, code and
+    Cyrillic about three, Chinese and Japanese three to four.
+    """
+    return -(-len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN)
+
+
+def budget_tokens(agent: Agent, message: str) -> int:
+    """Tokens that earlier exchanges may take: the agent's share of its window, less what is always sent."""
+    share = agent.context_tokens * agent.context_percent // 100
+    always = estimate_tokens(agent.instructions) + estimate_tokens(message) + 2 * MESSAGE_TOKENS
+    return max(0, share - always)
+
+
+def fit(newest_first: Iterable[Exchange], tokens: int) -> list[Message]:
+    """Messages of the newest exchanges that fit into *tokens*, oldest first; stops at the first that does not fit."""
+    kept: list[Exchange] = []
+    for exchange in newest_first:
+        tokens -= estimate_tokens(exchange.user) + estimate_tokens(exchange.assistant) + 2 * MESSAGE_TOKENS
+        if tokens < 0:
+            break
+        kept.append(exchange)
+    return [
+        Message(role, content, iso(exchange.created_at) or "")
+        for exchange in reversed(kept)
+        for role, content in (("user", exchange.user), ("assistant", exchange.assistant))
+    ]
