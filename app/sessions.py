@@ -200,8 +200,8 @@ def claim(session_id: str, worker: str, *, lease_s: float, max_attempts: int, tu
 def _claim(session_id: str, worker: str, lease_s: float, max_attempts: int, turn_timeout_s: int) -> Claim | None:
     # Ids of one conversation are given under its lock, so an earlier one can't appear after this look.
     look = (
-        "SELECT id, conversationId, EXISTS(SELECT 1 FROM chatSessions AS earlier WHERE earlier.conversationId = s.conversationId"
-        " AND earlier.status = 'running' AND earlier.id < s.id)"
+        "SELECT id, conversationId, EXISTS(SELECT 1 FROM chatSessions AS earlier"
+        " WHERE earlier.conversationId = s.conversationId AND earlier.status = 'running' AND earlier.id < s.id)"
         " FROM chatSessions AS s WHERE sessionId = ? AND status = 'running'"
     )
     found = database.sql(look, [session_id]).fetchone()

@@ -14,7 +14,7 @@ from ..doorbell import Doorbell
 from ..redis_client import open_redis
 from ..settings import Settings
 from ..turn_queue import TurnQueue
-from . import health, openapi, problems, sessions, web
+from . import agents, conversations, health, openapi, problems, sessions, web
 from .context import Context
 from .context import install as install_context
 from .live import News
@@ -39,7 +39,14 @@ def create_app(settings: Settings) -> APIFlask:
     problems.install(app)
     app.spec_processor(openapi.complete)
     _require_json(app)
-    for blueprint in (sessions.blueprint, health.blueprint, web.blueprint, _docs_assets()):
+    for blueprint in (
+        sessions.blueprint,
+        conversations.blueprint,
+        agents.blueprint,
+        health.blueprint,
+        web.blueprint,
+        _docs_assets(),
+    ):
         app.register_blueprint(blueprint)
     return app
 

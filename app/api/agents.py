@@ -1,0 +1,143 @@
+"""Routes of agents: what is configured, and the history of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiflask import APIBlueprint
+from flask import request
+
+from .. import agent_history_list
+from ..agent_history_list import Place, Wanted
+from ..agents import Agent
+from ..errors import Invalid, NotFound, UnknownAgent
+from .access import owner
+from .agent_schemas import (
+    AGENT,
+    EVENT,
+    HISTORY,
+    SUMMARY,
+    AgentOut,
+    AgentsOut,
+    HistoryEventOut,
+    HistoryOut,
+    HistoryQuery,
+    SummaryOut,
+    moment_of,
+    types_of,
+)
+from .context import context
+
+blueprint = APIBlueprint("agents", __name__, url_prefix="/api/agents", tag="Agents")
+
+
+@blueprint.get("")
+@blueprint.output(AgentsOut, example={"agents": [AGENT]})
+@blueprint.doc(summary="The configured agents")
+def every() -> dict[str, Any]:
+    owner()
+    return {"agents": [_shown(agent) for agent in context().agents]}
+
+
+@blueprint.get("/<int:agent_id>")
+@blueprint.output(AgentOut, example=AGENT)
+@blueprint.doc(summary="One agent")
+def show(agent_id: int) -> dict[str, Any]:
+    owner()
+    return _shown(_agent(agent_id))
+
+
+def _agent(agent_id: int) -> Agent:
+    try:
+        return context().agents.get(agent_id)
+    except UnknownAgent:
+        # Named by the path it is missing; named by a body it is a wrong value.
+        raise NotFound("no such agent") from None
+
+
+def _shown(agent: Agent) -> dict[str, Any]:
+    # Field by field: what is added to agents later must not be shown by itself.
+    return {
+        "id": agent.id,
+        "name": agent.name,
+        "description": agent.description,
+        "model": agent.model or context().settings.chat_model,
+        "tools": list(agent.tools),
+        "mcpServers": [
+            {"name": server.name, "transport": "http" if server.command is None else "stdio"}
+            for server in agent.mcp_servers
+        ],
+        "contextTokens": agent.context_tokens,
+    }
+
+
+@blueprint.get("/<int:agent_id>/conversation")
+@blueprint.input(HistoryQuery, location="query", arg_name="query")
+@blueprint.output(HistoryOut, example=HISTORY)
+@blueprint.doc(summary="History of an agent")
+def history(agent_id: int, query: HistoryQuery) -> dict[str, Any]:
+    """What the agent did in the caller's conversations. To page, give `nextCursor` to the parameter that the page was
+    asked with: `after` to go to newer rows, `before` to go to older ones."""
+    wanted = Wanted(
+        owner=owner(),
+        agent_id=_agent(agent_id).id,
+        types=types_of(request.args.getlist("event_type")),
+        session=_session(query.session),
+        conversation_id=None if query.conversation is None else query.conversation.lower(),
+        since=query.since,
+        until=query.until,
+    )
+    page = agent_history_list.page(
+        wanted,
+        limit=query.limit,
+        before=_place(query.before, "before"),
+        after=_place(query.after, "after"),
+        order=query.order,
+    )
+    return {
+        "events": page.events,
+        "total": page.total,
+        "hasMore": page.next_cursor is not None,
+        "nextCursor": page.next_cursor,
+    }
+
+
+def _session(value: str | None) -> str | int | None:
+    if value is None or not value.isdecimal():
+        return value
+    if not value.isascii() or len(value) > 9 or int(value) == 0:
+        raise Invalid("session must be a session's id or a number from 1", parameter="session")
+    return int(value)
+
+
+def _place(value: str | None, parameter: str) -> Place | None:
+    if value is None:
+        return None
+    try:
+        moment = moment_of(value)
+    except ValueError:
+        return agent_history_list.place_of(value, parameter)
+    return agent_history_list.before_time(moment) if parameter == "before" else agent_history_list.after_time(moment)
+
+
+@blueprint.get("/<int:agent_id>/conversation/summary")
+@blueprint.output(SummaryOut, example=SUMMARY)
+@blueprint.doc(summary="What the history of an agent has")
+def summary(agent_id: int) -> dict[str, Any]:
+    return agent_history_list.summary(owner(), _agent(agent_id).id)
+
+
+@blueprint.get("/<int:agent_id>/conversation/<event_id>")
+@blueprint.output(HistoryEventOut, example=EVENT)
+@blueprint.doc(summary="One row of the history")
+def event(agent_id: int, event_id: str) -> dict[str, Any]:
+    return agent_history_list.get(owner(), _agent(agent_id).id, event_id)
+
+
+@blueprint.delete("/<int:agent_id>/conversation")
+@blueprint.output({}, 204)
+@blueprint.doc(summary="Delete the history of an agent")
+def delete(agent_id: int) -> str:
+    """Deletes the caller's rows; messages and sessions stay. Numbers go on where they were."""
+    agent_history_list.delete(owner(), _agent(agent_id).id)
+    return ""
