@@ -16,7 +16,10 @@ Domain nouns stand at the root of the package, technology below:
     recording     the group commit of a flush
     session_list  looks at sessions that change nothing
     event_log     number, store and read events
-    conversations conversations, messages, the history for the model
+    conversations conversations, messages, the history for the model; clearing: empty or delete one
+    conversation_list, message_list, message_search: look at them
+    agent_history what each agent did, written with its sessions; session_steps folds it from their events
+    agent_history_list: look at it
     heads         newest seq and status in Redis: a cache with a second to live
     doorbell      what follows a commit; turn_queue: the one enqueue
     database, models, schema: how all of it is stored

@@ -18,7 +18,8 @@ from . import agent_history, database
 from .agent_history import HistoryType
 from .cursors import Cursor
 from .errors import NotFound
-from .models import AgentCount, AgentEvent, from_ms, iso, to_ms
+from .models import AgentCount, AgentEvent, iso
+from .moments import from_ms, to_ms
 
 Order = Literal["asc", "desc"]
 _CURSOR = Cursor("h", 2)

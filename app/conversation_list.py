@@ -10,7 +10,8 @@ import peewee
 from . import database
 from .cursors import Cursor
 from .errors import NotFound
-from .models import Conversation, Session, from_ms, iso, to_ms
+from .models import Conversation, Session, iso
+from .moments import from_ms, to_ms
 
 _CURSOR = Cursor("c", 2)
 

@@ -6,7 +6,7 @@ Names of `chatSessions` and `chatEvents` are those of the first deployment of th
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from peewee import (
@@ -27,22 +27,6 @@ def utc_now() -> datetime:
     """Now, in UTC, cut to the milliseconds that the database keeps."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-#: No row has a later time: TIMESTAMP ends soon after it.
-LAST_MOMENT = datetime(2037, 12, 31, tzinfo=UTC)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MS = timedelta(milliseconds=1)
-
-
-def to_ms(moment: datetime) -> int:
-    """Milliseconds since 1970, as cursors hold times."""
-    return (moment - _EPOCH) // _MS
-
-
-def from_ms(milliseconds: int) -> datetime:
-    """The time of `to_ms`; what no row can have becomes the last moment."""
-    return _EPOCH + min(milliseconds, to_ms(LAST_MOMENT)) * _MS
 
 
 def iso(moment: datetime | None) -> str | None:

@@ -10,10 +10,9 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from ..agent_history import HISTORY_TYPES, HistoryType
 from ..errors import Invalid
-from ..models import LAST_MOMENT
+from ..moments import within_reach
 from .schemas import Camel, Shown
 
-_FIRST_MOMENT = datetime(1970, 1, 2, tzinfo=UTC)
 _SPACE_FOR_PLUS = re.compile(r" (?=\d\d(:?\d\d)?$)")
 
 
@@ -29,7 +28,7 @@ def moment_of(text: str) -> datetime:
         parsed = datetime.fromisoformat(candidate)
         if parsed.tzinfo is None:
             parsed = parsed.replace(tzinfo=UTC)
-        return min(max(parsed.astimezone(UTC), _FIRST_MOMENT), LAST_MOMENT)
+        return within_reach(parsed.astimezone(UTC))
     except (ValueError, OverflowError):
         raise ValueError("must be a time such as 2026-03-01T12:00:00Z") from None
 

@@ -1,0 +1,26 @@
+"""Times as cursors and parameters hold them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+#: No row has an earlier or later time: TIMESTAMP begins and ends near them.
+FIRST_MOMENT = datetime(1970, 1, 2, tzinfo=UTC)
+LAST_MOMENT = datetime(2037, 12, 31, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+
+
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since 1970."""
+    return (moment - _EPOCH) // _MS
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """The time of `to_ms`; what no row can have becomes the last moment."""
+    return _EPOCH + min(milliseconds, to_ms(LAST_MOMENT)) * _MS
+
+
+def within_reach(moment: datetime) -> datetime:
+    """*moment*, or the first or last one when no row can have it."""
+    return min(max(moment, FIRST_MOMENT), LAST_MOMENT)
