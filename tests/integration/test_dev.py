@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.servers import Process, binary, free_port, wait_until
+
+#: On a busy machine the engine alone takes seconds to import.
+START_S = 90.0
+
+
+@pytest.fixture
+def make_run(make_process: Callable[..., Process], tmp_path: Path) -> Callable[..., Process]:
+    """Starts `python -m app.dev` in an empty folder."""
+
+    def make(port: int, **environment: str) -> Process:
+        return make_process("-m", "app.dev", cwd=tmp_path, PORT=str(port), STOP_GRACE_S="1", **environment)
+
+    return make
+
+
+def call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        answer: dict[str, Any] = json.load(response)
+        return answer
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("broker", ["redis", "embedded"])
+def test_one_command_answers_messages_and_ctrl_c_leaves_nothing_but_the_data(
+    make_run: Callable[..., Process], tmp_path: Path, broker: str
+) -> None:
+    # Without a PATH there is no Redis to be found.
+    environment = {"PATH": str(Path(binary("redis-server", "valkey-server")).parent) if broker == "redis" else ""}
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api/chat"
+    run = make_run(port, **environment)
+    run.wait_for_line(f"Backchat runs at http://127.0.0.1:{port}", START_S)
+    family = run.family()
+    assert any(("redis-server" if broker == "redis" else "app.broker") in " ".join(p.cmdline()) for p in family)
+
+    session = call(f"{url}/session", {"message": "What time is it in Tokyo?"})["sessionId"]
+    wait_until(lambda: call(f"{url}/session/{session}")["status"] == "done", "the answer", START_S)
+    events = call(f"{url}/session/{session}/events?after=0")["events"]
+    second = make_run(port, **environment)
+    assert second.wait() == 1
+    run.signal(signal.SIGINT)
+
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert "in use" in second.output
+    assert run.wait() == 0, run
+    assert gone(family)
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"var"}
+
+    again = make_run(port, **environment)
+    again.wait_for_line("Backchat runs at", START_S)
+    assert [row["sessionId"] for row in call(f"{url}/sessions")["sessions"]] == [session]
+    again.signal(signal.SIGTERM)
+    assert again.wait() == 0, again
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_when_one_process_dies_it_is_named_and_all_stop(make_run: Callable[..., Process]) -> None:
+    run = make_run(free_port(), PATH="")
+    run.wait_for_line("Backchat runs at", START_S)
+    family = run.family()
+    [worker] = [process for process in family if process.cmdline()[-1] == "worker"]
+
+    worker.kill()
+
+    assert run.wait() == 1
+    assert "worker ended with status -9" in run.output
+    assert gone(family)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_nothing_survives_the_sudden_death_of_the_run(make_run: Callable[..., Process]) -> None:
+    run = make_run(free_port(), PATH="")
+    run.wait_for_line("Backchat runs at", START_S)
+    family = run.family()
+
+    family[0].kill()
+
+    wait_until(lambda: gone(family), "the end of all")
+
+
+def test_a_taken_port_is_told_at_once(make_run: Callable[..., Process], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        run = make_run(port)
+
+        assert run.wait() == 1
+    assert f"port {port} is in use" in run.output
+    assert f"PORT={port + 1}" in run.output
+    assert not (tmp_path / "var").exists()
+
+
+def test_a_database_that_can_not_be_migrated_stops_the_run(make_run: Callable[..., Process]) -> None:
+    run = make_run(free_port(), PATH="", DATABASE_URL=f"mysql://root@127.0.0.1:{free_port()}/none")
+
+    assert run.wait() == 1
+    assert "could not be migrated" in run.output
+    assert "Traceback" not in run.output
