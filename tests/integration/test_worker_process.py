@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+from redis import Redis
+from rq import Worker
+from rq.registry import FailedJobRegistry, StartedJobRegistry
+
+from app import database, event_log, schema, sessions
+from app.sessions import NewSession
+from app.turn_queue import QUEUE_NAME, TurnQueue
+from tests.servers import Process, free_port, wait_until
+
+#: On a busy machine the engine alone takes seconds to import.
+START_S = 90.0
+
+both_deployments = pytest.mark.parametrize(
+    ("database_url", "redis_url"), [("sqlite", "embedded"), ("mariadb", "redis")], indirect=True
+)
+
+
+@pytest.fixture
+def migrated_url(database_url: str) -> Iterator[str]:
+    database.open_database(database_url)
+    schema.migrate()
+    yield database_url
+    database.db.close_all() if hasattr(database.db, "close_all") else database.db.close()
+
+
+def ask(queue: TurnQueue, message: str) -> str:
+    """A committed session whose bell has been rung."""
+    created = sessions.create(NewSession(owner="", message=message, agent_id=1, model="demo"))
+    queue.ring(created.session_id, 0)
+    return created.session_id
+
+
+def status(session_id: str) -> str:
+    return event_log.read_after("", session_id, 0, 1000).status
+
+
+def assert_nothing_left(redis_url: str) -> None:
+    with Redis.from_url(redis_url) as client:
+        assert Worker.all(connection=client) == []
+        assert StartedJobRegistry(QUEUE_NAME, connection=client).get_job_ids() == []
+        assert FailedJobRegistry(QUEUE_NAME, connection=client).get_job_ids() == []
+        assert client.keys("rq:job:*") == client.keys("rq:execution*") == []
+
+
+@pytest.mark.slow
+@both_deployments
+def test_the_worker_process_answers_and_ends_clean_on_sigterm(
+    migrated_url: str, redis_url: str, make_process: Callable[..., Process]
+) -> None:
+    worker = make_process("-m", "worker", DATABASE_URL=migrated_url, REDIS_URL=redis_url)
+    worker.wait_for_line("worker started", START_S)
+
+    answered = [ask(TurnQueue(redis_url), "What is 6 * 7?") for _ in range(3)]
+    wait_until(lambda: all(status(session) == "done" for session in answered), "the answers")
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == 0, worker
+    assert_nothing_left(redis_url)
+
+
+@pytest.mark.slow
+@both_deployments
+def test_the_stock_rq_worker_runs_the_same_job(
+    migrated_url: str, redis_url: str, make_process: Callable[..., Process]
+) -> None:
+    answered = ask(TurnQueue(redis_url), "What is 6 * 7?")
+
+    worker = make_process(
+        *("-m", "rq.cli", "worker", "--url", redis_url, "--burst", QUEUE_NAME),
+        DATABASE_URL=migrated_url,
+        REDIS_URL=redis_url,
+    )
+
+    assert worker.wait(START_S) == 0, worker
+    assert status(answered) == "done"
+    assert_nothing_left(redis_url)
+
+
+def test_without_a_broker_it_says_what_is_missing(make_process: Callable[..., Process]) -> None:
+    worker = make_process("-m", "worker")
+
+    assert worker.wait() == 78
+    assert "REDIS_URL is not set" in worker.output
+
+
+def test_on_an_old_schema_it_names_the_command_to_run(database_url: str, make_process: Callable[..., Process]) -> None:
+    worker = make_process("-m", "worker", DATABASE_URL=database_url, REDIS_URL="redis://127.0.0.1")
+
+    assert worker.wait() == 78
+    assert "python -m app.cli migrate" in worker.output
+    assert "Traceback" not in worker.output
+
+
+def test_without_its_database_it_gives_up_with_a_status_of_its_own(make_process: Callable[..., Process]) -> None:
+    url = f"mysql://root@127.0.0.1:{free_port()}/none"
+
+    worker = make_process("-m", "worker", DATABASE_URL=url, REDIS_URL="redis://127.0.0.1")
+
+    assert worker.wait() == 69
+    assert "Traceback" not in worker.output
+
+
+def test_the_web_process_names_what_keeps_it_from_starting(
+    database_url: str, make_process: Callable[..., Process]
+) -> None:
+    web = make_process(
+        *("-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"),
+        DATABASE_URL=database_url,
+        REDIS_URL="redis://127.0.0.1",
+        PORT=str(free_port()),
+    )
+
+    assert web.wait() == 4
+    assert "python -m app.cli migrate" in web.output
+    assert "Traceback" not in web.output
