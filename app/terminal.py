@@ -1,0 +1,149 @@
+"""The terminal client: start, follow, list and cancel sessions of a server over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+#: How long the server may hold a poll, in seconds.
+WAIT_S = 20
+#: Pauses before an unreachable server is asked again; after the last one it is given up.
+RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+Json = dict[str, Any]
+
+
+class ApiError(Exception):
+    """The server said no.
+
+    Attributes:
+        status: The HTTP status.
+        code: Its stable code.
+    """
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+
+
+class Unreachable(Exception):
+    """The server does not answer."""
+
+
+class Server:
+    """One Backchat server.
+
+    Args:
+        url: Where it is: `http://127.0.0.1:8000`.
+        token: Sent as a bearer token; empty: none.
+        sleep: Pauses between tries.
+    """
+
+    def __init__(self, url: str, token: str = "", *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._url = url.rstrip("/")
+        self._token = token
+        self._sleep = sleep
+
+    def start(self, message: str, **fields: Any) -> Json:
+        """Start a session; a retried request never runs twice.
+
+        Raises:
+            ApiError, Unreachable
+        """
+        body = {"message": message} | {name: value for name, value in fields.items() if value is not None}
+        return self._call("POST", "/api/chat/session", body, {"Idempotency-Key": str(uuid.uuid4())})
+
+    def session(self, session_id: str) -> Json:
+        """The session row. Raises ApiError, Unreachable."""
+        return self._call("GET", f"/api/chat/session/{_quoted(session_id)}")
+
+    def sessions(self, **filters: Any) -> Json:
+        """A page of recent sessions. Raises ApiError, Unreachable."""
+        wanted = {name: value for name, value in filters.items() if value is not None}
+        return self._call("GET", f"/api/chat/sessions?{urllib.parse.urlencode(wanted)}")
+
+    def cancel(self, session_id: str) -> Json:
+        """End a session; returns its row. Raises ApiError, Unreachable."""
+        return self._call("POST", f"/api/chat/session/{_quoted(session_id)}/cancel", {})
+
+    def follow(self, session_id: str, after: int = 0) -> Iterator[Json]:
+        """Every event above *after*, as it comes; ends with the session. Raises ApiError, Unreachable."""
+        while True:
+            query = f"after={after}&wait={WAIT_S}"
+            page = self._call("GET", f"/api/chat/session/{_quoted(session_id)}/events?{query}")
+            yield from page["events"]
+            after = page["nextAfter"]
+            if page["status"] != "running":
+                return
+
+    def _call(self, method: str, path: str, body: Json | None = None, headers: dict[str, str] | None = None) -> Json:
+        for pause_s in (*RETRY_S, None):
+            try:
+                return self._once(method, path, body, headers or {})
+            except ApiError as error:
+                if error.status != 503 or pause_s is None:
+                    raise
+            except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+                if pause_s is None:
+                    raise Unreachable(f"{self._url} does not answer: {error}") from error
+            self._sleep(pause_s)
+        raise AssertionError("unreachable")
+
+    def _once(self, method: str, path: str, body: Json | None, headers: dict[str, str]) -> Json:
+        data = None if body is None else json.dumps(body).encode()
+        sent = dict(headers)
+        if data is not None:
+            sent["Content-Type"] = "application/json"
+        if self._token:
+            sent["Authorization"] = f"Bearer {self._token}"
+        request = urllib.request.Request(self._url + path, data, sent, method=method)  # noqa: S310 - the user's URL
+        try:
+            with urllib.request.urlopen(request, timeout=WAIT_S + 10) as response:  # noqa: S310
+                return json.loads(response.read())  # type: ignore[no-any-return]
+        except urllib.error.HTTPError as error:
+            with error:
+                raise _api_error(error) from error
+
+
+def _api_error(error: urllib.error.HTTPError) -> ApiError:
+    try:
+        problem = json.loads(error.read())
+        return ApiError(error.code, problem["code"], problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        return ApiError(error.code, "http_error", f"the server answered {error.code}")
+
+
+def _quoted(session_id: str) -> str:
+    return urllib.parse.quote(session_id, safe="")
+
+
+@dataclass
+class Transcript:
+    """Folds events into the text that still counts."""
+
+    pieces: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, event: Json) -> bool:
+        """Take one event; true when text that was shown before no longer counts."""
+        superseded = False
+        supersedes_from = event.get("supersedesFrom")
+        if supersedes_from is not None:
+            kept = [piece for piece in self.pieces if piece[0] < supersedes_from]
+            superseded = len(kept) < len(self.pieces)
+            self.pieces = kept
+        if event["eventType"] == "delta":
+            self.pieces.append((event["seq"], event["content"]))
+        return superseded
+
+    @property
+    def text(self) -> str:
+        return "".join(text for _, text in self.pieces)
