@@ -1,0 +1,147 @@
+"""The terminal client against a real deployment: web and worker processes on an embedded broker and SQLite."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.terminal import Server, Transcript
+from tests.servers import EmbeddedBroker, Process, free_port, wait_until
+
+START_S = 90.0
+
+#: Answers in pieces; "slow" never comes to an end by itself, "fail" fails.
+ANSWERS = """
+import asyncio
+
+from worker.orchestrator import TurnFailed
+
+
+async def answer(turn):
+    yield "You said: "
+    if turn.message == "fail":
+        raise TurnFailed("model_error", "it broke")
+    while turn.message == "slow":
+        yield "… "
+        await asyncio.sleep(0.05)
+    yield turn.message
+"""
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory, embedded_broker: EmbeddedBroker) -> Iterator[str]:
+    """Where a deployment of the module's own answers."""
+    folder = tmp_path_factory.mktemp("terminal")
+    (folder / "answers_of_a_test.py").write_text(ANSWERS)
+    port = free_port()
+    environment = {
+        "DATABASE_URL": f"sqlite:///{folder / 'backchat.db'}",
+        "REDIS_URL": embedded_broker.url,
+        "PORT": str(port),
+        "ORCHESTRATOR": "answers_of_a_test:answer",
+        "PYTHONPATH": f"{folder}:{Path(__file__).parents[2]}",
+    }
+    assert Process.python("-m", "app.cli", "migrate", log=folder / "m.log", environment=environment).start().wait() == 0
+    web = Process.python(
+        "-m",
+        "gunicorn",
+        "-c",
+        "python:app.gunicorn_conf",
+        "app.wsgi:app",
+        log=folder / "w.log",
+        environment=environment,
+    )
+    worker = Process.python("-m", "worker", log=folder / "k.log", environment=environment)
+    with web, worker:
+        web.wait_for_line("Booting worker", START_S)
+        worker.wait_for_line("worker started", START_S)
+        yield f"http://127.0.0.1:{port}"
+
+
+def backchat(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", "--url", url, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def test_ask_prints_the_answer_and_ends_with_0(url: str) -> None:
+    asked = backchat(url, "ask", "привет 🙂")
+
+    assert (asked.returncode, asked.stdout.strip()) == (0, "You said: привет 🙂")
+
+
+def test_ask_for_scripts_prints_the_session_and_then_each_event_as_json(url: str) -> None:
+    asked = backchat(url, "ask", "--json", "hello")
+
+    started, *events = [json.loads(line) for line in asked.stdout.splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert {event["sessionId"] for event in events} == {started["sessionId"]}
+    assert events[-1]["content"] == "You said: hello"
+
+
+def test_a_session_that_fails_ends_with_1_and_says_why(url: str) -> None:
+    asked = backchat(url, "ask", "fail")
+
+    assert (asked.returncode, asked.stdout.strip()) == (1, "You said:")
+    assert "model_error: it broke" in asked.stderr
+
+
+def test_ctrl_c_of_a_script_leaves_the_session_running_and_cancel_ends_it(url: str, tmp_path: Path) -> None:
+    asking = Process.python("-m", "app.cli", "--url", url, "ask", "--json", "slow", log=tmp_path / "ask.log").start()
+    session_id = json.loads(asking.wait_for_line("sessionId"))["sessionId"]
+    asking.wait_for_line('"delta"')
+    asking.signal(signal.SIGINT)
+
+    assert asking.wait() == 130
+    assert f"backchat attach {session_id}" in asking.output
+    assert Server(url).session(session_id)["status"] == "running"
+    cancelled = backchat(url, "cancel", session_id)
+    assert (cancelled.returncode, cancelled.stdout.strip()) == (0, f"{session_id}: cancelled")
+    attached = backchat(url, "attach", session_id)
+    assert attached.returncode == 1
+    assert attached.stdout.startswith("You said: … ")
+
+
+def test_sessions_lists_them_newest_first(url: str) -> None:
+    ids = [Server(url).start(f"message {number}")["sessionId"] for number in range(3)]
+    wait_until(lambda: Server(url).session(ids[-1])["status"] == "done", "the last one's end")
+
+    listed = backchat(url, "sessions", "--json", "--limit", "3")
+
+    assert [json.loads(line)["sessionId"] for line in listed.stdout.splitlines()] == ids[::-1]
+
+
+def test_an_unknown_session_ends_with_3(url: str) -> None:
+    attached = backchat(url, "attach", "no-such-session")
+
+    assert attached.returncode == 3
+    assert "no such session" in attached.stderr
+
+
+def test_text_that_was_superseded_no_longer_counts() -> None:
+    transcript = Transcript()
+
+    news = [
+        transcript.add(event)
+        for event in (
+            {"seq": 1, "eventType": "thinking"},
+            {"seq": 2, "eventType": "delta", "content": "kept "},
+            {"seq": 3, "eventType": "delta", "content": "lost "},
+            {"seq": 4, "eventType": "thinking", "supersedesFrom": 3},
+            {"seq": 5, "eventType": "delta", "content": "again"},
+        )
+    ]
+
+    assert transcript.text == "kept again"
+    assert news == [False, False, False, True, False]
