@@ -55,6 +55,9 @@ logger = logging.getLogger(__name__)
 MAX_WAITING = 8
 #: How often the model may call a tool wrongly (unknown, bad arguments) before the turn fails.
 TOOL_RETRIES = 3
+#: A server of tools may take this long to start, and a call of one of its tools to answer.
+MCP_START_S = 30.0
+MCP_CALL_S = 600.0
 
 _Say = Callable[[Yielded], Awaitable[None]]
 
@@ -148,9 +151,10 @@ class _Agent:
 
     async def aclose(self) -> None:
         for toolset in self._mcp:
-            # A client that failed to connect raises the same failure again when it is closed.
-            with contextlib.suppress(Exception):
-                await toolset.client.close()  # type: ignore[no-untyped-call]
+            # A client that failed to connect raises that again when it is closed, and then leaves its process behind.
+            for close in (toolset.client.close, toolset.client.transport.close):
+                with contextlib.suppress(Exception):
+                    await close()
 
 
 def _mcp_toolset(server: McpServer) -> MCPToolset[Turn]:
@@ -165,7 +169,9 @@ def _mcp_toolset(server: McpServer) -> MCPToolset[Turn]:
         from fastmcp.client.transports import StdioTransport
 
         transport = StdioTransport(server.command or "", list(server.args), env=dict(server.env) or None)
-    return MCPToolset(transport, id=server.name, tool_error_behavior="failed")
+    return MCPToolset(
+        transport, id=server.name, tool_error_behavior="failed", init_timeout=MCP_START_S, read_timeout=MCP_CALL_S
+    )
 
 
 class _Run:

@@ -84,7 +84,9 @@ def test_cancelling_the_task_of_a_turn_closes_the_model_connection(
 
 def test_a_hundred_cancels_all_close_their_connections_within_a_second(model_server: ModelServer) -> None:
     settings = make_settings(model_server)
-    models = [model_server.add({"answers": [STREAMING]}) for _ in range(100)]
+    # Slow streams: the time that the server needs to notice is part of what is measured.
+    slowly = {"steps": [{"repeat": {"text": "word ", "count": 1000, "every": 0.25}}]}
+    models = [model_server.add({"answers": [slowly]}) for _ in range(100)]
 
     async def close(engine: Any) -> list[float]:
         streaming: list[Any] = []
@@ -99,6 +101,7 @@ def test_a_hundred_cancels_all_close_their_connections_within_a_second(model_ser
         for task in tasks:
             task.cancel()
             cancelled_at.append(time.time())
+            await asyncio.sleep(0.02)
         await asyncio.wait(tasks)
         return cancelled_at
 
