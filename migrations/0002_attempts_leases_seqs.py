@@ -1,7 +1,7 @@
 """What runs need to survive their worker: attempts, leases, checkpoints, gapless seqs; wider text.
 
-Adopts what stands: seqs become 1..n with the terminal event last, sessions that a dead gateway left `running` end
-as `worker_lost`, and every ended session has its terminal event.
+Adopts what stands: seqs become 1..n with one terminal event, that last, and a status that agrees with it; sessions that
+a dead gateway left `running` end as `worker_lost`, and every ended session has its terminal event. No event is dropped.
 """
 
 from __future__ import annotations
@@ -75,6 +75,44 @@ def _widen(db: Any) -> None:
     )
 
 
+_TERMINAL = "t.sessionId = chatSessions.sessionId AND t.eventType IN ('done', 'error')"
+
+
+def _last_terminal(column: str) -> str:
+    return f"(SELECT t.{column} FROM chatEvents AS t WHERE {_TERMINAL} ORDER BY t.seq DESC, t.id DESC LIMIT 1)"
+
+
+def _end_what_has_its_terminal_event(db: Any) -> None:
+    """The gateway died between the last event and the row: the answer is complete."""
+    db.execute_sql(
+        "UPDATE chatSessions SET"
+        f" finalResponse = COALESCE(finalResponse, {_last_terminal('content')}),"
+        f" errorMessage = COALESCE(errorMessage, {_last_terminal('errorMsg')}),"
+        f" model = COALESCE(model, {_last_terminal('model')}),"
+        f" status = {_last_terminal('eventType')}"
+        f" WHERE status = 'running' AND EXISTS (SELECT 1 FROM chatEvents AS t WHERE {_TERMINAL})"
+    )
+
+
+# Terminal events that can't be the one of their session: of another type than its row says, or not the last one.
+_SURPLUS = (
+    "SELECT id FROM (SELECT e.id AS id, s.status AS status, e.eventType AS eventType, ROW_NUMBER() OVER"
+    " (PARTITION BY e.sessionId ORDER BY CASE WHEN e.eventType = s.status THEN 0 ELSE 1 END, e.seq DESC, e.id DESC)"
+    " AS n"
+    " FROM chatEvents AS e LEFT JOIN chatSessions AS s ON s.sessionId = e.sessionId"
+    " WHERE e.eventType IN ('done', 'error')) AS ranked WHERE n > 1 OR eventType <> status"
+)
+
+
+def _leave_one_terminal_event(db: Any) -> None:
+    """Two writers ended the same session: what the other one said stays readable, and ends nothing."""
+    # A derived table within a derived table: MySQL refuses to read the table that it updates otherwise.
+    db.execute_sql(
+        "UPDATE chatEvents SET content = COALESCE(NULLIF(content, ''), errorMsg), eventType = 'thinking'"
+        f" WHERE id IN (SELECT id FROM ({_SURPLUS}) AS surplus)"
+    )
+
+
 _NUMBERED = (
     "SELECT id, ROW_NUMBER() OVER (PARTITION BY sessionId"
     " ORDER BY CASE WHEN eventType IN ('done', 'error') THEN 1 ELSE 0 END, seq, id) AS n FROM chatEvents"
@@ -129,8 +167,13 @@ def _give_every_ended_session_its_terminal_event(db: Any) -> None:
         " CASE WHEN status = 'error' THEN COALESCE(errorCode, 'error') END, updatedAt"
         f" FROM chatSessions WHERE {_NO_TERMINAL}"
     )
+    # `done` carries the whole answer, whatever the gateway had put there.
+    whole = "SELECT s.finalResponse FROM chatSessions AS s WHERE s.sessionId = chatEvents.sessionId"
+    db.execute_sql(f"UPDATE chatEvents SET content = ({whole}) WHERE eventType = 'done' AND COALESCE(content, '') = ''")
+    db.execute_sql("UPDATE chatEvents SET errorCode = 'error' WHERE eventType = 'error' AND errorCode IS NULL")
+    db.execute_sql("UPDATE chatSessions SET errorCode = 'error' WHERE status = 'error' AND errorCode IS NULL")
     db.execute_sql(
-        "UPDATE chatSessions SET lastSeq = " + _LAST_SEQ + ", startedAt = COALESCE(startedAt, createdAt),"
+        f"UPDATE chatSessions SET lastSeq = {_LAST_SEQ}, startedAt = COALESCE(startedAt, createdAt),"
         " endedAt = COALESCE(endedAt, updatedAt), attempt = 1 WHERE status <> 'running' AND attempt = 0"
     )
 
@@ -140,6 +183,8 @@ def up(migrator: Any, db: Any) -> None:
     add_columns(db, "chatSessions", _session_columns(sqlite))
     add_columns(db, "chatEvents", _event_columns(sqlite))
     _widen(db)
+    _end_what_has_its_terminal_event(db)
+    _leave_one_terminal_event(db)
     _renumber(db)
     _end_orphans(db)
     _give_every_ended_session_its_terminal_event(db)

@@ -368,6 +368,8 @@ class MariaDB:
             self._install()
         else:
             shutil.copytree(template, self.data)
+        temporary = folder / "tmp"
+        temporary.mkdir()
         (folder / "init.sql").write_text(
             f"CREATE USER IF NOT EXISTS '{self.USER}'@'127.0.0.1' IDENTIFIED BY '{self.PASSWORD}';\n"
             f"GRANT ALL ON *.* TO '{self.USER}'@'127.0.0.1';\n"
@@ -381,6 +383,8 @@ class MariaDB:
                 # A socket's path may have 107 characters; pytest's folders are longer.
                 f"--socket={os.path.relpath(folder / 's', self.data)}",
                 f"--pid-file={folder / 'pid'}",
+                # A server that starts deletes what it takes for its own leftovers: in /tmp, another one's tables.
+                f"--tmpdir={temporary}",
                 f"--init-file={folder / 'init.sql'}",
                 f"--port={self.port}",
                 "--bind-address=127.0.0.1",
