@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import pydantic_ai
 from pydantic_ai import Agent as AiAgent
 from pydantic_ai import FunctionToolset, UsageLimits
 from pydantic_ai.exceptions import AgentRunError, UnexpectedModelBehavior
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from pydantic_ai.mcp import MCPToolset
 
 logger = logging.getLogger(__name__)
+
+# Otherwise the first turn on a terminal prints an advertisement into the worker's log.
+pydantic_ai.BANNER_ENABLED = False
 
 #: Events that may wait between the model and the caller before the model has to wait as well.
 MAX_WAITING = 8
@@ -94,6 +98,9 @@ class Engine:
         finally:
             task.cancel()
             await asyncio.wait({task})
+            if not task.cancelled():
+                # Looked at, or asyncio would complain of a failure that came after the turn was closed.
+                task.exception()
 
     async def aclose(self) -> None:
         """Close connections and end MCP servers. No turn may run any more."""

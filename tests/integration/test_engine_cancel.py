@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -161,3 +162,22 @@ def test_a_turn_may_be_taken_and_closed_from_different_tasks(model_server: Model
 
     assert sum(isinstance(event, Checkpoint) for event in events) == 2
     assert model_server.wait_closed(model, count=2)[1]["how"] == "client_closed"
+
+
+def test_a_turn_that_fails_after_it_was_closed_leaves_no_complaint(model_server: ModelServer) -> None:
+    settings = make_settings(model_server)
+    steps = [{"text": "Half"}, {"delay": 0.2}, {"cut": True}]
+    model = model_server.add({"answers": [{"steps": steps}]})
+    complaints: list[Any] = []
+
+    async def close_late(engine: Any) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        turn = engine(make_turn(settings, f"openai-chat:{model}"))
+        await anext(turn)
+        await asyncio.sleep(0.7)
+        await turn.aclose()
+
+    with_engine(settings, close_late)
+    gc.collect()
+
+    assert complaints == []
