@@ -37,6 +37,14 @@ HISTORY_TYPES: tuple[HistoryType, ...] = get_args(HistoryType)
 _SHARDS = 8
 _INSERT_CHARACTERS = 2 * 1024 * 1024
 
+#: The columns of an insert, in the order of the tuples that `write` makes.
+_COLUMNS = (
+    "agentId", "owner", "conversationId", "sessionId", "sessionNumber", "createdAt", "id", "seq", "eventType",
+    "content", "metadata",
+)  # fmt: skip
+_INSERT = f"INSERT INTO chatAgentEvents ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608 - columns from above
+_MARKS = f"({database.marks(len(_COLUMNS))})"
+
 #: Rows added, or removed when negative, by (agent, owner, shard, type).
 Counts = Counter[tuple[int, str, int, str]]
 
@@ -127,33 +135,38 @@ def write(
 
     Returns what `add_counts` must be given before the transaction ends.
     """
+    at = AgentEvent.created_at.db_value(now)
     new = [
-        {
-            "id": str(uuid.uuid4()),
-            "agent_id": agent_id,
-            "owner": conversation.owner,
-            "conversation_id": conversation.conversation_id,
-            "session_id": session_id,
-            "seq": conversation.history_seq + offset,
-            "session_number": session_number or conversation.session_number,
-            "event_type": entry.type,
-            "content": entry.content,
-            "metadata": entry.metadata,
-            "created_at": now,
-        }
+        (
+            agent_id,
+            conversation.owner,
+            conversation.conversation_id,
+            session_id,
+            session_number or conversation.session_number,
+            at,
+            str(uuid.uuid4()),
+            conversation.history_seq + offset,
+            entry.type,
+            entry.content,
+            AgentEvent.metadata.db_value(entry.metadata),
+        )
         for offset, entry in enumerate(entries, start=1)
     ]
     for chunk in _in_chunks(new):
-        AgentEvent.insert_many(chunk).execute()
+        database.sql(_INSERT + ",".join((_MARKS,) * len(chunk)), [value for row in chunk for value in row])
     conversation.history_seq += len(new)
     return counts_of((agent_id, conversation.owner, conversation.conversation_id, entry.type) for entry in entries)
 
 
-def _in_chunks(rows: Sequence[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
-    chunk: list[dict[str, Any]] = []
+_Row = tuple[Any, ...]
+
+
+def _in_chunks(rows: Sequence[_Row]) -> Iterable[list[_Row]]:
+    chunk: list[_Row] = []
     size = 0
     for row in rows:
-        length = len(row["content"] or "") + len(row["metadata"].get("result") or "")
+        *_, content, metadata = row
+        length = len(content or "") + len(metadata)
         if chunk and size + length > _INSERT_CHARACTERS:
             yield chunk
             chunk, size = [], 0
@@ -179,14 +192,13 @@ def add_counts(counts: Counts) -> None:
         return
     # In one order everywhere: two transactions can't wait for each other.
     values = [value for (agent_id, owner, shard, kind), n in changed for value in (agent_id, owner, shard, kind, n)]
-    mark = "?" if database.is_sqlite() else "%s"
-    rows = ", ".join([f"({', '.join([mark] * 5)})"] * len(changed))
+    rows = ",".join((f"({database.marks(5)})",) * len(changed))
     added = (
         "ON CONFLICT (agentId, owner, shard, eventType) DO UPDATE SET n = n + excluded.n"
         if database.is_sqlite()
         else "ON DUPLICATE KEY UPDATE n = n + VALUES(n)"
     )
-    database.db.execute_sql(
+    database.sql(
         f"INSERT INTO chatAgentCounts (agentId, owner, shard, eventType, n) VALUES {rows} {added}",  # noqa: S608
         values,
     )

@@ -78,8 +78,29 @@ def lock_many(conversation_ids: Iterable[str | None]) -> dict[str, Conversation]
     wanted = sorted({each for each in conversation_ids if each is not None})
     if not wanted:
         return {}
-    query = Conversation.select().where(Conversation.conversation_id.in_(wanted)).order_by(Conversation.id)
-    return {row.conversation_id: row for row in database.locked(query)}
+    lock = "" if database.is_sqlite() else " FOR UPDATE"
+    statement = f"{_READ} WHERE conversationId IN ({database.marks(len(wanted))}) ORDER BY id{lock}"
+    rows = (_row(values) for values in database.sql(statement, wanted).fetchall())
+    return {row.conversation_id: row for row in rows}
+
+
+_READ = (
+    "SELECT id, conversationId, owner, agentId, title, contextAfter, historySeq, sessionNumber, messageCount,"
+    " createdAt, updatedAt FROM chatConversations"
+)
+
+
+def _row(values: tuple[Any, ...]) -> Conversation:
+    *plain, created_at, updated_at = values
+    names = (
+        "id", "conversation_id", "owner", "agent_id", "title", "context_after", "history_seq", "session_number",
+        "message_count",
+    )  # fmt: skip
+    times = {"created_at": created_at, "updated_at": updated_at}
+    return Conversation(
+        **dict(zip(names, plain, strict=True)),
+        **{name: Conversation.updated_at.python_value(value) for name, value in times.items()},
+    )
 
 
 def title_of(message: str) -> str:
@@ -107,28 +128,42 @@ def add_assistant_message(conversation: Conversation, session_id: str, content: 
 
 def _add(conversation: Conversation, session_id: str, role: str, content: str, metadata: dict[str, Any]) -> None:
     now = now_in(conversation)
-    message_id = Message.insert(
-        conversation_id=conversation.conversation_id,
-        session_id=session_id,
-        role=role,
-        content=content,
-        metadata=metadata | {"timestamp": iso(now)},
-        created_at=now,
-    ).execute()
+    values = [
+        conversation.conversation_id,
+        session_id,
+        role,
+        content,
+        Message.metadata.db_value(metadata | {"timestamp": iso(now)}),
+        Message.created_at.db_value(now),
+    ]
+    message_id = database.sql(_ADD_MESSAGE, values).lastrowid
     message_search.add(conversation, content, session_id=session_id, message_id=message_id)
     conversation.message_count += 1
     conversation.updated_at = now
 
 
+_ADD_MESSAGE = (
+    "INSERT INTO chatMessages (conversationId, sessionId, role, content, metadata, createdAt) VALUES (?,?,?,?,?,?)"
+)
+
+
 def store(conversation: Conversation) -> None:
     """Store what was counted in a locked conversation: messages, history, context, and when it changed."""
-    Conversation.update(
-        message_count=conversation.message_count,
-        history_seq=conversation.history_seq,
-        session_number=conversation.session_number,
-        context_after=conversation.context_after,
-        updated_at=conversation.updated_at,
-    ).where(Conversation.id == conversation.id).execute()
+    values = [
+        conversation.message_count,
+        conversation.history_seq,
+        conversation.session_number,
+        conversation.context_after,
+        Conversation.updated_at.db_value(conversation.updated_at),
+        conversation.id,
+    ]
+    database.sql(_STORE, values)
+
+
+_STORE = (
+    "UPDATE chatConversations SET messageCount = ?, historySeq = ?, sessionNumber = ?, contextAfter = ?, updatedAt = ?"
+    " WHERE id = ?"
+)
 
 
 def rename(owner: str, conversation_id: str, title: str) -> None:

@@ -1,10 +1,10 @@
 """Full text search over messages and titles: FULLTEXT on MariaDB/MySQL, FTS5 on SQLite, with one result on both.
 
-The databases cut text differently (stop words, shortest word, scripts without spaces), so they index words that are
-prepared here: lower case, without accents, compatibility forms folded; runs of Chinese, Japanese, Thai and the like
-as pairs of neighbouring characters. A message is found when it has all words of the query, the last one also as the
-beginning of a word. Found are words of any length in any script; not found are punctuation, emoji, the inside of
-words, and what stands after the first `INDEXED_CHARACTERS` of a message.
+The databases cut text differently (stop words, shortest word, accents, scripts without spaces), so they index words
+that are prepared here: lower case, without accents, compatibility forms folded; runs of Chinese, Japanese, Thai and
+the like as pairs of neighbouring characters; all of it written in ASCII. A message is found when it has all words of
+the query, the last one also as the beginning of a word. Found are words of any length in any script; not found are
+punctuation, emoji, the inside of words, and what stands after the first `INDEXED_CHARACTERS` of a message.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import peewee
@@ -22,25 +23,30 @@ from .cursors import Cursor
 from .models import Conversation, Message, SearchEntry, iso
 
 #: Words of a message after this many characters are not indexed.
-INDEXED_CHARACTERS = 100_000
+INDEXED_CHARACTERS = 50_000
 #: Longest query, in characters.
 MAX_QUERY = 500
 
-# InnoDB passes over words under three characters and its stop words; no word that begins like this is either.
-_PREFIX = "xx"
-# Its longest word has 84 characters.
-_WORD_CHARACTERS = 60
+# InnoDB passes over words under three characters and its stop words; no word that begins like these is either.
+_PLAIN, _CODED = "xx", "yy"
+# Its longest word has 84 characters; a coded character takes four.
+_PLAIN_CHARACTERS, _CODED_CHARACTERS = 80, 20
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _WORDS_OF_QUERY = 20
 _SNIPPET_CHARACTERS = 160
 _SNIPPET_FROM = 100_000
 _CURSOR = Cursor("q", 1)
 
+# Accents of Latin, Greek and Cyrillic; points of Hebrew and Arabic, which most people don't write.
+_ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]")
 # Scripts that write without spaces: Thai, Lao, Burmese, Khmer; kana; Han with its extensions.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\U00020000-\U0003ffff"
 )
-_RUN = re.compile(f"[{_UNSPACED}]+|[^\\W_{_UNSPACED}]+")
+# Letters and digits, and the vowel signs of Indian scripts, which are neither.
+_RUN = re.compile(f"[{_UNSPACED}]+|(?:[^\\W_{_UNSPACED}]|[\u0900-\u0dff])+")
+_STARTS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +58,9 @@ class Page:
 
 
 def words_of(text: str) -> Iterator[str]:
-    """The words of *text* as they are indexed, in order and with repetitions."""
+    """The words of *text*, in order and with repetitions."""
     for run in _runs(text):
-        if _is_unspaced(run) and len(run) > 1:
+        if len(run) > 1 and _is_unspaced(run):
             # The last character alone as well: it begins no pair and could not be found.
             yield from (run[index : index + 2] for index in range(len(run)))
         else:
@@ -62,29 +68,44 @@ def words_of(text: str) -> Iterator[str]:
 
 
 def _runs(text: str) -> list[str]:
-    decomposed = unicodedata.normalize("NFKD", text)
-    bare = "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
-    return [run[:_WORD_CHARACTERS] for run in _RUN.findall(unicodedata.normalize("NFKC", bare).casefold())]
+    if not text.isascii():
+        bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
+        text = unicodedata.normalize("NFKC", bare)
+    found: list[str] = _RUN.findall(text.casefold())
+    return found
 
 
 def _is_unspaced(run: str) -> bool:
-    return re.match(f"[{_UNSPACED}]", run) is not None
+    return _STARTS_UNSPACED.match(run) is not None
 
 
 def _indexed(text: str) -> str:
-    words = dict.fromkeys(words_of(text[:INDEXED_CHARACTERS]))
-    return " ".join(_PREFIX + word for word in words)
+    return " ".join(dict.fromkeys(map(_ascii, dict.fromkeys(words_of(text[:INDEXED_CHARACTERS])))))
+
+
+def _ascii(word: str) -> str:
+    """*word* as it is indexed: what words begin alike still begins alike."""
+    if word.isascii():
+        return _PLAIN + word[:_PLAIN_CHARACTERS]
+    return _CODED + "".join(map(_code, word[:_CODED_CHARACTERS]))
+
+
+@cache
+def _code(character: str) -> str:
+    number, code = ord(character), ""
+    for _ in range(4):
+        number, digit = divmod(number, len(_DIGITS))
+        code = _DIGITS[digit] + code
+    return code
 
 
 def add(conversation: Conversation, text: str, *, session_id: str | None = None, message_id: int | None = None) -> None:
     """Index a message, or without *message_id* the title, in the transaction that stores it."""
-    SearchEntry.insert(
-        owner=conversation.owner,
-        conversation_id=conversation.conversation_id,
-        session_id=session_id,
-        message_id=message_id,
-        words=_indexed(text),
-    ).execute()
+    values = [conversation.owner, conversation.conversation_id, session_id, message_id, _indexed(text)]
+    database.sql(_ADD, values)
+
+
+_ADD = "INSERT INTO chatSearch (owner, conversationId, sessionId, messageId, words) VALUES (?,?,?,?,?)"
 
 
 def rename(conversation: Conversation, title: str) -> None:
@@ -148,12 +169,13 @@ def _condition(query: str) -> Any:
         for pair in pairs:
             # One character of an unspaced run begins some pair.
             open_end = position == len(runs) if not _is_unspaced(run) else len(run) == 1
-            wanted[pair] = wanted.get(pair, True) and open_end
+            word = _ascii(pair)
+            wanted[word] = wanted.get(word, True) and open_end
     if database.is_sqlite():
-        matched = " AND ".join(f'"{_PREFIX}{word}"{"*" if open_end else ""}' for word, open_end in wanted.items())
+        matched = " AND ".join(f'"{word}"{"*" if open_end else ""}' for word, open_end in wanted.items())
         ids = peewee.SQL("(SELECT rowid FROM chatSearchWords WHERE chatSearchWords MATCH ?)", (matched,))
         return SearchEntry.id << ids
-    matched = " ".join(f"+{_PREFIX}{word}{'*' if open_end else ''}" for word, open_end in wanted.items())
+    matched = " ".join(f"+{word}{'*' if open_end else ''}" for word, open_end in wanted.items())
     return peewee.NodeList((peewee.fn.MATCH(SearchEntry.words), peewee.SQL("AGAINST (%s IN BOOLEAN MODE)", (matched,))))
 
 

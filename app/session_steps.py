@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import peewee
-
 from . import database
 from .models import Event
 
@@ -65,33 +63,25 @@ class _Row:
     supersedes_from: int | None
     tool_call_id: str | None
     tool_name: str | None
+    #: As the database gives them.
     tool_args: Any
     tool_result: str | None
     tool_success: int | None
     duration_ms: int | None
-    created_at: datetime
+    created_at: Any
 
 
 def read(session_id: str) -> Steps:
     """What a session did so far. Runs inside the caller's connection or transaction."""
-    query = (
-        Event.select(
-            Event.seq,
-            Event.event_type,
-            Event.content,
-            Event.supersedes_from,
-            Event.tool_call_id,
-            Event.tool_name,
-            Event.tool_args,
-            peewee.fn.SUBSTR(Event.tool_result, 1, KEPT_RESULT_CHARACTERS + 1),
-            Event.tool_success,
-            Event.duration_ms,
-            Event.created_at,
-        )
-        .where((Event.session_id == session_id) & Event.event_type.in_(["thinking", "tool_call"]))
-        .order_by(Event.seq)
-    )
-    return _fold(_counting(_Row(*row) for row in database.tuples(query)))
+    found = database.sql(_READ, [KEPT_RESULT_CHARACTERS + 1, session_id]).fetchall()
+    return _fold(_counting([_Row(*row) for row in found]))
+
+
+_READ = (
+    "SELECT seq, eventType, content, supersedesFrom, toolCallId, toolName, toolArgs, SUBSTR(toolResult, 1, ?),"
+    " toolSuccess, durationMs, createdAt FROM chatEvents"
+    " WHERE sessionId = ? AND eventType IN ('thinking', 'tool_call') ORDER BY seq"
+)
 
 
 def _counting(rows: Iterable[_Row]) -> list[_Row]:
@@ -116,17 +106,26 @@ def _fold(rows: Iterable[_Row]) -> Steps:
             if isinstance(last, Thought) and row.seq == thought_seq + 1:
                 last.content += row.content
             else:
-                did.steps.append(Thought(row.content, row.created_at))
+                did.steps.append(Thought(row.content, _time(row)))
             thought_seq = row.seq
             asking = False
         elif row.tool_success is None:
-            did.steps.append(ToolUse(row.tool_call_id, row.tool_name, row.tool_args, row.created_at))
+            did.steps.append(_use(row))
             did.rounds += not asking
             asking = True
         else:
             _finish_call(did, row)
             asking = False
     return did
+
+
+def _use(row: _Row) -> ToolUse:
+    return ToolUse(row.tool_call_id, row.tool_name, Event.tool_args.python_value(row.tool_args), _time(row))
+
+
+def _time(row: _Row) -> datetime:
+    moment: datetime = Event.created_at.python_value(row.created_at)
+    return moment
 
 
 def _finish_call(did: Steps, row: _Row) -> None:
@@ -140,7 +139,7 @@ def _finish_call(did: Steps, row: _Row) -> None:
         None,
     )
     if use is None:
-        use = ToolUse(row.tool_call_id, row.tool_name, row.tool_args, row.created_at)
+        use = _use(row)
         did.steps.append(use)
     result = row.tool_result or ""
     use.truncated = len(result) > KEPT_RESULT_CHARACTERS
