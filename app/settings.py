@@ -55,9 +55,13 @@ class Settings:
     #: Largest answer or tool result, in bytes of UTF-8.
     max_content_bytes: int = 16 * 1024 * 1024
 
+    #: Rows of agents' history that are older are pruned.
     retention_days: int = 30
-    event_retention_days: int = 30
+    #: So are the fine-grained events of sessions that ended earlier; their rows and messages stay.
+    event_retention_days: int = 7
+    #: Newest rows of history that each agent keeps.
     max_events_per_agent: int = 50_000
+    #: Pause between two prunings.
     cleanup_interval_s: int = 21_600
 
     #: Web processes and connections.

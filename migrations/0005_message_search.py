@@ -16,7 +16,7 @@ MYSQL = """
         conversationId VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         sessionId VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
         messageId BIGINT NULL,
-        words MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+        words LONGTEXT CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
         FULLTEXT INDEX search_words (words)
     ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4
 """

@@ -17,6 +17,7 @@ from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable
 from app.heads import Heads
 from app.redis_client import open_redis
+from app.retention import LEASE_S, Pruner
 from app.settings import Settings
 from app.turn_queue import TurnQueue
 
@@ -36,7 +37,7 @@ class Runtime:
     Args:
         name: RQ name of the worker, so that others can tell it to stop a session.
         answer: The orchestrator; by default what the settings say.
-        sweeps: Whether this process sweeps.
+        sweeps: Whether this process sweeps and prunes.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Runtime:
         self._threads = ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="database")
         self._lease_thread = ThreadPoolExecutor(1, thread_name_prefix="leases")
         self._sweep_thread = ThreadPoolExecutor(1, thread_name_prefix="sweeper")
+        self._prune_thread = ThreadPoolExecutor(1, thread_name_prefix="retention")
+        self._pruner = Pruner(self.name, settings)
         self._runs: dict[int, Run] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._idle = asyncio.Event()
@@ -82,6 +85,7 @@ class Runtime:
             self._tasks.append(
                 asyncio.create_task(self._for_ever(self._settings.sweep_s, self._sweep_thread, sweeper.sweep))
             )
+            self._tasks.append(asyncio.create_task(self._prune_for_ever()))
 
     async def run(self, session_id: str) -> None:
         """Run a session if it can be claimed; returns when it has ended or is no longer ours."""
@@ -160,6 +164,7 @@ class Runtime:
 
     async def close(self) -> None:
         """Stop the loops and free what was opened. Sessions still running are left to their leases."""
+        self._pruner.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -168,7 +173,7 @@ class Runtime:
         close_answer = getattr(self._answer, "aclose", None)
         if close_answer is not None:
             await close_answer()
-        for threads in (self._threads, self._lease_thread, self._sweep_thread):
+        for threads in (self._threads, self._lease_thread, self._sweep_thread, self._prune_thread):
             threads.shutdown(wait=True)
 
     def _renew(self) -> None:
@@ -176,6 +181,18 @@ class Runtime:
             sessions.renew(self._writer.claims(), lease_s=self._settings.lease_s)
         except DatabaseUnavailable:
             logger.warning("leases can't be renewed now")
+
+    async def _prune_for_ever(self) -> None:
+        while True:
+            pause_s = float(self._settings.cleanup_interval_s)
+            try:
+                if not await asyncio.get_running_loop().run_in_executor(self._prune_thread, self._pruner.prune):
+                    pause_s = min(pause_s, LEASE_S)
+            except DatabaseUnavailable:
+                pause_s = min(pause_s, LEASE_S)
+            except Exception:
+                logger.exception("pruning failed")
+            await asyncio.sleep(pause_s)
 
     async def _for_ever(self, pause_s: float, thread: ThreadPoolExecutor, work: Callable[[], object]) -> None:
         while True:

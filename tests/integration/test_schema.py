@@ -46,11 +46,12 @@ def test_the_models_and_the_migrated_tables_have_the_same_columns(store: str) ->
         for model in MODELS:
             stored = {column.name: column for column in database.db.get_columns(model._meta.table_name)}
             declared = {field.column_name: field for field in model._meta.sorted_fields}
+            keys = {field.column_name for field in model._meta.get_primary_keys()}
 
             assert stored.keys() == declared.keys(), model
             for name, field in declared.items():
-                assert stored[name].primary_key is field.primary_key, (model, name)
-                if not field.primary_key and stored[name].data_type.upper() != "TIMESTAMP":
+                assert stored[name].primary_key is (name in keys), (model, name)
+                if name not in keys and stored[name].data_type.upper() != "TIMESTAMP":
                     assert stored[name].null is field.null, (model, name)
 
 
