@@ -232,6 +232,10 @@ class SessionWorker(BaseWorker):
             await asyncio.wait(tasks, timeout=LAST_WORDS_S if cancel else 1.0)
 
     def _begin(self, job: Job) -> None:
+        if self._stop.is_set():
+            # The drain has begun: it would only be dropped here.
+            self._entries.put(partial(self._put_back, job))
+            return
         if job.id in self._slots:
             # Rung again while it runs: tell RQ that it is still at it.
             self._free.release()
@@ -505,6 +509,8 @@ class SessionWorker(BaseWorker):
         try:
             target()
         except Exception as error:
+            if self._closing.is_set():
+                return
             # A worker without one of its threads would look alive and do nothing.
             logger.exception("worker thread failed")
             self._crash = error

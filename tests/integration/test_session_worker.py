@@ -104,7 +104,7 @@ async def working(
 def status(url: str, job: str) -> JobStatus | None:
     with Redis.from_url(url) as client:
         try:
-            return Job.fetch(job, connection=client).get_status()
+            return Job.fetch(job, connection=client).get_status(refresh=False)
         except NoSuchJobError:
             return None
 
@@ -397,6 +397,29 @@ def test_sigterm_takes_nothing_more_and_lets_sessions_finish(redis_url: str) -> 
         with Redis.from_url(redis_url) as client:
             assert Worker.all(connection=client) == []
             assert client.lrange("rq:queue:sessions:intermediate", 0, -1) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_arrives_while_the_worker_stops_goes_to_the_next_one(redis_url: str) -> None:
+    async def scenario() -> None:
+        sessions, bell = Sessions(), TurnQueue(redis_url)
+        async with working(redis_url, sessions) as worker:
+            worker._stop_grace_s = 15.0
+            bell.ring("a", 0)
+            await sessions.until(lambda: sessions.running == ["a"])
+            worker.request_stop()
+            await sessions.until(lambda: sessions.drains)
+            await eventually(lambda: "take_jobs" not in {thread.name for thread in threading.enumerate()})
+
+            bell.ring("late", 0)
+            with Redis.from_url(redis_url) as client:
+                taken = Queue.dequeue_any([Queue(QUEUE_NAME, connection=client)], None, connection=client)
+                assert taken is not None
+                worker._begin(taken[0])
+            sessions.let_go("a")
+        assert bell.waiting() == {"late"}
+        assert sessions.ended == ["a"]
 
     asyncio.run(scenario())
 

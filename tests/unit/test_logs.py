@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import pytest
+
+from app.logs import Formatter, configuration
+
+
+def record(message: str, *arguments: object, **fields: object) -> logging.LogRecord:
+    made = logging.LogRecord("worker.sweeper", logging.INFO, "file.py", 1, message, arguments, None)
+    made.created, made.msecs = 1769860800.123, 123.0
+    vars(made).update(fields)
+    return made
+
+
+def test_a_record_is_one_line_with_its_fields() -> None:
+    line = Formatter().format(record("session rung", session_id="a-1", attempt=2))
+
+    assert line == "2026-01-31T12:00:00.123Z INFO worker.sweeper session rung session_id=a-1 attempt=2"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("two words", '"two words"'),
+        ("", '""'),
+        ("a=b", '"a=b"'),
+        ('"', '"\\""'),
+        ("line\nline", '"line\\nline"'),
+        (None, "None"),
+    ],
+)
+def test_a_value_that_would_blur_the_line_is_quoted(value: object, shown: str) -> None:
+    assert Formatter().format(record("message", field=value)).endswith(f" message field={shown}")
+
+
+def test_a_message_with_line_breaks_stays_one_line() -> None:
+    assert "\n" not in Formatter().format(record("one\ntwo\r\nthree"))
+
+
+def test_a_traceback_is_a_field_of_its_line() -> None:
+    made = record("job failed")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+
+    line = Formatter().format(made)
+
+    assert "\n" not in line
+    traceback = json.loads(line.partition("traceback=")[2])
+    assert traceback.startswith("Traceback")
+    assert traceback.endswith("ValueError: broken")
+
+
+def test_what_would_flood_the_log_is_quiet() -> None:
+    loggers = configuration("debug")["loggers"]
+
+    assert loggers["gunicorn.access"]["level"] == loggers["rq.worker"]["level"] == "WARNING"
+    assert configuration("debug")["root"]["level"] == "DEBUG"
