@@ -60,8 +60,11 @@ MAINTENANCE_S = 60
 DEQUEUE_S = 10
 #: Longest pause before Redis is tried again.
 RETRY_S = 2.0
-#: How long sessions may take to end once they are cancelled, and Redis to hear of it.
+#: How long sessions may take to end once they are cancelled.
 LAST_WORDS_S = 5.0
+
+#: How long the registries may be written once all sessions have ended, by a Redis that answers.
+BOOKS_LIMIT_S = 30.0
 
 Run = Callable[[str], Awaitable[None]]
 Drain = Callable[[float], Awaitable[None]]
@@ -142,6 +145,8 @@ class SessionWorker(BaseWorker):
         self._entries: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         #: Set: take nothing more.
         self._stop = threading.Event()
+        #: Set: every session has ended, only the registries are still written.
+        self._ending = threading.Event()
         #: Set: whoever waits for Redis gives up.
         self._closing = threading.Event()
         self._first_signal: tuple[int, float] | None = None
@@ -178,8 +183,9 @@ class SessionWorker(BaseWorker):
         woken = asyncio.create_task(asyncio.to_thread(self._wake, taker))
         await self._drain_sessions()
         await self._cancel_sessions()
+        self._ending.set()
         self._entries.put(None)
-        await asyncio.to_thread(bookkeeper.join, LAST_WORDS_S)
+        await asyncio.to_thread(bookkeeper.join, BOOKS_LIMIT_S)
         self._closing.set()
         await woken
         await asyncio.to_thread(self.unsubscribe)
@@ -342,7 +348,7 @@ class SessionWorker(BaseWorker):
 
     def _keep_books(self) -> None:
         next_beat = 0.0
-        while True:
+        while not self._closing.is_set():
             if time.monotonic() >= next_beat:
                 self._write(self._beat)
                 next_beat = time.monotonic() + self.job_monitoring_interval
@@ -358,22 +364,22 @@ class SessionWorker(BaseWorker):
 
     def _write(self, entry: Callable[[], None]) -> bool:
         """Write until Redis has it; False when Redis was away in between."""
-        outage = _Outage("registries are not kept", self._closing)
-        smooth = True
-        while not self._closing.is_set():
+        outage = _Outage("registries are not kept", self._ending)
+        while True:
             try:
                 entry()
             except (RedisConnectionError, RedisTimeoutError) as error:
-                smooth = False
+                if self._ending.is_set():
+                    # What is left runs out by itself; nobody should wait for it.
+                    self._closing.set()
+                    return False
                 outage.wait(error)
             except Exception:
                 # Bookkeeping that can't be done must not take the sessions with it.
                 logger.exception("bookkeeping failed")
-                break
+                return True
             else:
-                outage.over()
-                break
-        return smooth
+                return not outage.over()
 
     def _beat(self) -> None:
         """Tell RQ that this worker and its jobs are alive, also a Redis that has forgotten them."""

@@ -24,7 +24,8 @@ from app.turn_queue import QUEUE_NAME, TurnQueue
 from tests.servers import RedisServer, free_port
 from worker.session_worker import SessionWorker
 
-LIMIT_S = 20
+#: Far beyond what anything here takes, also on a machine that is busy with other things.
+LIMIT_S = 60
 
 
 class Sessions:
@@ -122,22 +123,18 @@ def started(url: str) -> set[str]:
 def test_three_hundred_sessions_run_at_once_in_one_process(redis_url: str) -> None:
     names = [f"session{number}" for number in range(300)]
 
-    async def scenario() -> float:
+    async def scenario() -> None:
         sessions, bell = Sessions(), TurnQueue(redis_url)
         for name in names:
             bell.ring(name, 0)
-        begun = time.monotonic()
         async with working(redis_url, sessions, concurrency=300):
             await sessions.until(lambda: len(sessions.running) == 300)
-            took = time.monotonic() - begun
             sessions.let_go(*names)
             await sessions.until(lambda: len(sessions.ended) == 300)
         assert sorted(sessions.ended) == sorted(names)
-        return took
 
-    took = asyncio.run(scenario())
+    asyncio.run(scenario())
 
-    assert took < 15
     with Redis.from_url(redis_url) as client:
         assert client.keys("rq:job:*") == client.keys("rq:execution*") == client.keys("rq:wip:*") == []
         assert client.lrange("rq:queue:sessions:intermediate", 0, -1) == []
@@ -374,7 +371,7 @@ def test_a_worker_stops_without_redis() -> None:
         assert sessions.drains == [0.01]
         return time.monotonic() - begun
 
-    assert asyncio.run(scenario()) < 10
+    assert asyncio.run(scenario()) < 5
 
 
 def test_sigterm_takes_nothing_more_and_lets_sessions_finish(redis_url: str) -> None:
