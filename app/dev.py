@@ -19,12 +19,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from redis.exceptions import RedisError
 
+from .errors import QueueUnavailable
 from .redis_client import open_redis
 from .settings import Settings, environment_with
+from .turn_queue import TurnQueue
 
 #: Everything that a run leaves on disk is below it.
 VAR = Path("var")
@@ -108,7 +111,7 @@ class Run:
             signal.signal(number, lambda number, _: self._news.put(number))
 
     def start(self) -> None:
-        """Start everything; returns when the API answers.
+        """Start everything; returns when the API answers and a worker is there.
 
         Raises:
             Failed: something could not be started.
@@ -116,12 +119,15 @@ class Run:
         """
         require_free(self._settings.host, self._settings.port)
         VAR.mkdir(exist_ok=True)
-        environment = environment_with(REDIS_URL=self._settings.redis_url or self._start_broker())
+        redis_url = self._settings.redis_url or self._start_broker()
+        environment = environment_with(REDIS_URL=redis_url)
         self._migrate(environment)
         gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"]
         self._start("web", gunicorn, environment)
         self._start("worker", [sys.executable, "-m", "worker"], environment)
         self._until(self._healthy, "the API")
+        # The first message must not wait while the worker still imports its engine.
+        self._until(partial(_has_worker, TurnQueue(redis_url)), "the worker")
 
     def wait(self) -> None:
         """Return when the user stops the run.
@@ -219,6 +225,13 @@ class Run:
             raise Stopped
         if news is not ends and news in self._children:
             raise Failed(f"{news.name} ended with status {news.process.returncode}")
+
+
+def _has_worker(queue: TurnQueue) -> bool:
+    try:
+        return queue.workers() > 0
+    except QueueUnavailable:
+        return False
 
 
 def require_free(host: str, port: int) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import Queue
+from rq import Queue, Worker
 from rq.command import send_command
 
 from .errors import QueueUnavailable
@@ -77,6 +77,11 @@ class TurnQueue:
         """
         with _redis_trouble():
             send_command(self.redis, worker_name, "stop-job", job_id=job_id(session_id, attempt))
+
+    def workers(self) -> int:
+        """How many workers have registered for the queue."""
+        with _redis_trouble():
+            return Worker.count(queue=self._queue)
 
     def ping(self) -> None:
         """Return when Redis answers."""
