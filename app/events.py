@@ -137,7 +137,7 @@ def coalesce(events: Iterable[Event], limit: int = MAX_EVENT_BYTES) -> list[Even
             continue
         last = joined[-1] if joined else None
         # The first event of an attempt carries supersedesFrom: text may join it, it may join nothing before.
-        opens = isinstance(event, Thinking) and (event.supersedes_from is not None or not event.content)
+        opens = isinstance(event, Thinking) and event.supersedes_from is not None
         if isinstance(last, tuple) and type(last[0]) is type(event) and not opens:
             last[1].append(event.content)
         else:
