@@ -103,6 +103,11 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     server.drop_database(name)
 
 
+def close_all(made: peewee.Database) -> None:
+    """Close every connection of this process to it."""
+    made.close_all() if isinstance(made, PooledDatabase) else made.close()
+
+
 @contextmanager
 def opened(url: str) -> Iterator[peewee.Database]:
     """Bind the models to *url*, migrated; every connection of this process is closed afterwards."""
@@ -111,7 +116,7 @@ def opened(url: str) -> Iterator[peewee.Database]:
     try:
         yield made
     finally:
-        made.close_all() if isinstance(made, PooledDatabase) else made.close()
+        close_all(made)
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -121,6 +122,24 @@ def assert_sound(session_id: str) -> None:
 def retried(batch: Batch) -> Batch:
     """The same batch, after a try that ended without an answer."""
     return replace(batch, retried=True)
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """What this process asks the database within the block."""
+    made = database.db.obj
+    asked: list[str] = []
+    execute = made.execute_sql
+
+    def listen(statement: str, *arguments: Any, **named: Any) -> Any:
+        asked.append(statement)
+        return execute(statement, *arguments, **named)
+
+    made.execute_sql = listen
+    try:
+        yield asked
+    finally:
+        del made.execute_sql
 
 
 def at_once(works: Sequence[Callable[[], T]]) -> list[T | Exception]:

@@ -186,13 +186,14 @@ def create_tables(db: peewee.Database) -> None:
 
 def fill(db: peewee.Database, *, large: bool = True) -> None:
     """Store `SESSIONS`, without those that are *large* if so asked, and `STRAY`."""
-    for session_id, (columns, events) in SESSIONS.items():
-        if not large and any(LARGE in event[2].values() for event in events):
-            continue
-        common = {"sessionId": session_id, "userMessage": "What?", "createdAt": CREATED, "updatedAt": UPDATED}
-        _insert(db, "chatSessions", common | columns)
-        _insert_events(db, session_id, events)
-    _insert_events(db, "stray", STRAY)
+    with db.atomic():
+        for session_id, (columns, events) in SESSIONS.items():
+            if not large and any(LARGE in event[2].values() for event in events):
+                continue
+            common = {"sessionId": session_id, "userMessage": "What?", "createdAt": CREATED, "updatedAt": UPDATED}
+            _insert(db, "chatSessions", common | columns)
+            _insert_events(db, session_id, events)
+        _insert_events(db, "stray", STRAY)
 
 
 def _insert_events(db: peewee.Database, session_id: str, events: Sequence[tuple[int, str, dict[str, Any]]]) -> None:

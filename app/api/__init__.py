@@ -7,6 +7,7 @@ from pathlib import Path
 import flask_swagger_ui
 from apiflask import APIBlueprint, APIFlask
 from flask import Response, request, send_from_directory
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from .. import database, heads, schema
 from ..agents import Agents
@@ -88,6 +89,9 @@ def _require_json(app: APIFlask) -> None:
         # A page of another site can post text/plain without asking; JSON makes its browser ask first.
         if request.content_length and not request.is_json:
             return problems.problem(415, "unsupported_media_type", "send application/json")
+        # A body of unknown length is cut at the limit without a word, and what is left may even be JSON.
+        if request.content_length is None and len(request.get_data()) >= app.config["MAX_CONTENT_LENGTH"]:
+            return problems.problem(413, "body_too_large", RequestEntityTooLarge.description)
         return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from apiflask import APIFlask
 from apiflask.exceptions import HTTPError, _ValidationError
 from flask import Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from ..errors import (
     BackchatError,
@@ -68,6 +68,8 @@ def problem(
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail}
     response = Response(json.dumps(body | dict(extra or {})), status, mimetype="application/problem+json")
     response.headers.extend(headers or {})
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
@@ -100,7 +102,10 @@ def install(app: APIFlask) -> None:
     def http(error: HTTPException) -> Response:
         status = error.code or 500
         headers = {name: value for name, value in error.get_headers() if name.lower() in _KEPT_HEADERS}
-        return problem(status, CODES.get(status, "http_error"), error.description or error.name, headers)
+        # The framework blames the browser.
+        unread = isinstance(error, BadRequest) and request.is_json
+        detail = "the body is no JSON in UTF-8" if unread else error.description or error.name
+        return problem(status, CODES.get(status, "http_error"), detail, headers)
 
     @app.errorhandler(RecursionError)  # type: ignore[untyped-decorator,unused-ignore]
     def too_deep(error: RecursionError) -> Response:

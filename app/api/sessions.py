@@ -193,7 +193,7 @@ def _wait(session_id: str, read: _Read, after: int, timeout_s: float) -> Page | 
 
 def _answer(page: Page) -> Response:
     # Raw: validating a page against its schema would cost more than reading it.
-    etag = f"{page.status}-{page.next_after}-{len(page.events)}"
+    etag = f"{page.status}-{page.next_after}-{len(page.events)}-{page.has_more:d}"
     if request.if_none_match.contains_weak(etag):
         response = Response(status=304)
     else:
