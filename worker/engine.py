@@ -31,7 +31,6 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 from pydantic_ai.run import AgentRun
-from pydantic_ai.settings import ModelSettings
 from pydantic_ai.toolsets import AbstractToolset, CombinedToolset
 from pydantic_ai.usage import RunUsage
 
@@ -187,7 +186,7 @@ class _Run:
     def __init__(self, turn: Turn, agent: _Agent, providers: Providers, say: _Say) -> None:
         self._turn = turn
         self._agent = agent
-        self._model = providers.model(turn.model)
+        self._model, self._model_settings = providers.model(turn.model)
         self._say = say
         self._history = _as_messages(turn.history)
         self._progress = Progress.from_state(turn.checkpoint)
@@ -212,7 +211,7 @@ class _Run:
             toolsets=[self._tools],
             usage=RunUsage() + progress.usage,
             usage_limits=UsageLimits(request_limit=settings.max_model_requests),
-            model_settings=ModelSettings(timeout=settings.model_timeout_s, max_retries=0),
+            model_settings=self._model_settings,
             infer_name=False,
         ) as run:
             async for node in run:

@@ -27,6 +27,7 @@ _BUSY, _IDLE = 0.5, 0.3
 _STEP = 1.4
 #: So much at once is worth its work: waiting for more would only hold the server up.
 _PLENTY_BYTES = 32 * 1024
+_LARGE_BODY_BYTES = 512 * 1024
 
 
 class Pace:
@@ -86,6 +87,7 @@ class ModelTransport(httpx2.AsyncBaseTransport):
             httpx2.TransportError: the server can't be reached, or went silent.
         """
         timeout = request.extensions.get("timeout", {})
+        body = await request.aread()
         headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() != "accept-encoding"]
         try:
             response = await self._connected().request(
@@ -93,8 +95,8 @@ class ModelTransport(httpx2.AsyncBaseTransport):
                 str(request.url),
                 # Compressing single tokens costs both sides more than it saves.
                 headers=[*headers, ("Accept-Encoding", "identity")],
-                # As a file: aiohttp warns of large bodies that are bytes, and sends them in one piece.
-                data=io.BytesIO(await request.aread()),
+                # aiohttp warns of large bodies that are bytes, and reads files on a thread: too dear for small ones.
+                data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=timeout.get("connect"), sock_read=timeout.get("read")

@@ -11,6 +11,7 @@ from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.settings import ModelSettings
 
 from app.settings import Settings
 
@@ -42,21 +43,22 @@ class Providers:
         self._transport = ModelTransport()
         self._openai: OpenAIProvider | None = None
         # Names come with requests: remember the recent ones, not all.
-        self.model: Callable[[str], Model] = functools.lru_cache(maxsize=64)(self._make)
+        self.model: Callable[[str], tuple[Model, ModelSettings]] = functools.lru_cache(maxsize=64)(self._make)
 
-    def _make(self, name: str) -> Model:
-        """The model called *name*.
+    def _make(self, name: str) -> tuple[Model, ModelSettings]:
+        """The model called *name*, and what has to be said with each request to it.
 
         Raises:
             TurnFailed: `model_not_found` or, without a key, `model_auth`.
         """
         prefix, _, model_name = name.partition(":")
         if prefix == "demo":
-            return demo_model()
+            return demo_model(), ModelSettings()
         if prefix in _OPENAI and model_name:
-            return _OPENAI[prefix](model_name, provider=self._openai_provider())
+            # Its client knows timeout and retries: saying them with a request would copy the client each time.
+            return _OPENAI[prefix](model_name, provider=self._openai_provider()), ModelSettings()
         try:
-            return infer_model(name)
+            return infer_model(name), ModelSettings(timeout=self._settings.model_timeout_s, max_retries=0)
         except (UserError, ImportError, ValueError) as error:
             raise TurnFailed("model_not_found", f"The model {name!r} can't be used here.") from error
 
