@@ -59,6 +59,8 @@ def main() -> None:
         return
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
+    # Before the port is told: whoever reads it may connect at once.
+    sock.listen(64)
     print(sock.getsockname()[1], flush=True)
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     config = uvicorn.Config(server.streamable_http_app(), log_level="error", timeout_graceful_shutdown=1)

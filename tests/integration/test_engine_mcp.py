@@ -19,7 +19,7 @@ from app.events import ToolCall
 from tests.model_server import ModelServer
 from tests.turns import answer, make_agent, make_settings, make_turn, record, with_engine
 from worker.orchestrator import Checkpoint
-from worker.recorded_toolset import OUTCOME_UNKNOWN
+from worker.tool_calls import OUTCOME_UNKNOWN
 
 ROOT = Path(__file__).resolve().parents[2]
 STDIO = McpServer(

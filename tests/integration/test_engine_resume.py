@@ -14,7 +14,7 @@ from tests import sample_tools
 from tests.model_server import ModelServer
 from tests.turns import Recorded, answer, make_agent, make_settings, make_turn, record, with_engine
 from worker.orchestrator import Checkpoint, Message
-from worker.recorded_toolset import OUTCOME_UNKNOWN
+from worker.tool_calls import OUTCOME_UNKNOWN
 
 
 def call(*calls: tuple[str, str, str]) -> dict[str, Any]:
@@ -201,6 +201,7 @@ def test_ids_that_a_server_uses_again_in_its_next_answer_are_new_calls(
     turn = answer(make_settings(model_server), f"openai-chat:{model}", agent=TOOLS)
 
     assert runs == ["x", "y"]
+    assert [event.tool_call_id for event in turn.of(ToolCall)] == ["same", "same", "same-2", "same-2"]
     assert turn.done.content is not None
     assert turn.done.content.endswith("Results: counted y")
 

@@ -1,0 +1,253 @@
+"""One attempt of the engine at a turn: ask the model, run the tools that it asks for, until it has answered.
+
+The loop is our own because each of its steps must be committed before the next one begins; pydantic-ai's agent
+has another idea of steps, and took half of the CPU of a turn. Models, messages and tools are pydantic-ai's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from pydantic_ai import RunContext
+from pydantic_ai.direct import model_request_stream
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
+    ToolCallPart,
+    UserPromptPart,
+)
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
+from pydantic_ai.usage import RunUsage
+
+from app.events import Delta, Done, Thinking, ToolCall, Usage
+
+from .orchestrator import Checkpoint, Message, Turn, TurnFailed, Yielded
+from .progress import Progress
+from .tool_calls import ToolResult, arguments, run_call
+
+#: How often in a row the model may call tools wrongly (unknown, bad arguments) before the turn fails.
+MAX_WRONG_CALLS = 3
+#: How often in a row the model may answer nothing.
+MAX_EMPTY_ANSWERS = 2
+
+
+class EngineTurn:
+    """See the module's docstring."""
+
+    def __init__(
+        self,
+        turn: Turn,
+        model: tuple[Model, ModelSettings],
+        toolset: AbstractToolset[Turn],
+        say: Callable[[Yielded], Awaitable[None]],
+    ) -> None:
+        self._turn = turn
+        self._model, self._model_settings = model
+        self._toolset = toolset
+        self._say = say
+        self._progress = Progress.from_state(turn.checkpoint)
+        self._history = _as_messages(turn.history)
+        #: Something was shown since the last checkpoint: a second try would show it twice.
+        self.shown = False
+
+    async def go_on(self) -> None:
+        """Run from the last checkpoint to the end.
+
+        Raises:
+            TurnFailed: the model does not get to an answer.
+            AgentRunError: a model request failed.
+        """
+        progress = self._progress
+        self._usage, self._text = RunUsage() + progress.usage, progress.text
+        self._messages = list(progress.messages) or [self._request(UserPromptPart(self._turn.message))]
+        context = RunContext(deps=self._turn, model=self._model, usage=self._usage)
+        self._tools = await self._toolset.get_tools(context)
+        parameters = ModelRequestParameters(function_tools=[tool.tool_def for tool in self._tools.values()])
+        empty = wrong = 0
+        if isinstance(self._messages[-1], ModelResponse):
+            # A resumed turn begins with the answer that its checkpoint ends with.
+            self._messages.append(await self._run_calls(self._messages[-1], context))
+        while True:
+            response = await self._ask(parameters)
+            if response.tool_calls:
+                response = _with_new_ids(response, self._messages)
+                self._messages.append(response)
+                await self._calls_begin(response)
+                results = await self._run_calls(response, context)
+                self._messages.append(results)
+                wrong = wrong + 1 if any(_is_wrong(part) for part in results.parts) else 0
+                if wrong > MAX_WRONG_CALLS:
+                    raise TurnFailed("model_error", "The model kept calling tools wrongly.")
+            elif any(isinstance(part, TextPart) and part.content for part in response.parts):
+                await self._done(response)
+                return
+            else:
+                empty += 1
+                _check_empty(response, empty)
+
+    def _request(self, *parts: UserPromptPart) -> ModelRequest:
+        return ModelRequest(parts=list(parts), instructions=self._turn.agent.instructions or None)
+
+    async def _ask(self, parameters: ModelRequestParameters) -> ModelResponse:
+        """One model request; shows the answer while it comes."""
+        if self._usage.requests >= self._turn.settings.max_model_requests:
+            raise TurnFailed("too_many_model_requests", "The turn needed more model requests than are allowed.")
+        # Text after a tool call is a paragraph of its own.
+        separate = bool(self._text) and not self._text.endswith("\n")
+        async with model_request_stream(
+            self._model,
+            [*self._history, *self._messages],
+            model_settings=self._model_settings,
+            model_request_parameters=parameters,
+            instrument=False,
+        ) as stream:
+            async for event in stream:
+                match event:
+                    case (
+                        PartStartEvent(part=TextPart(content=text))
+                        | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
+                    ) if text:
+                        if separate:
+                            text = "\n\n" + text.lstrip("\n")
+                            separate = False
+                        self._text += text
+                        self.shown = True
+                        await self._say(Delta(text))
+                    case (
+                        PartStartEvent(part=ThinkingPart(content=text))
+                        | PartDeltaEvent(delta=ThinkingPartDelta(content_delta=text))
+                    ) if text:
+                        self.shown = True
+                        await self._say(Thinking(text))
+            response = stream.get()
+        self._usage.incr(response.usage)
+        self._usage.requests += 1
+        return response
+
+    async def _calls_begin(self, response: ModelResponse) -> None:
+        """Record the model's answer and that its calls are about to run: one checkpoint says both."""
+        for call in response.tool_calls:
+            await self._say(ToolCall(call.tool_call_id, call.tool_name, arguments(call)))
+        calls = [call.tool_call_id for call in response.tool_calls]
+        self._progress.answered(self._messages, calls, RunUsage() + self._usage, self._text)
+        await self._checkpoint()
+
+    async def _run_calls(self, response: ModelResponse, context: RunContext[Turn]) -> ModelRequest:
+        """Run the calls that have no recorded result; the request that tells all results to the model."""
+        recorded = self._progress.results
+        missing = [call for call in response.tool_calls if call.tool_call_id not in recorded]
+        # Closed here: a generator that is dropped would leave its tools running.
+        async with aclosing(self._results(missing, context)) as results:
+            async for call, result in results:
+                recorded[call.tool_call_id] = result.part
+                await self._say(
+                    ToolCall(
+                        call.tool_call_id,
+                        call.tool_name,
+                        arguments(call),
+                        tool_result=result.text,
+                        tool_success=result.part.outcome == "success",
+                        duration_ms=result.duration_ms,
+                    )
+                )
+                await self._checkpoint()
+        request = self._request()
+        request.parts = [recorded[call.tool_call_id] for call in response.tool_calls]
+        return request
+
+    async def _results(
+        self, calls: Sequence[ToolCallPart], context: RunContext[Turn]
+    ) -> AsyncGenerator[tuple[ToolCallPart, ToolResult]]:
+        """Run *calls* at once, and give each result as it comes; one by one if a tool must run alone."""
+        alone = any(tool.tool_def.sequential for call in calls if (tool := self._tool(call)) is not None)
+        waiting = [calls[n : n + 1] for n in range(len(calls))] if alone else [calls]
+        for group in waiting:
+            tasks = {asyncio.create_task(self._result(call, context)): call for call in group}
+            pending = set(tasks)
+            try:
+                while pending:
+                    ended, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                    for task in sorted(ended, key=list(tasks).index):
+                        yield tasks[task], task.result()
+            finally:
+                for task in pending:
+                    task.cancel()
+                if pending:
+                    await asyncio.wait(pending)
+
+    async def _result(self, call: ToolCallPart, context: RunContext[Turn]) -> ToolResult:
+        own = replace(context, tool_call_id=call.tool_call_id, tool_name=call.tool_name, messages=self._messages)
+        interrupted = call.tool_call_id in self._progress.interrupted
+        return await run_call(call, self._toolset, self._tools, own, interrupted)
+
+    def _tool(self, call: ToolCallPart) -> ToolsetTool[Turn] | None:
+        return self._tools.get(call.tool_name)
+
+    async def _checkpoint(self) -> None:
+        await self._say(Checkpoint(self._progress.to_state()))
+        self.shown = False
+
+    async def _done(self, response: ModelResponse) -> None:
+        usage = self._usage
+        counted = Usage(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens)
+        await self._say(
+            Done(
+                content=self._text,
+                model=response.model_name or self._turn.model,
+                usage=counted if counted.total_tokens else None,
+            )
+        )
+
+
+def _with_new_ids(response: ModelResponse, before: Sequence[ModelMessage]) -> ModelResponse:
+    """*response* with ids of calls that the turn has not seen: some servers count from 0 in each answer."""
+    seen = {
+        call.tool_call_id for message in before if isinstance(message, ModelResponse) for call in message.tool_calls
+    }
+    parts = []
+    for part in response.parts:
+        if isinstance(part, ToolCallPart):
+            number, call_id = 2, part.tool_call_id
+            while call_id in seen:
+                number, call_id = number + 1, f"{part.tool_call_id}-{number}"
+            seen.add(call_id)
+            part = replace(part, tool_call_id=call_id)
+        parts.append(part)
+    return replace(response, parts=parts)
+
+
+def _is_wrong(part: object) -> bool:
+    return getattr(part, "outcome", None) == "retried"
+
+
+def _check_empty(response: ModelResponse, empty: int) -> None:
+    """See whether it makes sense to ask again after an answer without text and calls."""
+    if response.finish_reason == "length":
+        raise TurnFailed("answer_too_long", "The model ran out of tokens before it answered.")
+    if response.finish_reason == "content_filter":
+        raise TurnFailed("content_filtered", "The model provider filtered the answer.")
+    if empty >= MAX_EMPTY_ANSWERS:
+        raise TurnFailed("empty_answer", "The model answered nothing.")
+
+
+def _as_messages(history: Sequence[Message]) -> list[ModelMessage]:
+    """Earlier exchanges as the model's messages."""
+    messages: list[ModelMessage] = []
+    for message in history:
+        if message.role == "user":
+            messages.append(ModelRequest(parts=[UserPromptPart(message.content)]))
+        elif message.content:
+            messages.append(ModelResponse(parts=[TextPart(message.content)]))
+    return messages
