@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
-from app import database, schema
-from app.api import create_app
+from app import access, database
 from app.events import Done, Usage
 from app.settings import Settings
-from tests.model_server import ModelServer
+from tests.conftest import close_all
 from worker.orchestrator import Turn
 from worker.runtime import Runtime
 
@@ -24,40 +22,45 @@ Answer = Callable[[Turn], AsyncIterator[Any]]
 
 
 class Stage:
-    """Posts over HTTP's WSGI side and runs sessions when the test says so."""
+    """The API, called without a network; workers run what a test tells them to."""
 
-    def __init__(self, settings: Settings) -> None:
-        database.open_database(settings.database_url)
-        schema.migrate()
+    def __init__(self, client: FlaskClient, settings: Settings) -> None:
+        self.client = client
         self.settings = settings
-        self.app = create_app(settings)
-        self.client: FlaskClient = self.app.test_client()
+
+    def become(self, owner: str) -> None:
+        """Speak for another owner from now on; needs `chat_secret`."""
+        token = access.issue(self.settings.chat_secret, owner)
+        self.client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+
+    def call(self, method: str, path: str, status: int = 200, **options: Any) -> Any:
+        response = self.client.open(path, method=method, **options)
+        assert response.status_code == status, response.text
+        return response.json if response.data else None
 
     def get(self, path: str, status: int = 200, **query: Any) -> Any:
-        response = self.client.get(path, query_string=query)
-        assert response.status_code == status, response.text
-        return response.json
+        return self.call("GET", path, status, query_string=query or None)
 
-    def delete(self, path: str, status: int = 204) -> TestResponse:
-        response = self.client.delete(path)
-        assert response.status_code == status, response.text
-        return response
+    def delete(self, path: str, status: int = 204) -> Any:
+        return self.call("DELETE", path, status)
 
     def patch(self, path: str, body: Any, status: int = 200) -> Any:
-        response = self.client.patch(path, json=body)
-        assert response.status_code == status, response.text
-        return response.json
+        return self.call("PATCH", path, status, json=body)
 
     def post(self, message: str, status: int = 202, **fields: Any) -> Any:
-        response = self.client.post("/api/chat/session", json={"message": message, **fields})
-        assert response.status_code == status, response.text
-        return response.json
+        return self.call("POST", "/api/chat/session", status, json={"message": message, **fields})
+
+    def cancel(self, session_id: str) -> Any:
+        return self.call("POST", f"/api/chat/session/{session_id}/cancel")
+
+    def session(self, session_id: str) -> Any:
+        return self.get(f"/api/chat/session/{session_id}")
 
     def ask(self, worker: Worker, message: str, **fields: Any) -> Any:
-        """Post and run to the end; returns the session row."""
+        """Post and run to the end; the session's row."""
         started = self.post(message, **fields)
         worker.run(started["sessionId"])
-        return self.get(f"/api/chat/session/{started['sessionId']}")
+        return self.session(started["sessionId"])
 
     def messages(self, conversation_id: str, **query: Any) -> list[Any]:
         return list(self.get(f"/api/conversations/{conversation_id}/messages", **query)["messages"])
@@ -76,29 +79,34 @@ class Worker:
     def do(self, work: Coroutine[Any, Any, Any], timeout_s: float = 60) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
 
-    def start(self, session_id: str) -> Any:
-        """Begin to run a session; returns a future."""
+    def start(self, session_id: str) -> Future[None]:
+        """Begin to run a session."""
         return asyncio.run_coroutine_threadsafe(self.runtime.run(session_id), self._loop)
 
     def run(self, session_id: str) -> None:
-        self.do(self.runtime.run(session_id))
+        """Run a session to its end."""
+        self.start(session_id).result(60)
 
 
 @contextmanager
 def working(settings: Settings, answer: Answer | None = None) -> Iterator[Worker]:
-    """A worker that runs what it is told to, with *answer* or the engine."""
+    """A worker with *answer* or the engine; it neither sweeps nor prunes."""
+    bound = database.db.obj
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     worker = Worker(Runtime(settings, answer=answer, sweeps=False), loop)
-    worker.do(worker.runtime.start())
     try:
+        worker.do(worker.runtime.start())
         yield worker
     finally:
         worker.do(worker.runtime.close())
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+        if database.db.obj is not bound:
+            close_all(database.db.obj)
+            database.db.initialize(bound)
 
 
 def saying(*steps: Any) -> Answer:
@@ -113,19 +121,29 @@ def saying(*steps: Any) -> Answer:
     return answer
 
 
-def echoing() -> Answer:
-    """An orchestrator that answers `n: message` and remembers what it was told in `turns`."""
-    numbers = itertools.count(1)
-    turns: list[Turn] = []
+class Echo:
+    """An orchestrator that answers `re: message` and remembers what it was told."""
 
-    async def answer(turn: Turn) -> AsyncIterator[Any]:
-        turns.append(turn)
-        yield f"{next(numbers)}: {turn.message}"
-        yield Done(model="echo", usage=Usage(10, 5))
+    def __init__(self) -> None:
+        self.turns: list[Turn] = []
 
-    answer.turns = turns  # type: ignore[attr-defined]
-    return answer
+    async def __call__(self, turn: Turn) -> AsyncIterator[Any]:
+        self.turns.append(turn)
+        yield f"re: {turn.message}"
+        yield Done(model="echo", usage=Usage(10, 5, 3, 1))
 
 
-def model_settings(settings: Settings, server: ModelServer) -> dict[str, Any]:
-    return {"openai_api_key": "secret-key", "openai_base_url": server.url}
+class Held:
+    """An orchestrator that says what it got and then waits until it may end."""
+
+    def __init__(self, *steps: Any) -> None:
+        self._steps = steps or ("part",)
+        self.said = threading.Event()
+        self.may_end = threading.Event()
+
+    async def __call__(self, turn: Turn) -> AsyncIterator[Any]:
+        for step in self._steps:
+            yield step
+        self.said.set()
+        while not self.may_end.is_set():
+            await asyncio.sleep(0.01)

@@ -6,13 +6,14 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from ..agent_history import HISTORY_TYPES, HistoryType
 from ..errors import Invalid
 from ..moments import within_reach
-from .schemas import Camel, Shown
+from .schemas import UUID, Camel, Shown, Uuid
 
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _SPACE_FOR_PLUS = re.compile(r" (?=\d\d(:?\d\d)?$)")
 
 
@@ -36,6 +37,15 @@ def moment_of(text: str) -> datetime:
 Moment = Annotated[
     datetime, BeforeValidator(moment_of), Field(json_schema_extra={"examples": ["2026-03-01T12:00:00Z"]})
 ]
+
+
+def _session_ref(text: str) -> str:
+    if not _NUMBER.fullmatch(text) and not UUID.fullmatch(text):
+        raise ValueError("must be a session's id or a number from 1")
+    return text.lower()
+
+
+SessionRef = Annotated[str, AfterValidator(_session_ref)]
 
 
 class McpServerOut(Shown):
@@ -73,10 +83,10 @@ class HistoryQuery(Camel):
     event_type: str | None = Field(
         None, description="One or more types, separated by commas or repeated.", examples=["tool_use,result"]
     )
-    session: str | None = Field(
-        None, min_length=1, max_length=64, description="A session's id, or the number of a context (`sessionNumber`)."
+    session: SessionRef | None = Field(
+        None, description="A session's id, or the number of a context (`sessionNumber`)."
     )
-    conversation: str | None = Field(None, min_length=1, max_length=64, description="A conversation's id.")
+    conversation: Uuid | None = Field(None, description="A conversation's id.")
     since: Moment | None = Field(None, description="Inclusive.")
     until: Moment | None = Field(None, description="Exclusive.")
     order: Literal["asc", "desc"] = Field("asc", description="Oldest first, or newest first.")

@@ -10,7 +10,7 @@ from flask import request
 from .. import agent_history_list
 from ..agent_history_list import Place, Wanted
 from ..agents import Agent
-from ..errors import Invalid, NotFound, UnknownAgent
+from ..errors import NotFound, UnknownAgent
 from .access import owner
 from .agent_schemas import (
     AGENT,
@@ -82,8 +82,8 @@ def history(agent_id: int, query: HistoryQuery) -> dict[str, Any]:
         owner=owner(),
         agent_id=_agent(agent_id).id,
         types=types_of(request.args.getlist("event_type")),
-        session=_session(query.session),
-        conversation_id=None if query.conversation is None else query.conversation.lower(),
+        session=int(query.session) if query.session is not None and query.session.isdecimal() else query.session,
+        conversation_id=query.conversation,
         since=query.since,
         until=query.until,
     )
@@ -100,14 +100,6 @@ def history(agent_id: int, query: HistoryQuery) -> dict[str, Any]:
         "hasMore": page.next_cursor is not None,
         "nextCursor": page.next_cursor,
     }
-
-
-def _session(value: str | None) -> str | int | None:
-    if value is None or not value.isdecimal():
-        return value
-    if not value.isascii() or len(value) > 9 or int(value) == 0:
-        raise Invalid("session must be a session's id or a number from 1", parameter="session")
-    return int(value)
 
 
 def _place(value: str | None, parameter: str) -> Place | None:

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 #: Longest message, in characters; the body limit of 1 MiB is usually reached first.
 MAX_MESSAGE = 1_000_000
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
 class Camel(BaseModel):
@@ -39,7 +39,7 @@ def _encodable(text: str) -> str:
 
 
 def _uuid(text: str) -> str:
-    if not _UUID.fullmatch(text):
+    if not UUID.fullmatch(text):
         raise ValueError("must be a UUID")
     return text.lower()
 

@@ -16,6 +16,7 @@ from app.settings import Settings
 from tests.conftest import close_all
 from tests.model_server import ModelServer
 from tests.servers import RedisServer
+from tests.stage import Stage
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +46,20 @@ def make_client(store: str, redis_server: RedisServer) -> Iterator[Callable[...,
 @pytest.fixture
 def client(make_client: Callable[..., FlaskClient]) -> FlaskClient:
     return make_client()
+
+
+@pytest.fixture
+def make_stage(store: str, redis_server: RedisServer, make_client: Callable[..., FlaskClient]) -> Callable[..., Stage]:
+    """Makes the API on the test's database, with settings as given."""
+
+    def make(**fields: Any) -> Stage:
+        fields = {"database_url": store, "redis_url": redis_server.url} | fields
+        return Stage(make_client(**fields), Settings(**fields))
+
+    return make
+
+
+@pytest.fixture
+def stage(make_stage: Callable[..., Stage]) -> Stage:
+    """The API on the test's database."""
+    return make_stage()
