@@ -98,7 +98,7 @@ class EngineTurn:
                 _check_empty(response, empty)
 
     def _request(self, *parts: UserPromptPart) -> ModelRequest:
-        return ModelRequest(parts=list(parts), instructions=self._turn.agent.instructions or None)
+        return ModelRequest(parts=list(parts), instructions=_instructions(self._turn))
 
     async def _ask(self, parameters: ModelRequestParameters) -> ModelResponse:
         """One model request; shows the answer while it comes."""
@@ -240,6 +240,16 @@ def _check_empty(response: ModelResponse, empty: int) -> None:
         raise TurnFailed("content_filtered", "The model provider filtered the answer.")
     if empty >= MAX_EMPTY_ANSWERS:
         raise TurnFailed("empty_answer", "The model answered nothing.")
+
+
+def _instructions(turn: Turn) -> str | None:
+    """The agent's, and a note of what of the conversation the model is not told."""
+    parts = [turn.agent.instructions] if turn.agent.instructions else []
+    if turn.omitted:
+        parts.append(f"Earlier exchanges of this conversation that did not fit and are left out: {turn.omitted}.")
+        if "search_conversation" in turn.agent.tools:
+            parts.append("The tool search_conversation finds what was said in them.")
+    return "\n\n".join(parts) or None
 
 
 def _as_messages(history: Sequence[Message]) -> list[ModelMessage]:
