@@ -171,6 +171,9 @@ class Recorder:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        if self.busy:
+            # What came while this batch was tried again rang for a flush that could not take it.
+            self._writer.wake(urgent=bool(self._waiters))
 
     def fence(self) -> None:
         """Write nothing more of this session and stop its run."""
@@ -289,7 +292,13 @@ class EventWriter:
         taken: list[tuple[Recorder, Batch]] = []
         size = 0
         for recorder in list(self._recorders.values()):
-            batch = recorder.take()
+            try:
+                batch = recorder.take()
+            except Exception as error:
+                # What an orchestrator yields may be of any type; it must not end the writer of all sessions.
+                logger.exception("events refused", extra={"session_id": recorder.claim.session_id})
+                recorder.fail(error)
+                continue
             if batch is None:
                 continue
             taken.append((recorder, batch))
