@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import peewee
 from playhouse.db_url import parse
-from playhouse.pool import PooledMySQLDatabase
+from playhouse.pool import MaxConnectionsExceeded, PooledMySQLDatabase
 from pymysql.constants import CLIENT
 
 from .errors import DatabaseUnavailable, Invalid
@@ -28,7 +28,12 @@ db: Any = peewee.DatabaseProxy()
 _RETRYABLE = frozenset({1205, 1213, 1020})
 # Server gone, shutting down, refusing, read-only: nothing is wrong with the statement.
 _UNAVAILABLE = frozenset({1040, 1053, 1077, 1079, 1152, 1184, 1290, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 4031})
-_TRIES = 8
+#: How long a transaction waits for locks of others, all tries together.
+_PATIENCE_S = 12.0
+#: How long one try waits inside SQLite, where a wait holds up every greenlet of a web process.
+_SQLITE_WAIT_MS = 50
+#: A process that is frozen inside a transaction keeps its locks for so long; then the server rolls back.
+_IDLE_TRANSACTION_S = 8
 
 
 def open_database(url: str, *, connections: int = 20) -> peewee.Database:
@@ -81,8 +86,9 @@ def _open_mysql(url: str, connections: int) -> peewee.Database:
         "client_flag": CLIENT.FOUND_ROWS,
         # READ COMMITTED: a page never sees half a flush either way, and a scan takes no gap locks that delay posts.
         # MariaDB and MySQL name the same variable differently; each reads only its own kind of comment.
-        "init_command": "SET time_zone = '+00:00' /*M!100000 , tx_isolation = 'READ-COMMITTED' */"
-        " /*!80000 , transaction_isolation = 'READ-COMMITTED' */",
+        "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 3 /*M!100300 , tx_isolation ="
+        f" 'READ-COMMITTED', idle_transaction_timeout = {_IDLE_TRANSACTION_S} */ /*!80000 , transaction_isolation ="
+        f" 'READ-COMMITTED', wait_timeout = {_IDLE_TRANSACTION_S} */",
         "max_allowed_packet": 64 * 1024 * 1024,
     }
     if options.get("host", "127.0.0.1") in ("127.0.0.1", "::1", "localhost") and "ssl" not in options:
@@ -179,7 +185,7 @@ def _is_unavailable(error: BaseException) -> bool:
     if isinstance(error, peewee.InterfaceError):
         # PyMySQL's (0, "") on a connection that was closed under it.
         return True
-    if isinstance(error, ValueError) and "Exceeded maximum connections" in str(error):
+    if isinstance(error, MaxConnectionsExceeded):
         return True
     if not isinstance(error, peewee.OperationalError | peewee.InternalError):
         return isinstance(error, ConnectionError | TimeoutError)
@@ -206,19 +212,37 @@ def transaction(work: Callable[[], T]) -> T:
     Deadlocks and lock timeouts run it again, so *work* must build all of its state anew at each call.
 
     Raises:
-        DatabaseUnavailable: no connection; when it broke during COMMIT the transaction may have happened or not.
+        DatabaseUnavailable: no connection, or others held its locks for too long; when the connection broke during
+            COMMIT the transaction may have happened or not.
     """
-    begin = ("IMMEDIATE",) if is_sqlite() else ()
-    for attempt in range(1, _TRIES + 1):
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
         try:
-            with connection(), db.atomic(*begin):
+            with connection(), _write():
                 return work()
         except (peewee.OperationalError, peewee.InternalError) as error:
-            if attempt == _TRIES or not _is_retryable(error):
+            if not _is_retryable(error):
                 raise
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable("the database is busy") from error
             # Two transactions that met once must not meet again in step.
-            time.sleep(random.uniform(0, 0.02 * attempt))  # noqa: S311 - jitter, no secret
-    raise AssertionError("unreachable")
+            time.sleep(random.uniform(0, 0.05))  # noqa: S311 - jitter, no secret
+
+
+def _write() -> Any:
+    if not is_sqlite():
+        return db.atomic()
+    db.execute_sql(f"PRAGMA busy_timeout = {_SQLITE_WAIT_MS}")
+    return db.atomic("IMMEDIATE")
+
+
+def without_idle_limit() -> None:
+    """Let the current connection think for as long as it likes between two statements: migrations do."""
+    if not is_sqlite():
+        db.execute_sql(
+            "SET innodb_lock_wait_timeout = 50 /*M!100300 , idle_transaction_timeout = 0 */"
+            " /*!80000 , wait_timeout = 28800 */"
+        )
 
 
 def reading(work: Callable[[], T]) -> T:

@@ -56,6 +56,7 @@ def _one_at_a_time() -> Iterator[None]:
                 yield
         return
     with database.connection():
+        database.without_idle_limit()
         # Bound to the connection, so that a killed process frees it; named after the database: a server holds many.
         lock_name = f"{_LOCK_PREFIX}{db.database}"[:64]
         if db.execute_sql("SELECT GET_LOCK(%s, %s)", (lock_name, _LOCK_TIMEOUT_S)).fetchone()[0] != 1:
