@@ -196,12 +196,13 @@ class Runtime:
 
     async def _for_ever(self, pause_s: float, thread: ThreadPoolExecutor, work: Callable[[], object]) -> None:
         while True:
-            await asyncio.sleep(pause_s)
+            # First thing: the worker that this one replaces may have left sessions behind.
             try:
                 await asyncio.get_running_loop().run_in_executor(thread, work)
             except Exception:
                 # The loop is what keeps sessions alive: it must outlive any one failure.
                 logger.exception("background work failed", extra={"work": getattr(work, "__qualname__", "")})
+            await asyncio.sleep(pause_s)
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*arguments))
