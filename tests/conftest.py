@@ -26,26 +26,26 @@ def _nothing_left_behind() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _mariadb_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mariadb_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data of a fresh server; installing takes longer than copying."""
     return MariaDB(tmp_path_factory.mktemp("mariadb-template")).data
 
 
 @pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory, _mariadb_template: Path) -> Iterator[MariaDB]:
+def mariadb(tmp_path_factory: pytest.TempPathFactory, mariadb_template: Path) -> Iterator[MariaDB]:
     """The MariaDB that tests share; don't harm it."""
-    server = MariaDB(tmp_path_factory.mktemp("mariadb"), template=_mariadb_template).start()
+    server = MariaDB(tmp_path_factory.mktemp("mariadb"), template=mariadb_template).start()
     yield server
     server.kill9()
 
 
 @pytest.fixture
-def make_mariadb(tmp_path: Path, _mariadb_template: Path) -> Iterator[Callable[[], MariaDB]]:
+def make_mariadb(tmp_path: Path, mariadb_template: Path) -> Iterator[Callable[[], MariaDB]]:
     """Starts a MariaDB of the test's own, to be killed and paused."""
     with ExitStack() as stack:
 
         def make() -> MariaDB:
-            server = MariaDB(tmp_path / f"mariadb-{next(_numbers)}", template=_mariadb_template)
+            server = MariaDB(tmp_path / f"mariadb-{next(_numbers)}", template=mariadb_template)
             stack.callback(server.kill9)
             return server.start()
 
