@@ -26,8 +26,10 @@ lint: $(READY) ## Check style
 types: $(READY) ## Check types
 	$(BIN)/mypy
 
-bench: $(READY) ## Measure how many sessions a worker process holds
+bench: $(READY) ## Measure what a session and a poll cost, as ratios
 	$(BIN)/python -m benchmarks.density
+	$(BIN)/python -m benchmarks.worker_density
+	$(BIN)/python -m benchmarks.polling
 
 docs: $(READY) ## Write docs/openapi.json
 	@mkdir -p docs

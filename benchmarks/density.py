@@ -164,7 +164,7 @@ def main() -> None:
         for name in [options.only] if options.only else ["ours", "plain"]:
             rows[name] = measure(name, server.url, model, warm_up, options.sessions, expected)
             rows[name]["sessions_per_cpu_s"] = options.sessions / rows[name]["cpu_s"]
-    # The stock RQ worker's memory per session belongs here as a third row.
+    print("\nthe stock RQ worker's memory beside ours: python -m benchmarks.worker_density")
     if options.json:
         print(json.dumps(rows))
         return

@@ -10,6 +10,7 @@ the length of one, and the worker's CPU time and memory.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 import time
 from datetime import datetime
@@ -20,7 +21,7 @@ import psutil
 
 from app import database, schema, sessions
 from app.models import Event, Session
-from app.turn_queue import TurnQueue
+from app.turn_queue import QUEUE_NAME, TurnQueue
 from tests.model_server import ModelServer
 from tests.servers import MariaDB, Process, RedisServer
 
@@ -63,6 +64,23 @@ def measure(arguments: argparse.Namespace, worker: psutil.Process, queue: TurnQu
     }
 
 
+def stock_session_mib(environment: dict[str, str], folder: Path, queue: TurnQueue, model: str) -> float:
+    """Memory that one session takes under the stock `rq worker`: what its work-horse shares with nobody."""
+    arguments = ("-m", "rq.cli", "worker", "--url", environment["REDIS_URL"], QUEUE_NAME)
+    with Process.python(*arguments, log=folder / "stock.log", environment=environment) as process:
+        process.wait_for_line("Listening on")
+        created = sessions.create(sessions.NewSession("local", "message", 1, f"openai-chat:{model}"))
+        queue.ring(created.session_id, 0)
+        session = Session.session_id == created.session_id
+        peak = 0
+        while Session.select().where(session & (Session.status == "running")).exists():
+            for horse in psutil.Process(process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    peak = max(peak, horse.memory_full_info().uss)
+            time.sleep(0.1)
+    return peak / 2**20
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=300)
@@ -91,6 +109,7 @@ def main() -> None:
                 idle_mib = worker.memory_info().rss / 2**20
                 model = server.add(script(arguments.rate, arguments.seconds))
                 found = measure(arguments, worker, TurnQueue(redis.url), model)
+            stock_mib = stock_session_mib(environment, folder, TurnQueue(redis.url), model)
         finally:
             redis.kill9()
             if maria:
@@ -103,6 +122,10 @@ def main() -> None:
     print(f"worker: {found['cpu_s']:.1f} s of CPU ({arguments.sessions / found['cpu_s']:.1f} sessions per CPU second), "
           f"{idle_mib:.0f} MiB idle, {found['peak_mib']:.0f} MiB at the peak "
           f"({(found['peak_mib'] - idle_mib) / arguments.sessions * 1024:.0f} KiB a session)")  # fmt: skip
+    ours_mib = found["peak_mib"] / arguments.sessions
+    print(
+        f"stock rq worker: {stock_mib:.0f} MiB a session, one process each ({stock_mib / ours_mib:.0f} × ours, all in)"
+    )
 
 
 if __name__ == "__main__":
