@@ -89,13 +89,13 @@ class Worker:
 
 
 @contextmanager
-def working(settings: Settings, answer: Answer | None = None) -> Iterator[Worker]:
-    """A worker with *answer* or the engine; it neither sweeps nor prunes."""
+def working(settings: Settings, answer: Answer | None = None, *, sweeps: bool = False) -> Iterator[Worker]:
+    """A worker with *answer* or the engine; without *sweeps* it neither sweeps nor prunes."""
     bound = database.db.obj
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    worker = Worker(Runtime(settings, answer=answer, sweeps=False), loop)
+    worker = Worker(Runtime(settings, answer=answer, sweeps=sweeps), loop)
     try:
         worker.do(worker.runtime.start())
         yield worker
