@@ -376,6 +376,10 @@ export type ClientOptions = {
      */
     transport?: Transport;
     /**
+     * never poll a session more often than this, whatever the server advises (default 200)
+     */
+    minPollMs?: number;
+    /**
      * default: a BroadcastChannel; null: tabs don't share
      */
     channel?: Channel | null;
@@ -447,10 +451,19 @@ export type Pending = {
     startedAt: number;
 };
 export type Conversation = {
-    id: string;
+    conversationId: string;
     title: string;
+    agentId: number;
+    messageCount: number;
+    runningSessionId: string | null;
     createdAt: string;
-    updatedAt?: string;
+    updatedAt: string;
+};
+export type Match = {
+    conversationId: string;
+    title: string;
+    snippet: string;
+    updatedAt: string;
     [more: string]: any;
 };
 export type Message = {
@@ -475,6 +488,7 @@ export declare class Client {
     fetch: typeof fetch;
     token: string | (() => string | null | Promise<string | null>) | null;
     transport: Transport;
+    minPollMs: number;
     clock: Clock;
     surroundings: Surroundings;
     /** Sessions that were running when last seen. */
@@ -567,11 +581,14 @@ export declare class Client {
             conversations: Conversation[];
             nextCursor: string | null;
         }>;
-        /** @param {string} q @param {{ limit?: number, cursor?: string | null } & Abortable} [options] @returns {Promise<any>} */
+        /** @param {string} q @param {{ limit?: number, cursor?: string | null } & Abortable} [options] @returns {Promise<{ results: Match[], nextCursor: string | null }>} */
         search: (q: string, { signal, ...page }?: {
             limit?: number;
             cursor?: string | null;
-        } & Abortable) => Promise<any>;
+        } & Abortable) => Promise<{
+            results: Match[];
+            nextCursor: string | null;
+        }>;
         /** @param {string} id @returns {Promise<Conversation>} */
         get: (id: string) => Promise<Conversation>;
         /** @param {string} id @param {string} title @returns {Promise<Conversation>} */

@@ -642,7 +642,7 @@ class Follower {
       const page = await this.exchange(held ? (WAIT_S + 10) * 1000 : REQUEST_TIMEOUT_MS, (signal) =>
         this.client.events(this.sessionId, { after: before, limit: PAGE_LIMIT, wait: held ? WAIT_S : null, signal }))
       this.recovered()
-      this.advice = Math.min(Math.max(Number(page.pollAfterMs) || POLL_MS, MIN_POLL_MS), MAX_POLL_MS)
+      this.advice = Math.min(Math.max(Number(page.pollAfterMs) || POLL_MS, this.client.minPollMs), MAX_POLL_MS)
       this.take(page.events)
       const moved = this.state.after > before
       this.gapAt = page.hasMore && moved ? began : Infinity
@@ -921,6 +921,7 @@ class Follower {
  * @property {Storage | null} [storage] default: localStorage; null: nothing outlives the page
  * @property {string | (() => string | null | Promise<string | null>)} [token] sent as a bearer token
  * @property {Transport} [transport] `poll` (default); `wait` and `sse` fall back to it by themselves
+ * @property {number} [minPollMs] never poll a session more often than this, whatever the server advises (default 200)
  * @property {Channel | null} [channel] default: a BroadcastChannel; null: tabs don't share
  * @property {Clock} [clock]
  * @property {Surroundings} [surroundings]
@@ -958,7 +959,18 @@ class Follower {
 
 /** @typedef {{ sessionId: string, status: Status, events: SessionEvent[], nextAfter: number, hasMore: boolean, pollAfterMs: number }} EventPage */
 /** @typedef {{ sessionId: string, conversationId: string | null, after: number, startedAt: number }} Pending */
-/** @typedef {{ id: string, title: string, createdAt: string, updatedAt?: string, [more: string]: any }} Conversation */
+/**
+ * @typedef {object} Conversation
+ * @property {string} conversationId
+ * @property {string} title
+ * @property {number} agentId
+ * @property {number} messageCount
+ * @property {string | null} runningSessionId
+ * @property {string} createdAt
+ * @property {string} updatedAt
+ */
+
+/** @typedef {{ conversationId: string, title: string, snippet: string, updatedAt: string, [more: string]: any }} Match */
 /** @typedef {{ id: string | number, role: 'user' | 'assistant', content: string, sessionId: string, metadata: any, createdAt: string }} Message */
 /** @typedef {{ signal?: AbortSignal }} Abortable */
 
@@ -973,6 +985,7 @@ export class Client {
     this.fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init))
     this.token = options.token ?? null
     this.transport = options.transport ?? 'poll'
+    this.minPollMs = Math.max(options.minPollMs ?? MIN_POLL_MS, MIN_POLL_MS)
     this.clock = options.clock ?? systemClock
     this.surroundings = options.surroundings ?? browserSurroundings
     const name = `backchat:${this.baseUrl}`
@@ -1187,7 +1200,7 @@ export class Client {
   conversations = {
     /** @param {{ limit?: number, cursor?: string | null } & Abortable} [options] @returns {Promise<{ conversations: Conversation[], nextCursor: string | null }>} */
     list: ({ signal, ...page } = {}) => this.request('GET', `/api/conversations${query(page)}`, { signal }),
-    /** @param {string} q @param {{ limit?: number, cursor?: string | null } & Abortable} [options] @returns {Promise<any>} */
+    /** @param {string} q @param {{ limit?: number, cursor?: string | null } & Abortable} [options] @returns {Promise<{ results: Match[], nextCursor: string | null }>} */
     search: (q, { signal, ...page } = {}) => this.request('GET', `/api/conversations/search${query({ q, ...page })}`, { signal }),
     /** @param {string} id @returns {Promise<Conversation>} */
     get: (id) => this.request('GET', `/api/conversations/${encodeURIComponent(id)}`),

@@ -15,8 +15,10 @@ import { texts } from './texts.js'
 
 /** Text parsed at once: more would hold up a frame. */
 const SLICE = 16_384
-/** A block that is longer than this, and is no code, is shown as plain text. */
-const LONGEST_BLOCK = 131_072
+/** What is unsettled and longer than this is settled as it is, except code. */
+const LONGEST_TAIL = 49_152
+/** A paragraph that is longer than this is shown without emphasis and links: finding those in `[[[[…` takes for ever. */
+const LONGEST_INLINE = 10_000
 
 const markdown = new MarkdownIt({ html: false, linkify: true, breaks: false })
 
@@ -26,6 +28,14 @@ markdown.renderer.rules.image = (tokens, index) => {
   const source = tokens[index].attrGet('src') ?? ''
   return `<a href="${escapeHtml(source)}">${escapeHtml(tokens[index].content || source)}</a>`
 }
+markdown.core.ruler.at('inline', ({ tokens, md, env }) => {
+  for (const token of tokens) {
+    if (token.type !== 'inline') continue
+    if (token.content.length > LONGEST_INLINE) token.type = 'plain'
+    else md.inline.parse(token.content, md, env, (token.children = []))
+  }
+})
+markdown.renderer.rules.plain = (tokens, index) => markdown.utils.escapeHtml(tokens[index].content)
 for (const cell of ['th_open', 'td_open']) {
   // Style attributes are forbidden by the page's policy.
   markdown.renderer.rules[cell] = (tokens, index, options, _env, self) => {
@@ -44,7 +54,10 @@ const RULES = /** @type {const} */ ({
   ALLOW_ARIA_ATTR: false,
 })
 
-/** @typedef {{ start: number, end: number, html: string, code: string | null, nodes: Node[] }} Block */
+/** `[name]: address` on a line of its own. */
+const DEFINITION = /^ {0,3}\[[^\]]+\]:/m
+
+/** @typedef {{ start: number, end: number, html: string, isCode: boolean, nodes: Node[] }} Block */
 
 export class MarkdownView {
   source = ''
@@ -55,7 +68,7 @@ export class MarkdownView {
   blocks = []
   /** So many of the blocks are final. */
   settled = 0
-  /** @type {{ references?: object }} Link references that were defined so far. */
+  /** @type {{ references?: object }} Links that the settled text defines. */
   env = {}
 
   /** @param {HTMLElement} element */
@@ -72,8 +85,12 @@ export class MarkdownView {
     const source = text.includes('\r') || text.includes('\0') ? text.replace(/\r\n?/g, '\n').replace(/\0/g, '\ufffd') : text
     if (source === this.source && complete === this.complete) return
     if (!source.startsWith(this.source)) this.retract(source)
-    // A reference that was defined at the end may be used at the beginning.
-    if (complete && !this.complete && Object.keys(this.env.references ?? {}).length) this.settled = this.parsed = 0
+    if (complete && !this.complete && DEFINITION.test(source)) {
+      // A link that is defined at the end may be used at the beginning.
+      this.env = {}
+      markdown.block.parse(source, markdown, this.env, [])
+      this.settled = this.parsed = 0
+    }
     this.source = source
     this.complete = complete
   }
@@ -112,7 +129,9 @@ export class MarkdownView {
     let changed = false
     while (this.pending) {
       changed = true
-      this.parsed = Math.min(Math.max(this.parsed, this.offset()) + SLICE, this.source.length)
+      const end = Math.max(this.parsed, this.offset()) + SLICE
+      // At the end of a line, so that a huge block is never cut inside one.
+      this.parsed = end >= this.source.length ? this.source.length : Math.max(this.source.lastIndexOf('\n', end) + 1, end - SLICE / 2)
       this.show(this.source.slice(this.offset(), this.parsed))
       if (performance.now() >= deadline) break
     }
@@ -127,12 +146,22 @@ export class MarkdownView {
     for (const block of this.blocks.splice(this.settled + found.length)) {
       for (const node of block.nodes) node.parentNode?.removeChild(node)
     }
-    this.settled = Math.max(this.blocks.length - 2, this.settled)
+    const { settled } = this
+    const last = this.blocks[this.blocks.length - 1]
+    if (tail.length > LONGEST_TAIL && last && !last.isCode && this.parsed < this.source.length) {
+      // One huge block would be parsed again and again: what follows begins anew.
+      last.end = this.parsed
+      this.settled = this.blocks.length
+    } else this.settled = Math.max(this.blocks.length - 2, this.settled)
+    const final = this.settled > settled ? tail.slice(0, this.offset() - base) : ''
+    if (DEFINITION.test(final)) markdown.block.parse(final, markdown, this.env, [])
   }
 
   /** The top-level blocks of a text. @param {string} tail @param {number} base @returns {Block[]} */
   split(tail, base) {
-    const tokens = markdown.parse(tail, this.env)
+    // A definition that is not complete yet must not be remembered.
+    const env = { references: { ...this.env.references } }
+    const tokens = markdown.parse(tail, env)
     /** @type {Block[]} */
     const blocks = []
     /** @type {number[]} */
@@ -148,10 +177,8 @@ export class MarkdownView {
       const [startLine, endLine] = first.map ?? [0, 0]
       const start = base + (lines[startLine] ?? tail.length)
       const end = base + (lines[endLine] ?? tail.length)
-      const isCode = first.type === 'fence' || first.type === 'code_block'
-      const plain = !isCode && end - start > LONGEST_BLOCK
-      const html = plain ? '' : markdown.renderer.render(tokens.slice(from, to), markdown.options, this.env)
-      blocks.push({ start, end, html, code: isCode ? first.content : plain ? tail.slice(start - base, end - base) : null, nodes: [] })
+      const html = markdown.renderer.render(tokens.slice(from, to), markdown.options, env)
+      blocks.push({ start, end, html, isCode: first.type === 'fence' || first.type === 'code_block', nodes: [] })
       from = to
     }
     return blocks
@@ -160,38 +187,47 @@ export class MarkdownView {
   /** Put a block in its place, touching only what differs. @param {number} index @param {Block} block */
   place(index, block) {
     const old = this.blocks[index]
-    if (old && old.html === block.html && old.code === block.code) {
+    if (old?.html === block.html) {
       this.blocks[index] = { ...block, nodes: old.nodes }
       return
     }
-    if (old?.code != null && block.code?.startsWith(old.code) && headOf(old) === headOf(block)) {
-      // Code that grows: keep its scroll position and the reader's selection.
-      const text = /** @type {Element} */ (old.nodes[0]).querySelector('code')?.firstChild
-      if (text instanceof Text) {
-        text.appendData(block.code.slice(old.code.length))
-        this.blocks[index] = { ...block, nodes: old.nodes }
-        return
-      }
-    }
-    const fragment = block.html ? finish(DOMPurify.sanitize(block.html, RULES)) : plainText(block.code ?? '')
-    block.nodes = [...fragment.childNodes]
-    const next = old?.nodes[0] ?? null
-    this.element.insertBefore(fragment, next)
-    for (const node of old?.nodes ?? []) node.parentNode?.removeChild(node)
+    const fragment = finish(DOMPurify.sanitize(block.html, RULES))
+    const grown = [...fragment.childNodes]
+    const before = old?.nodes ?? []
+    const after = before.length ? before[before.length - 1].nextSibling : null
+    block.nodes = grown.map((node, at) => before[at] ? become(before[at], node) : node)
+    for (const node of before.slice(grown.length)) node.parentNode?.removeChild(node)
+    for (const node of block.nodes.slice(before.length)) this.element.insertBefore(node, after)
     this.blocks[index] = block
   }
 }
 
-/** What opens a code block: its language. @param {Block} block */
-function headOf(block) {
-  return block.html.slice(0, block.html.indexOf('>', block.html.indexOf('<code')) + 1)
-}
-
-/** @param {string} text */
-function plainText(text) {
-  const fragment = document.createDocumentFragment()
-  fragment.append(h('p', { class: 'plain', dir: 'auto' }, text))
-  return fragment
+/**
+ * Make *old* look like *fresh* and keep what is the same of it: the reader may have selected or focused it.
+ * @param {Node} old
+ * @param {Node} fresh
+ * @returns {Node} what stands in its place now
+ */
+function become(old, fresh) {
+  if (old.nodeName !== fresh.nodeName) {
+    old.parentNode?.replaceChild(fresh, old)
+    return fresh
+  }
+  if (old instanceof Text && fresh instanceof Text) {
+    if (fresh.data.startsWith(old.data)) old.appendData(fresh.data.slice(old.data.length))
+    else old.data = fresh.data
+    return old
+  }
+  if (!(old instanceof Element && fresh instanceof Element) || old instanceof HTMLButtonElement) return old
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name)
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value)
+  const children = [...fresh.childNodes]
+  for (const surplus of [...old.childNodes].slice(children.length)) old.removeChild(surplus)
+  for (const [at, child] of children.entries()) {
+    if (old.childNodes[at]) become(old.childNodes[at], child)
+    else old.appendChild(child)
+  }
+  return old
 }
 
 /** What the sanitiser can't know: links leave the page, wide things scroll, each block has its own direction. @param {DocumentFragment} fragment */
@@ -214,7 +250,7 @@ function finish(fragment) {
     pre.dir = 'ltr'
     const frame = h('div', { class: 'code' })
     pre.replaceWith(frame)
-    frame.append(h('div', { class: 'code-head' }, h('span', {}, language), copyButton(texts.copyCode, () => code.textContent ?? '')), pre)
+    frame.append(h('div', { class: 'code-head' }, h('span', {}, language), copyButton(texts.copyCode, () => frame.querySelector('code')?.textContent ?? '')), pre)
   }
   return fragment
 }

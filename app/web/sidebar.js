@@ -23,9 +23,9 @@ export class Sidebar {
     this.field = /** @type {HTMLInputElement} */ (byId('search'))
     this.opener = byId('open-menu')
     this.shade = byId('shade')
-    /** @type {Map<string, { item: HTMLElement, link: HTMLAnchorElement, title: HTMLElement, meta: HTMLElement, shown: string }>} */
+    /** @type {Map<string, { item: HTMLElement, link: HTMLAnchorElement, title: HTMLElement, snippet: HTMLElement, meta: HTMLElement, shown: string }>} */
     this.items = new Map()
-    /** @type {Entry[] | null} What the search found; null: no search. */
+    /** @type {(Entry & { snippet?: string })[] | null} What the search found; null: no search. */
     this.found = null
     this.more = h('button', { type: 'button', class: 'button quiet more', onclick: () => store.loadList(true) }, texts.loadMore)
     this.list.after(this.more)
@@ -88,8 +88,8 @@ export class Sidebar {
   draw() {
     const { store } = this
     const now = Date.now()
-    const source = this.found?.map((entry) => store.entries.get(entry.key) ?? entry) ?? [...store.entries.values()]
-    const entries = source.sort((a, b) => b.at - a.at)
+    const snippets = new Map(this.found?.map((entry) => [entry.key, entry.snippet ?? '']))
+    const entries = [...store.entries.values()].filter((entry) => !this.found || snippets.has(entry.key)).sort((a, b) => b.at - a.at)
     /** @type {Map<string, Entry[]>} */
     const groups = new Map()
     for (const entry of entries) {
@@ -99,7 +99,7 @@ export class Sidebar {
     const children = [...groups].map(([day, members]) => {
       const name = texts[/** @type {'today' | 'yesterday' | 'earlier'} */ (day)]
       return h('section', { 'aria-label': name }, h('h3', { 'aria-hidden': 'true' }, name),
-        h('ul', {}, ...members.map((entry) => this.item(entry, now))))
+        h('ul', {}, ...members.map((entry) => this.item(entry, now, snippets.get(entry.key) ?? ''))))
     })
     if (!entries.length && (store.listed || this.found)) {
       children.push(h('section', {}, h('p', { class: 'nothing' }, this.found ? texts.searchNothing : texts.noConversations)))
@@ -111,20 +111,22 @@ export class Sidebar {
     this.more.hidden = Boolean(this.found) || !store.listCursor
   }
 
-  /** @param {Entry} entry @param {number} now */
-  item(entry, now) {
+  /** @param {Entry} entry @param {number} now @param {string} snippet what the search found in it */
+  item(entry, now, snippet) {
     let known = this.items.get(entry.key)
     if (!known) {
       const title = h('span', { class: 'title', dir: 'auto' })
       const meta = h('span', { class: 'meta' })
-      const link = h('a', { href: `#${encodeURIComponent(entry.key)}` }, title, meta)
-      known = { item: h('li', {}, link), link, title, meta, shown: '' }
+      const snippet = h('span', { class: 'snippet', dir: 'auto' })
+      const link = h('a', { href: `#${encodeURIComponent(entry.key)}` }, title, snippet, meta)
+      known = { item: h('li', {}, link), link, title, snippet, meta, shown: '' }
       this.items.set(entry.key, known)
     }
     const open = entry.key === this.store.openKey
     if (open) known.link.setAttribute('aria-current', 'page')
     else known.link.removeAttribute('aria-current')
     setText(known.title, entry.title || texts.untitled)
+    setText(known.snippet, snippet === entry.title ? '' : snippet)
     const status = entry.status === 'running' ? 'running' : entry.unread ? 'unread' : entry.status
     const time = shortTime(entry.at, now)
     const shown = `${status} ${time}`

@@ -31,6 +31,8 @@ import { texts } from './texts.js'
 
 const LIST_PAGE = 40
 const THREAD_PAGE = 20
+/** Between two looks at a running session; the page reveals new text over that time. */
+export const POLL_MS = 1500
 const REFRESH_MS = 10_000
 const TOKEN_KEY = 'backchat:token'
 
@@ -49,11 +51,13 @@ const statusOf = (row) => row.status === 'running' ? 'running' : row.status === 
 export class Store extends EventTarget {
   constructor() {
     super()
-    this.client = createClient({ token: () => this.token })
+    this.client = createClient({ token: () => this.token, minPollMs: POLL_MS })
     /** @type {Map<string, Entry>} */
     this.entries = new Map()
     /** @type {string | null} */
     this.listCursor = null
+    /** @type {string | null} */
+    this.sessionsCursor = null
     this.listed = false
     /** The server knows conversations; one that does not has only sessions. */
     this.hasConversations = true
@@ -145,35 +149,45 @@ export class Store extends EventTarget {
 
   /** @param {string | null} cursor */
   async loadConversations(cursor) {
-    const [page, running] = await Promise.all([
+    const beyond = cursor !== null || !this.listed
+    const [page, sessions] = await Promise.all([
       this.client.conversations.list({ limit: LIST_PAGE, cursor }),
-      this.client.list({ status: 'running', limit: 100 }),
+      // Sessions of no conversation stand only here; a refresh of what is known already needs them not.
+      beyond && (cursor === null || this.sessionsCursor)
+        ? this.client.list({ limit: LIST_PAGE, cursor: this.sessionsCursor }) : null,
     ])
     for (const conversation of page.conversations) this.enter(conversation)
-    for (const entry of this.entries.values()) if (entry.status === 'running') entry.status = ''
-    for (const row of running.sessions) this.touch(keyOf(row), { status: 'running' }, row)
-    if (cursor || !this.listed) this.listCursor = page.nextCursor
+    if (sessions) {
+      for (const row of [...sessions.sessions].reverse()) {
+        const known = this.entries.get(keyOf(row))
+        if (known) known.status = known.status || statusOf(row)
+        else if (!row.conversationId) this.enterSession(row)
+      }
+      this.sessionsCursor = sessions.nextCursor
+    }
+    if (beyond) this.listCursor = page.nextCursor
   }
 
-  /** @param {any} conversation */
-  enter(conversation) {
-    const key = conversation.id ?? conversation.conversationId
+  /** @param {{ conversationId: string, title: string, updatedAt: string, runningSessionId?: string | null }} conversation */
+  enter({ conversationId: key, title, updatedAt, runningSessionId }) {
     const known = this.entries.get(key)
-    this.entries.set(key, {
-      key, title: conversation.title || texts.untitled, at: ms(conversation.updatedAt ?? conversation.createdAt),
-      status: known?.status ?? '', unread: known?.unread ?? false })
+    const status = runningSessionId ? 'running' : known?.status === 'running' ? '' : known?.status ?? ''
+    this.entries.set(key, { key, title: title || texts.untitled, at: ms(updatedAt), status, unread: known?.unread ?? false })
+  }
+
+  /** @param {SessionRow} row */
+  enterSession(row) {
+    const known = this.entries.get(keyOf(row))
+    this.entries.set(keyOf(row), {
+      key: keyOf(row), title: known?.title ?? titleOf(row.userMessage), at: Math.max(known?.at ?? 0, ms(row.createdAt)),
+      status: known && known.at > ms(row.createdAt) ? known.status : statusOf(row), unread: known?.unread ?? false })
   }
 
   /** @param {string | null} cursor */
   async loadSessions(cursor) {
     const page = await this.client.list({ limit: LIST_PAGE, cursor })
     // Newest first: the oldest message names the conversation, the newest session says how it stands.
-    for (const row of [...page.sessions].reverse()) {
-      const known = this.entries.get(keyOf(row))
-      this.entries.set(keyOf(row), {
-        key: keyOf(row), title: known?.title ?? titleOf(row.userMessage), at: Math.max(known?.at ?? 0, ms(row.createdAt)),
-        status: known && known.at > ms(row.createdAt) ? known.status : statusOf(row), unread: known?.unread ?? false })
-    }
+    for (const row of [...page.sessions].reverse()) this.enterSession(row)
     if (cursor || !this.listed) this.listCursor = page.nextCursor
   }
 
@@ -199,24 +213,27 @@ export class Store extends EventTarget {
     if (this.exists) await this.loadThread().catch((error) => this.note(error))
   }
 
-  /** Conversations that match; local ones at once if the server can't search. @param {string} q @param {AbortSignal} signal @returns {Promise<Entry[]>} */
+  /**
+   * Conversations that match; the server knows all that was said, this page only titles.
+   * @param {string} q
+   * @param {AbortSignal} signal
+   * @returns {Promise<(Entry & { snippet?: string })[]>}
+   */
   async search(q, signal) {
-    const words = q.toLocaleLowerCase().split(/\s+/).filter(Boolean)
-    const local = [...this.entries.values()].filter((entry) => words.every((word) => entry.title.toLocaleLowerCase().includes(word)))
-    if (!this.hasConversations) return local
-    const found = new Map(local.map((entry) => [entry.key, entry]))
-    try {
-      const page = await this.client.conversations.search(q.slice(0, 500), { limit: LIST_PAGE, signal })
-      for (const hit of page.conversations ?? page.results ?? page.messages ?? []) {
-        const key = hit.conversationId ?? hit.id
-        if (!this.entries.has(key)) this.enter({ ...hit, id: key, title: hit.title ?? hit.conversationTitle ?? titleOf(hit.content ?? '') })
-        found.set(key, /** @type {Entry} */ (this.entries.get(key)))
+    if (this.hasConversations) {
+      try {
+        const { results } = await this.client.conversations.search(q.slice(0, 500), { limit: LIST_PAGE, signal })
+        return results.map((match) => {
+          if (!this.entries.has(match.conversationId)) this.enter(match)
+          return { .../** @type {Entry} */ (this.entries.get(match.conversationId)), snippet: match.snippet }
+        })
+      } catch (error) {
+        if (signal.aborted) throw error
+        this.note(error)
       }
-    } catch (error) {
-      if (signal.aborted) throw error
-      this.note(error)
     }
-    return [...found.values()]
+    const words = q.toLocaleLowerCase().split(/\s+/).filter(Boolean)
+    return [...this.entries.values()].filter((entry) => words.every((word) => entry.title.toLocaleLowerCase().includes(word)))
   }
 
   // the open conversation

@@ -37,7 +37,6 @@ const en = {
   hint: 'Enter sends, Shift + Enter starts a new line',
   you: 'You',
   answer: 'Answer',
-  yourMessage: 'Your message',
 
   sending: 'Sending…',
   unsent: 'Not sent.',
@@ -62,13 +61,13 @@ const en = {
   cutResult: 'Only the beginning is shown; copy takes all of it.',
   /** @param {number} n */
   earlierSteps: (n) => `${number(n)} earlier ${n === 1 ? 'step' : 'steps'}`,
-  loadingSteps: 'Loading…',
   /** @param {number} n */
   tokens: (n) => `${number(n)} ${n === 1 ? 'token' : 'tokens'}`,
   /** @param {{ inputTokens: number, outputTokens: number, cacheReadTokens: number }} usage */
   usage: (usage) => `${number(usage.inputTokens)} in, of them ${number(usage.cacheReadTokens)} cached; ${number(usage.outputTokens)} out`,
   copy: 'Copy the answer',
   copyCode: 'Copy the code',
+  copyThis: 'Copy',
   copied: 'Copied',
   copyFailed: 'Copying did not work',
   retry: 'Ask again',
@@ -88,10 +87,6 @@ const en = {
   deleteTurnTitle: 'Delete this message and its answer?',
   deleteTurnText: 'They are removed for good. If the answer is still being made, it is stopped.',
   delete: 'Delete',
-  clear: 'Start a fresh context',
-  clearTitle: 'Start a fresh context?',
-  clearText: 'The agent forgets what was said so far. You can still read it here.',
-  cleared: 'The agent starts afresh',
 
   tokenTitle: 'Access token',
   tokenText: 'This server wants to know who you are. The token stays in this browser.',
@@ -185,7 +180,6 @@ const ru = {
   hint: 'Enter — отправить, Shift + Enter — новая строка',
   you: 'Вы',
   answer: 'Ответ',
-  yourMessage: 'Ваше сообщение',
 
   sending: 'Отправляется…',
   unsent: 'Не отправлено.',
@@ -208,11 +202,11 @@ const ru = {
   noResult: 'Результата нет.',
   cutResult: 'Показано только начало; копируется всё.',
   earlierSteps: (n) => `Ещё ${number(n)} ${plural(n, 'шаг', 'шага', 'шагов')} до этого`,
-  loadingSteps: 'Загружается…',
   tokens: (n) => `${number(n)} ${plural(n, 'токен', 'токена', 'токенов')}`,
   usage: (usage) => `вход ${number(usage.inputTokens)}, из них из кэша ${number(usage.cacheReadTokens)}; выход ${number(usage.outputTokens)}`,
   copy: 'Скопировать ответ',
   copyCode: 'Скопировать код',
+  copyThis: 'Скопировать',
   copied: 'Скопировано',
   copyFailed: 'Не удалось скопировать',
   retry: 'Спросить снова',
@@ -232,10 +226,6 @@ const ru = {
   deleteTurnTitle: 'Удалить сообщение и ответ?',
   deleteTurnText: 'Они будут удалены навсегда. Если ответ ещё готовится, он остановится.',
   delete: 'Удалить',
-  clear: 'Начать с чистого контекста',
-  clearTitle: 'Начать с чистого контекста?',
-  clearText: 'Агент забудет сказанное до этого места. Читать его здесь по-прежнему можно.',
-  cleared: 'Агент начинает с чистого листа',
 
   tokenTitle: 'Токен доступа',
   tokenText: 'Сервер хочет знать, кто вы. Токен останется в этом браузере.',

@@ -14,10 +14,10 @@ const FRAME_MS = 8
 const NEAR_END = 80
 
 export class Thread {
-  /** @param {Store} store @param {Omit<import('./turn.js').Deeds, 'changed'>} deeds @param {(example: string) => void} suggest */
+  /** @param {Store} store @param {Omit<import('./turn.js').Deeds, 'changed' | 'atEnd'>} deeds @param {(example: string) => void} suggest */
   constructor(store, deeds, suggest) {
     this.store = store
-    this.deeds = { ...deeds, changed: (/** @type {TurnView} */ view) => this.schedule(view) }
+    this.deeds = { ...deeds, atEnd: () => this.following, changed: (/** @type {TurnView} */ view) => this.schedule(view) }
     /** @type {Map<Turn, TurnView>} */
     this.views = new Map()
     /** @type {Set<TurnView>} */

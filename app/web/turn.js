@@ -3,6 +3,7 @@
 
 import { h, icon, iconButton, setText } from './dom.js'
 import { copyButton, MarkdownView } from './markdown.js'
+import { POLL_MS } from './store.js'
 import { duration, fullTime, runError, requestError, texts, ticking } from './texts.js'
 
 /** @typedef {import('./store.js').Turn} Turn */
@@ -10,12 +11,17 @@ import { duration, fullTime, runError, requestError, texts, ticking } from './te
 /** @typedef {import('./client.js').ToolPart} ToolPart */
 /** @typedef {import('./client.js').TextPart} TextPart */
 
+/** An answer of more segments than this (text, steps, text, …) begins with a button for those before the newest ones. */
+const SEGMENTS_AT_MOST = 90
+const SEGMENTS_SHOWN = 40
 /** So many of the steps in a row are shown; the others wait behind a button. */
 const STEPS_SHOWN = 6
 /** Longer results are cut in the view: a megabyte in one element makes the browser stutter. */
 const LONGEST_SHOWN = 20_000
-/** New text appears over this time, so that a poll does not show as a jump. */
-const REVEAL_MS = 900
+/** A text is shown up to here, which is more than anybody reads; a page of many megabytes would hardly scroll. */
+const LONGEST_TEXT = 500_000
+/** New text appears over the time to the next poll, so that none shows as a jump. */
+const REVEAL_MS = POLL_MS
 /** More text than this at once is no stream but a catch-up. */
 const REVEAL_AT_MOST = 4000
 
@@ -31,6 +37,7 @@ const stillness = window.matchMedia('(prefers-reduced-motion: reduce)')
  * @property {(turn: Turn) => void} retry
  * @property {(turn: Turn) => void} remove
  * @property {(turn: Turn) => void} sendAgain
+ * @property {() => boolean} atEnd the reader is at the end of the conversation
  * @property {(turn: Turn) => boolean} isNext no other turn of the conversation runs before it
  * @property {(view: TurnView) => void} changed draw this view in the next frame
  */
@@ -42,13 +49,23 @@ export class TurnView {
     this.deeds = deeds
     /** @type {(StepsView | TextView)[]} */
     this.segments = []
-    this.content = h('div', { class: 'content' })
+    /** Segments before this one wait behind the button. */
+    this.first = 0
+    this.all = false
+    this.earlier = h('button', { type: 'button', class: 'reveal', onclick: () => {
+      this.all = true
+      this.drop(0)
+      this.content.focus()
+      deeds.changed(this)
+    } })
+    this.earlier.hidden = true
+    this.content = h('div', { class: 'content', tabindex: '-1' })
     this.foot = h('div', { class: 'foot' })
     this.footKind = ''
     this.question = h('div', { class: 'bubble', dir: 'auto' }, turn.message)
     this.element = h('article', { class: 'turn' },
       h('div', { class: 'question' }, h('h2', { class: 'visually-hidden' }, texts.you), this.question),
-      h('div', { class: 'answer' }, h('h2', { class: 'visually-hidden' }, texts.answer), this.content, this.foot))
+      h('div', { class: 'answer' }, h('h2', { class: 'visually-hidden' }, texts.answer), this.earlier, this.content, this.foot))
     this.element.dataset.id = turn.id
     /** It was on the page while its answer grew. */
     this.witnessed = turn.phase !== 'ended'
@@ -83,29 +100,46 @@ export class TurnView {
       if (last?.kind === kind) last.parts.push(part)
       else wanted.push({ kind, parts: [part] })
     }
+    this.choose(wanted.length)
+    const visible = wanted.slice(this.first)
     let more = false
-    for (const [index, { kind, parts }] of wanted.entries()) {
+    for (const [index, { kind, parts }] of visible.entries()) {
+      if (performance.now() >= deadline && index >= this.segments.length) {
+        more = true
+        break
+      }
       if (this.segments[index]?.kind !== kind) {
         this.drop(index)
         const segment = kind === 'text' ? new TextView() : new StepsView(this.deeds, this)
         this.segments.push(segment)
         this.content.append(segment.element)
       }
-      const last = index === wanted.length - 1
+      const last = index === visible.length - 1
       const segment = this.segments[index]
       if (segment instanceof StepsView) segment.show(parts, this.running, last)
       else more = segment.show(/** @type {TextPart} */ (parts[0]).text, this.running && last, this.witnessed, deadline) || more
     }
-    this.drop(wanted.length)
+    this.drop(visible.length)
     this.drawFoot(wanted.length > 0)
     if (more) this.element.setAttribute('aria-busy', 'true')
     else this.element.removeAttribute('aria-busy')
     return more
   }
 
+  /** Which segments to show. Earlier ones go only while the reader is at the end. @param {number} count */
+  choose(count) {
+    const first = this.all ? 0 : Math.min(this.first, count)
+    const far = count - first > SEGMENTS_AT_MOST && !this.all && (!this.segments.length || this.deeds.atEnd())
+    const next = far ? count - SEGMENTS_SHOWN : first
+    for (const segment of this.segments.splice(0, Math.max(next - this.first, 0))) segment.remove()
+    this.first = next
+    this.earlier.hidden = next === 0
+    if (next) setText(this.earlier, texts.earlierSteps(next))
+  }
+
   /** @param {number} from */
   drop(from) {
-    for (const segment of this.segments.splice(from)) segment.element.remove()
+    for (const segment of this.segments.splice(from)) segment.remove()
   }
 
   // the line below the answer
@@ -205,6 +239,11 @@ class TextView {
     this.notBefore = 0
   }
 
+  remove() {
+    this.element.remove()
+    this.cut?.remove()
+  }
+
   /**
    * @param {string} text
    * @param {boolean} growing
@@ -213,13 +252,18 @@ class TextView {
    * @returns {boolean}
    */
   show(text, growing, witnessed, deadline) {
+    if (text.length > LONGEST_TEXT) {
+      text = text.slice(0, LONGEST_TEXT)
+      if (!this.cut) this.element.after((this.cut = h('p', { class: 'note' }, texts.cutResult)))
+    }
     const now = performance.now()
     if (now < this.notBefore) return true
+    if (text === this.markdown.source && this.markdown.complete === !growing && !this.markdown.pending) return false
     const missing = text.length - this.shown
     const smooth = witnessed && missing > 0 && missing < REVEAL_AT_MOST && !stillness.matches
     if (!smooth) this.shown = text.length
     else {
-      const pace = Math.min(now - this.shownAt, 100) / REVEAL_MS
+      const pace = Math.min(now - this.shownAt, 100) / (growing ? REVEAL_MS : REVEAL_MS / 4)
       this.shown += Math.max(3, Math.ceil(Math.max(missing, 40) * pace))
       this.shown = Math.min(this.shown, text.length)
       // Not between the halves of a character.
@@ -245,9 +289,16 @@ class StepsView {
     /** @type {Map<number, StepView>} */
     this.steps = new Map()
     this.all = false
+    /** @type {Part | undefined} What was shown last time. */
+    this.newest = undefined
+    this.length = 0
+    this.running = false
+    this.last = false
+    this.open = false
     this.count = h('span', {})
     this.reveal = h('button', { type: 'button', class: 'reveal', onclick: () => {
       this.all = true
+      this.newest = undefined
       this.reveal.hidden = true
       this.element.focus()
       deeds.changed(turn)
@@ -257,12 +308,19 @@ class StepsView {
     this.element = h('div', { class: 'steps', tabindex: '-1' }, this.reveal, this.list)
   }
 
+  remove() {
+    this.element.remove()
+  }
+
   /** @param {Part[]} parts @param {boolean} running @param {boolean} last nothing comes after it yet */
   show(parts, running, last) {
+    const newest = parts[parts.length - 1]
+    if (newest === this.newest && parts.length === this.length && running === this.running && last === this.last && !this.open) return
+    Object.assign(this, { newest, length: parts.length, running, last, open: parts.some((part) => part.kind === 'tool' && part.success === null) })
     // One hidden step would take as much room as its button.
     const hidden = this.all || parts.length <= STEPS_SHOWN + 1 ? 0 : parts.length - STEPS_SHOWN
     this.reveal.hidden = hidden === 0
-    setText(this.count, texts.earlierSteps(hidden))
+    if (hidden) setText(this.count, texts.earlierSteps(hidden))
     const visible = hidden ? parts.slice(hidden) : parts
     const kinds = new Map(visible.map((part) => [part.seq, part.kind]))
     for (const [seq, step] of this.steps) {
@@ -361,7 +419,7 @@ class StepView {
 function section(title, text) {
   const cut = text.length > LONGEST_SHOWN
   return h('section', {},
-    h('div', { class: 'section-head' }, h('h3', {}, title), copyButton(texts.copyCode, () => text)),
+    h('div', { class: 'section-head' }, h('h3', {}, title), copyButton(`${texts.copyThis}: ${title}`, () => text)),
     text ? h('pre', { tabindex: '0', dir: 'auto' }, cut ? `${text.slice(0, LONGEST_SHOWN)}…` : text) : h('p', { class: 'note' }, texts.noResult),
     cut && h('p', { class: 'note' }, texts.cutResult))
 }

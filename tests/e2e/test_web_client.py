@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from tests.servers import ROOT, binary
+from tests.servers import ROOT
 
 WEB_TESTS = ROOT / "tests" / "web"
-
-
-@pytest.fixture(scope="session")
-def node_modules() -> Path:
-    """The packages of `tests/web`, installed from its lock file when they are missing."""
-    binary("node")
-    installed = WEB_TESTS / "node_modules"
-    if not installed.exists():
-        done = subprocess.run([binary("npm"), "ci", "--ignore-scripts"], cwd=WEB_TESTS, capture_output=True, text=True)
-        if done.returncode:
-            shutil.rmtree(installed, ignore_errors=True)
-            reason = f"npm ci failed: {done.stderr[-2000:]}"
-            if os.environ.get("CI") == "true":
-                pytest.fail(reason)
-            pytest.skip(reason)
-    return installed
 
 
 def run(*command: str | Path) -> None:

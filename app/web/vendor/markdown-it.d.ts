@@ -19,5 +19,7 @@ export default class MarkdownIt {
   utils: { escapeHtml(text: string): string }
   renderer: { rules: Record<string, Rule | undefined>, render(tokens: Token[], options: object, env: object): string }
   parse(text: string, env: object): Token[]
-  render(text: string): string
+  block: { parse(text: string, md: MarkdownIt, env: object, tokens: Token[]): void }
+  inline: { parse(text: string, md: MarkdownIt, env: object, tokens: Token[]): void }
+  core: { ruler: { at(name: string, rule: (state: { tokens: Token[], md: MarkdownIt, env: object }) => void): void } }
 }

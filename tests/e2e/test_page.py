@@ -1,0 +1,400 @@
+"""The chat page in Chromium against web, worker, MariaDB, Redis and a scripted model."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser import Chat, Watch
+from tests.model_server import ModelServer
+from tests.stack import Stack
+
+Device = Callable[..., Chat]
+MakeDevice = Callable[..., Device]
+
+
+def words(count: int) -> str:
+    return "".join(f"word{n} " for n in range(count)).strip()
+
+
+def streaming(count: int, every: float, text: str = "word{i} ") -> dict[str, Any]:
+    return {"repeat": {"text": text, "count": count, "every": every}}
+
+
+def calling(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"tool": {"index": 0, "id": call_id, "name": name, "arguments": arguments}}
+
+
+def usage(prompt: int, completion: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "cached_tokens": 0}
+
+
+def grew_only(chat: Chat, whole: str) -> None:
+    """Whatever was seen was a beginning of *whole*: nothing doubled, nothing taken back."""
+    strays = [sample for sample in chat.samples() if not whole.startswith(sample.strip())]
+    assert strays == []
+
+
+def test_thoughts_a_tool_call_and_text_grow_while_the_run_goes_on(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    first = [
+        {"reasoning": "I should "},
+        {"delay": 2},
+        {"reasoning": "calculate this."},
+        {"delay": 1},
+        calling("a", "calculate", '{"expression": "6 * 7"}'),
+    ]
+    second = [{"delay": 0.5}, streaming(30, 0.1)]
+    model = model_server.add(
+        {"answers": [{"steps": first, "usage": usage(100, 34)}, {"steps": second, "usage": usage(900, 200)}]}
+    )
+    chat = make_device(model)()
+
+    chat.say("What is 6 × 7?")
+
+    expect(chat.turn.get_by_text("This runs in the background")).to_be_visible()
+    thought = chat.turn.locator(".step.thinking")
+    expect(thought).to_contain_text("I should")
+    thought.locator("summary").click()
+    expect(thought.locator(".thoughts")).to_contain_text("calculate this.")
+    call = chat.turn.locator(".step.tool")
+    expect(call).to_have_attribute("data-state", "ok")
+    expect(call.locator(".step-title")).to_contain_text("calculate")
+    call.locator("summary").click()
+    expect(call.locator("pre").first).to_contain_text('"expression": "6 * 7"')
+    expect(call.locator("pre").last).to_have_text("42")
+    chat.wait_text("word3")
+    chat.wait_ended()
+    expect(chat.text).to_have_text(words(30))
+    expect(chat.turn).to_contain_text("1,234 tokens")
+    expect(chat.turn).to_contain_text(model)
+    assert len(chat.samples()) > 5
+    grew_only(chat, words(30))
+
+
+def test_a_reload_in_mid_stream_shows_the_same_text_going_on_and_nothing_twice(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    model = model_server.add({"answers": [{"steps": [streaming(80, 0.1)]}]})
+    chat = make_device(model)()
+    chat.say("Count")
+    chat.wait_text("word10")
+
+    chat.page.reload()
+
+    again = Chat(chat.page)
+    again.wait_text("word10", timeout_s=5)
+    expect(again.turn).to_have_attribute("data-phase", "running")
+    again.wait_ended()
+    expect(again.text).to_have_text(words(80))
+    expect(again.turns).to_have_count(1)
+    grew_only(again, words(80))
+
+
+def test_a_tab_that_was_closed_finds_the_answer_finished(
+    make_device: MakeDevice, model_server: ModelServer, stack: Stack
+) -> None:
+    model = model_server.add({"answers": [{"steps": [streaming(20, 0.1)]}]})
+    device = make_device(model)
+    chat = device()
+    chat.say("Count to twenty")
+    expect(chat.turn).to_have_attribute("data-phase", "running")
+    chat.page.close()
+
+    later = device()
+    later.list.get_by_role("link", name="Count to twenty").click()
+
+    later.wait_ended()
+    expect(later.text).to_have_text(words(20))
+
+
+def test_a_run_is_simply_there_on_another_device(make_device: MakeDevice, model_server: ModelServer) -> None:
+    model = model_server.add({"answers": [{"steps": [streaming(60, 0.1)]}]})
+    chat = make_device(model)()
+    chat.say("Seen from two devices")
+    chat.wait_text("word5")
+
+    other = make_device()()
+    other.list.get_by_role("link", name="Seen from two devices").click()
+
+    other.wait_text("word5")
+    other.wait_ended()
+    expect(other.text).to_have_text(words(60))
+
+
+def test_two_tabs_show_one_run_and_one_of_them_polls(make_device: MakeDevice, model_server: ModelServer) -> None:
+    model = model_server.add({"answers": [{"steps": [streaming(100, 0.1)]}]})
+    device = make_device(model)
+    one = device()
+    one.say("Two tabs")
+    one.wait_text("word3")
+    two = device(f"/#{one.conversation}")
+    two.wait_text("word3")
+    began = time.monotonic()
+    before = len(one.polls()) + len(two.polls())
+
+    one.wait_text("word60")
+    two.wait_text("word60")
+    polls = len(one.polls()) + len(two.polls()) - before
+    took = time.monotonic() - began
+
+    assert polls <= took / 1.5 + 2
+    one.wait_ended()
+    two.wait_ended()
+    for chat in (one, two):
+        expect(chat.text).to_have_text(words(100))
+        grew_only(chat, words(100))
+
+
+def test_a_run_is_stopped_from_another_tab(make_device: MakeDevice, model_server: ModelServer, stack: Stack) -> None:
+    model = model_server.add({"answers": [{"steps": [streaming(400, 0.1)]}]})
+    device = make_device(model)
+    one = device()
+    one.say("Stop me")
+    one.wait_text("word5")
+    two = device(f"/#{one.conversation}")
+    two.wait_text("word5")
+
+    two.turn.get_by_role("button", name="Stop").click()
+
+    for chat in (one, two):
+        chat.wait_ended(10)
+        expect(chat.turn.locator(".problem")).to_have_text("Stopped.")
+        expect(chat.text).to_contain_text("word5")
+    [session] = stack.get(f"/api/chat/sessions?conversationId={one.conversation}")["sessions"]
+    assert session["errorCode"] == "cancelled"
+
+
+def test_a_killed_worker_is_replaced_and_the_answer_goes_on_without_what_it_superseded(
+    make_device: MakeDevice, model_server: ModelServer, stack: Stack
+) -> None:
+    model = model_server.add(
+        {
+            "answers": [
+                {"steps": [{"text": "Before the call. "}, calling("a", "calculate", '{"expression": "2 + 2"}')]},
+                {"steps": [streaming(60, 0.1)]},
+            ]
+        }
+    )
+    chat = make_device(model)()
+    chat.say("Survive")
+    chat.wait_text("word10")
+
+    stack.worker.kill9()
+    stack.worker.start()
+
+    chat.wait_ended(60)
+    [session] = stack.get(f"/api/chat/sessions?conversationId={chat.conversation}")["sessions"]
+    events = stack.get(f"/api/chat/session/{session['sessionId']}/events?limit=1000")["events"]
+    assert [event for event in events if event.get("supersedesFrom")]
+    assert session["attempt"] == 2
+    texts = chat.turn.locator(".text")
+    expect(texts.last).to_have_text(words(60))
+    assert chat.page.locator(".step.tool").count() == 1
+    assert session["finalResponse"].count("word10 ") == 1
+
+
+def test_the_server_restarts_while_the_page_polls(
+    make_device: MakeDevice, model_server: ModelServer, stack: Stack
+) -> None:
+    model = model_server.add({"answers": [{"steps": [streaming(80, 0.1)]}]})
+    chat = make_device(model)()
+    chat.say("Restart")
+    chat.wait_text("word5")
+
+    stack.web.kill9()
+    expect(chat.page.get_by_text("No connection to the server.").first).to_be_visible()
+    stack.start_web()
+
+    expect(chat.page.locator("#banner")).to_be_hidden(timeout=40_000)
+    chat.wait_ended()
+    expect(chat.text).to_have_text(words(80))
+    grew_only(chat, words(80))
+
+
+def test_ten_seconds_offline_are_caught_up(make_device: MakeDevice, model_server: ModelServer) -> None:
+    model = model_server.add({"answers": [{"steps": [streaming(150, 0.1)]}]})
+    chat = make_device(model)()
+    chat.say("Offline")
+    chat.wait_text("word5")
+
+    chat.page.context.set_offline(True)
+    expect(chat.page.locator("#banner")).to_be_visible()
+    chat.page.wait_for_timeout(10_000)
+    polls = len(chat.polls())
+    chat.page.context.set_offline(False)
+
+    chat.wait_text("word100", timeout_s=5)
+    expect(chat.page.locator("#banner")).to_be_hidden()
+    assert polls < 20
+    chat.wait_ended()
+    expect(chat.text).to_have_text(words(150))
+    grew_only(chat, words(150))
+
+
+def test_a_message_written_offline_is_sent_once_when_the_network_is_back(
+    make_device: MakeDevice, model_server: ModelServer, stack: Stack
+) -> None:
+    model = model_server.add({"answers": [{"steps": [{"text": "Here I am."}]}]})
+    chat = make_device(model)()
+    chat.page.context.set_offline(True)
+
+    chat.say("Are you there?")
+    expect(chat.turn.get_by_text("Sending")).to_be_visible()
+    chat.page.wait_for_timeout(1500)
+    chat.page.context.set_offline(False)
+
+    chat.wait_ended()
+    expect(chat.text).to_have_text("Here I am.")
+    assert len(stack.get(f"/api/chat/sessions?conversationId={chat.conversation}")["sessions"]) == 1
+
+
+def test_three_runs_at_once_show_their_status_in_the_list(make_device: MakeDevice, model_server: ModelServer) -> None:
+    model = model_server.add({"answers": [{"steps": [streaming(60, 0.1)]}]})
+    chat = make_device(model)()
+    names = ["First question", "Second question", "Third question"]
+    for name in names:
+        chat.page.get_by_role("button", name="New conversation").click()
+        expect(chat.turns).to_have_count(0)
+        chat.say(name)
+        expect(chat.turn).to_have_attribute("data-phase", "running")
+
+    for name in names:
+        expect(chat.list.get_by_role("link", name=name)).to_contain_text("Working")
+
+    for name in names[:2]:
+        expect(chat.list.get_by_role("link", name=name)).to_contain_text("New answer", timeout=30_000)
+    chat.wait_ended()
+    expect(chat.list.get_by_role("link", name="Third question")).not_to_contain_text("Working")
+    chat.list.get_by_role("link", name="First question").click()
+    expect(chat.text).to_have_text(words(60))
+    expect(chat.list.get_by_role("link", name="First question")).not_to_contain_text("New answer")
+
+
+HOSTILE = """<img src=x onerror="alert(1)"> <script>alert(2)</script>
+
+[click me](javascript:alert(3)) [data](data:text/html,<script>alert(4)</script>) ![pixel](https://evil.example/track.png)
+
+<svg onload=alert(5)><iframe srcdoc="<script>alert(6)</script>"></iframe>
+
+<https://example.org/"onmouseover="alert(7)>
+
+| a | b |
+|:-:|--:|
+| <b onclick=alert(8)>x</b> | y |
+
+```html"><img src=x onerror=alert(9)>
+<script>alert(10)</script>
+```
+
+שלום עולם, זהו טקסט מימין לשמאל.
+
+Emoji 👩‍👩‍👧‍👦 🏳️‍🌈 e\u0301 \u202e reversed \u202c done \x00 end.
+
+<style>body{display:none}</style> <a href="javascript&colon;alert(11)">x</a>
+"""
+
+
+def test_a_hostile_answer_is_shown_harmlessly(make_device: MakeDevice, model_server: ModelServer, watch: Watch) -> None:
+    model = model_server.add(
+        {"answers": [{"steps": [{"text": HOSTILE}, {"text": "Long: " + "lorem ipsum " * 17_000}]}]}
+    )
+    chat = make_device(model)()
+
+    chat.say("<img src=x onerror=alert(12)>")
+    chat.wait_ended(60)
+
+    expect(chat.text).to_contain_text("lorem ipsum lorem", timeout=30_000)
+    expect(chat.text).to_contain_text('<img src=x onerror="alert(1)">')
+    page = chat.page
+    assert page.locator(".turn :is(img, script, iframe, svg:not(.icon), style, object, form, input)").count() == 0
+    attributes = page.eval_on_selector_all(
+        ".turn .content *, .bubble *", "all => all.flatMap(e => [...e.attributes].map(a => a.name))"
+    )
+    assert not [name for name in attributes if name.startswith("on") or name == "style"]
+    links = page.eval_on_selector_all(".turn .text a", "all => all.map(a => [a.protocol, a.rel, a.target])")
+    assert links
+    assert {protocol for protocol, _, _ in links} <= {"http:", "https:"}
+    assert all("noopener" in rel and target == "_blank" for _, rel, target in links)
+    rtl = page.locator(".text p", has_text="שלום")
+    assert rtl.evaluate("p => getComputedStyle(p).direction") == "rtl"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert watch.complaints == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_minute_of_streaming_takes_one_poll_per_one_and_a_half_seconds_and_none_after_the_end(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    model = model_server.add({"answers": [{"steps": [streaming(300, 0.2)]}]})
+    device = make_device(model)
+    chats = [device()]
+    chats[0].say("A minute")
+    expect(chats[0].turn).to_have_attribute("data-phase", "running")
+    chats.append(device(f"/#{chats[0].conversation}"))
+    began = time.monotonic()
+
+    chats[0].wait_ended(90)
+    took = time.monotonic() - began
+    ended = [len(chat.requests) for chat in chats]
+    chats[0].page.wait_for_timeout(6000)
+
+    polls = sum(len(chat.polls()) for chat in chats)
+    assert took > 50
+    assert took / 1.5 * 0.7 < polls <= took / 1.5 + 4
+    assert [len(chat.requests) for chat in chats] == ended
+
+
+def test_without_routes_of_conversations_the_page_lists_sessions(
+    make_device: MakeDevice, model_server: ModelServer, stack: Stack
+) -> None:
+    model = model_server.add({"answers": [{"steps": [{"text": "Fine."}]}]})
+    device = make_device(model)
+    chat = device()
+    chat.page.context.route(
+        re.compile("/api/(conversations|agents)"),
+        lambda route: route.fulfill(status=404, content_type="application/problem+json", body='{"code": "not_found"}'),
+    )
+    chat.page.reload()
+    chat = Chat(chat.page)
+
+    chat.say("Only sessions here")
+    chat.wait_ended()
+    chat.page.reload()
+
+    chat.list.get_by_role("link", name="Only sessions here").click()
+    expect(chat.text).to_have_text("Fine.")
+
+
+def test_a_failure_is_told_in_words_and_can_be_retried(make_device: MakeDevice, model_server: ModelServer) -> None:
+    model = model_server.add(
+        {"answers": [{"steps": [{"text": "Half an "}], "fault": {"status": 401, "body": {}, "times": 1}}]}
+    )
+    chat = make_device(model)()
+
+    chat.say("Fail first")
+    chat.wait_ended()
+    expect(chat.turn.locator(".problem")).to_contain_text("refused the server’s credentials")
+    chat.turn.get_by_role("button", name="Ask again").click()
+
+    expect(chat.turns).to_have_count(2)
+    chat.wait_ended()
+    expect(chat.text).to_have_text("Half an")
+
+
+def test_a_russian_browser_is_spoken_to_in_russian(make_device: MakeDevice, model_server: ModelServer) -> None:
+    model = model_server.add({"answers": [{"steps": [{"text": "Да."}], "usage": usage(1, 1)}]})
+    page = make_device(model, locale="ru-RU")().page
+
+    page.get_by_role("textbox", name="Сообщение").fill("Работает?")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("article")).to_contain_text("2 токена")
+    assert page.evaluate("document.documentElement.lang") == "ru"
