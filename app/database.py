@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -34,6 +35,25 @@ _PATIENCE_S = 12.0
 _SQLITE_WAIT_MS = 50
 #: A process that is frozen inside a transaction keeps its locks for so long; then the server rolls back.
 _IDLE_TRANSACTION_S = 8
+_CONNECT_S = 10.0
+_PING_S = 1.0
+
+#: Whose turn it is to have a connection.
+_turn: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+class _Pool(PooledMySQLDatabase):  # type: ignore[misc]
+    """A pool that looks whether a connection still stands once a second, not at every use.
+
+    The pool does so under its lock: a round trip each time, in which nobody else gets or gives back a connection.
+    """
+
+    def _is_closed(self, conn: Any) -> bool:
+        now = time.monotonic()
+        if now - getattr(conn, "pinged_at", 0.0) < _PING_S:
+            return False
+        conn.pinged_at = now
+        return bool(super()._is_closed(conn))
 
 
 def open_database(url: str, *, connections: int = 20) -> peewee.Database:
@@ -46,11 +66,14 @@ def open_database(url: str, *, connections: int = 20) -> peewee.Database:
     Raises:
         Invalid: the URL names no database that can be used.
     """
+    global _turn
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
         opened = _open_sqlite(url)
+        _turn = nullcontext
     elif scheme in ("mysql", "mariadb"):
         opened = _open_mysql(url, connections)
+        _turn = _turns(connections)
     else:
         raise Invalid("DATABASE_URL must start with sqlite://, mysql:// or mariadb://")
     db.initialize(opened)
@@ -94,9 +117,25 @@ def _open_mysql(url: str, connections: int) -> peewee.Database:
     if options.get("host", "127.0.0.1") in ("127.0.0.1", "::1", "localhost") and "ssl" not in options:
         # Loading the system's certificates takes 20 ms of every connection, and nobody listens on loopback.
         defaults["ssl_disabled"] = True
-    return PooledMySQLDatabase(  # type: ignore[no-any-return]
-        name, mariadb=True, max_connections=connections, stale_timeout=300, timeout=10, **(defaults | options)
+    return _Pool(
+        name, mariadb=True, max_connections=connections, stale_timeout=300, timeout=_CONNECT_S, **(defaults | options)
     )
+
+
+def _turns(connections: int) -> Callable[[], AbstractContextManager[None]]:
+    """Who wants a connection waits in line: the pool's own waiters all try again at each that comes back."""
+    free = threading.Semaphore(connections)
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        if not free.acquire(timeout=_CONNECT_S):
+            raise TimeoutError("all connections to the database are in use")
+        try:
+            yield
+        finally:
+            free.release()
+
+    return turn
 
 
 def is_sqlite() -> bool:
@@ -155,7 +194,7 @@ def connection() -> Iterator[None]:
     if not db.is_closed():
         yield
         return
-    with _translated():
+    with _translated(), _turn():
         db.connect()
         try:
             yield
