@@ -38,6 +38,11 @@ class Page:
     #: When the session last changed, in seconds since 1970.
     moved_at: float
 
+    @property
+    def is_news(self) -> bool:
+        """It has events, or the end."""
+        return bool(self.events) or self.status != "running"
+
 
 def text_of(value: str | None) -> str | None:
     """*value* without lone surrogates, which no database stores as UTF-8."""
@@ -67,6 +72,18 @@ _COLUMNS = (
 _LARGE = tuple(_COLUMNS.index(name) for name in ("content", "toolArgs", "toolResult", "errorMsg"))
 _INSERT = f"INSERT INTO chatEvents ({', '.join(_COLUMNS)}) VALUES "
 _MARKS = f"({database.marks(len(_COLUMNS))})"
+
+# Written by hand: every poll with news and every commit that somebody waits for reads a page.
+_STANDING = "SELECT status, lastSeq, updatedAt, eventsPrunedAt FROM chatSessions WHERE sessionId = ? AND owner = ?"
+_FIELDS = (
+    "id", "session_id", "seq", "event_type", "attempt", "created_at", "content", "supersedes_from", "tool_call_id",
+    "tool_name", "tool_args", "tool_result", "tool_success", "duration_ms", "model", "usage_json", "error_msg",
+    "error_code",
+)  # fmt: skip
+_ABOVE = (
+    f"SELECT id, {_COLUMNS[0]}, seq, eventType, attempt, createdAt, {', '.join(_COLUMNS[5:])} FROM chatEvents"
+    " WHERE sessionId = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+)
 
 Row = tuple[Any, ...]
 
@@ -151,12 +168,7 @@ def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
 
     def read() -> Page:
         # The row first: all events up to its lastSeq were committed with it or before, so none can be missing below.
-        row = (
-            Session.select(Session.status, Session.last_seq, Session.updated_at, Session.events_pruned_at)
-            .where((Session.session_id == session_id) & (Session.owner == owner))
-            .tuples()
-            .first()
-        )
+        row = database.sql(_STANDING, (session_id, owner)).fetchone()
         if row is None:
             raise NotFound("no such session")
         status, last_seq, updated_at, pruned_at = row
@@ -171,7 +183,9 @@ def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
         # Clients stop at a terminal status: it must not arrive before the event that explains it.
         shown = "running" if has_more else status
         events = [to_json(event) for event in found]
-        return Page(session_id, shown, events, next_after, has_more, updated_at.timestamp())
+        return Page(
+            session_id, shown, events, next_after, has_more, Session.updated_at.python_value(updated_at).timestamp()
+        )
 
     return database.reading(read)
 
@@ -188,15 +202,11 @@ def _page(session_id: str, after: int, last_seq: int, limit: int) -> list[dict[s
     found: list[dict[str, Any]] = []
     size = 0
     while len(found) < limit and after < last_seq and size < PAGE_CHARACTERS:
-        chunk = database.dicts(
-            Event.select()
-            .where((Event.session_id == session_id) & (Event.seq > after) & (Event.seq <= last_seq))
-            .order_by(Event.seq)
-            .limit(min(_CHUNK, limit - len(found)))
-        )
-        if not chunk:
+        rows = database.sql(_ABOVE, (session_id, after, last_seq, min(_CHUNK, limit - len(found)))).fetchall()
+        if not rows:
             break
-        for event in chunk:
+        for row in rows:
+            event = dict(zip(_FIELDS, row, strict=True))
             found.append(event)
             size += len(event["content"] or "") + len(event["tool_result"] or "")
             if size >= PAGE_CHARACTERS:
@@ -214,14 +224,14 @@ def to_json(event: dict[str, Any]) -> dict[str, Any]:
         "seq": event["seq"],
         "eventType": kind,
         "attempt": event["attempt"],
-        "createdAt": iso(event["created_at"]),
+        "createdAt": iso(Event.created_at.python_value(event["created_at"])),
     }
     if kind == "tool_call":
         success = event["tool_success"]
         return out | {
             "toolCallId": event["tool_call_id"],
             "toolName": event["tool_name"],
-            "toolArgs": event["tool_args"],
+            "toolArgs": Event.tool_args.python_value(event["tool_args"]),
             "toolResult": event["tool_result"],
             "toolSuccess": None if success is None else bool(success),
             "durationMs": event["duration_ms"],
@@ -230,7 +240,11 @@ def to_json(event: dict[str, Any]) -> dict[str, Any]:
     if event["supersedes_from"] is not None:
         out["supersedesFrom"] = event["supersedes_from"]
     if kind == "done":
-        out |= {"model": event["model"], "usageJson": event["usage_json"], "durationMs": event["duration_ms"]}
+        out |= {
+            "model": event["model"],
+            "usageJson": Event.usage_json.python_value(event["usage_json"]),
+            "durationMs": event["duration_ms"],
+        }
     elif kind == "error":
         out |= {
             "errorMsg": event["error_msg"],
