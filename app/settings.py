@@ -64,6 +64,8 @@ class Settings:
     #: Pause between two prunings.
     cleanup_interval_s: int = 21_600
 
+    #: Origins whose pages may call the API, comma-separated; `*`: any; empty: none.
+    cors_origins: str = ""
     #: Web processes and connections.
     web_workers: int = 1
     log_level: str = "INFO"

@@ -1,97 +1,198 @@
 """Thousands of held requests in one web process: how late after the commit is the last of them served?
 
-    python -m benchmarks.live_delivery [--waits 2000] [--streams 2000] [--sessions 50]
+    python -m benchmarks.live_delivery [--waits 2000] [--streams 2000] [--sessions 50] [--spread 0]
 
 Starts a private Redis, MariaDB and one gunicorn process (gevent), holds the requests over all sessions, commits one
-event to each session (one flush), and prints how long after that commit the answers came, and the process's memory.
+event to each session in one flush (or, with --spread, one session after the other over so many seconds), and prints how
+long after the commit of its session each answer had arrived, and the process's memory. The clients are bare sockets
+under epoll, so that the clients are not what is measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import os
+import selectors
+import socket
 import statistics
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
 import psutil
 
 from app import database, recording, schema, sessions
 from app.events import Delta
 from app.heads import Head, Heads
 from app.redis_client import open_redis
+from app.sessions import Claim
 from tests.servers import MariaDB, Process, RedisServer, free_port
 
-
-class Held:
-    """The requests that are held, and when each was served."""
-
-    def __init__(self, base: str, session_ids: list[str]) -> None:
-        self._base = base
-        self._session_ids = session_ids
-        self.ready = 0
-        self.served: list[float] = []
-
-    async def wait(self, http: aiohttp.ClientSession, number: int) -> None:
-        url = f"{self._base}/api/chat/session/{self._session_ids[number % len(self._session_ids)]}/events"
-        self.ready += 1
-        page: dict[str, object] = {"events": []}
-        while not page["events"]:
-            async with http.get(url, params={"after": "0", "wait": "25"}) as response:
-                page = await response.json()
-        self.served.append(time.time())
-
-    async def stream(self, http: aiohttp.ClientSession, number: int) -> None:
-        url = f"{self._base}/api/chat/session/{self._session_ids[number % len(self._session_ids)]}/stream"
-        async with http.get(url) as response:
-            assert response.status == 200
-            self.ready += 1
-            async for line in response.content:
-                if line.startswith(b"data:"):
-                    self.served.append(time.time())
-                    return
+#: Nothing here may take longer.
+PATIENCE_S = 60.0
+HEAD_REFRESH_S = 0.4
+_EVENT = b'"content":"news"'
 
 
-async def run(arguments: argparse.Namespace, base: str, heads: Heads, web: psutil.Process) -> None:
+@dataclass
+class Client:
+    """One held request on a connection of its own."""
+
+    session: int
+    path: str
+    connection: socket.socket
+    received: bytearray = field(default_factory=bytearray)
+    served_at: float = 0.0
+
+
+class Clients:
+    """All held requests, watched by one loop."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._selector = selectors.DefaultSelector()
+        self.clients: list[Client] = []
+
+    def ask(self, session: int, path: str) -> None:
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE_S)
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        client = Client(session, path, connection)
+        self.clients.append(client)
+        self._selector.register(connection, selectors.EVENT_READ, client)
+
+    def run_until(self, finished: Callable[[], bool], what: str) -> None:
+        """Receive until *finished*.
+
+        Raises:
+            RuntimeError: it took too long, or a request failed.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while not finished():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not within {PATIENCE_S} s: {what}")
+            for key, _ in self._selector.select(0.2):
+                self._receive(key.data)
+
+    def _receive(self, client: Client) -> None:
+        data = client.connection.recv(65536)
+        now = time.time()
+        client.received += data
+        if not data or not client.received.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"{client.path}: {bytes(client.received[:500])!r}")
+        if not client.served_at and _EVENT in client.received:
+            client.served_at = now
+
+    @property
+    def served(self) -> int:
+        return sum(client.served_at > 0 for client in self.clients)
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.connection.close()
+
+
+class Worker:
+    """Stands for the worker that runs the sessions: keeps their heads fresh, and commits events."""
+
+    def __init__(self, claims: list[Claim], heads: Heads) -> None:
+        self._claims = claims
+        self._heads = heads
+        self._seqs = [0] * len(claims)
+        self._ended = threading.Event()
+        #: When the news of each session was committed.
+        self.committed: dict[int, float] = {}
+        self._thread = threading.Thread(target=self._refresh_for_ever)
+        self._thread.start()
+
+    def _refresh_for_ever(self) -> None:
+        while not self._ended.wait(HEAD_REFRESH_S):
+            self._publish(range(len(self._claims)), news=False)
+
+    def _publish(self, numbers: Iterable[int], *, news: bool) -> None:
+        claims = self._claims
+        self._heads.publish(
+            [Head(claims[n].session_id, claims[n].owner, self._seqs[n], "running", time.time()) for n in numbers],
+            news=news,
+        )
+
+    def commit(self, spread_s: float) -> None:
+        """One event in each session: in one flush, or one session after the other."""
+        numbers = range(len(self._claims))
+        flushes = [[number] for number in numbers] if spread_s else [list(numbers)]
+        began = time.monotonic()
+        for turn, flush in enumerate(flushes):
+            time.sleep(max(0.0, began + turn * spread_s / len(flushes) - time.monotonic()))
+            recording.record([sessions.Batch(self._claims[number], 0, [Delta("news")]) for number in flush])
+            now = time.time()
+            for number in flush:
+                self._seqs[number] = 1
+                self.committed[number] = now
+            self._publish(flush, news=True)
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+def start_sessions(count: int) -> list[Claim]:
     claims = []
-    for number in range(arguments.sessions):
+    for number in range(count):
         created = sessions.create(sessions.NewSession("local", f"message {number}", 1, "demo"))
         claim = sessions.claim(created.session_id, "bench", lease_s=600, max_attempts=3, turn_timeout_s=900)
         assert claim is not None
         claims.append(claim)
-    held = Held(base, [claim.session_id for claim in claims])
+    return claims
+
+
+def run(arguments: argparse.Namespace, port: int, claims: list[Claim], worker: Worker, web: psutil.Process) -> None:
     total = arguments.waits + arguments.streams
     before = web.memory_info().rss
-    timeout = aiohttp.ClientTimeout(total=120)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as http:
-        tasks = [asyncio.create_task(held.stream(http, n)) for n in range(arguments.streams)]
-        while held.ready < arguments.streams:
-            await asyncio.sleep(0.05)
-        tasks += [asyncio.create_task(held.wait(http, n)) for n in range(arguments.waits)]
-        while len(web.net_connections("tcp")) < total + 1:
-            await asyncio.sleep(0.1)
-        await asyncio.sleep(2)  # the last ones pass from accepted to held; a benchmark, no test
-        rss = web.memory_info().rss
-        cpu = sum(web.cpu_times()[:2])
+    clients = Clients(port)
+    began = time.monotonic()
+    for number in range(total):
+        session = number % len(claims)
+        path = f"/api/chat/session/{claims[session].session_id}/"
+        clients.ask(session, path + ("stream" if number < arguments.streams else "events?wait=25"))
+    idle = Idle(web)
+    clients.run_until(idle.reached, "all requests held")
+    print(f"accepted within {time.monotonic() - began:.1f} s")
+    rss = web.memory_info().rss
+    cpu = sum(web.cpu_times()[:2])
 
-        def commit() -> float:
-            outcomes = recording.record([sessions.Batch(claim, 0, [Delta("news")]) for claim in claims])
-            heads.publish(
-                Head(c.session_id, c.owner, o.last_seq, o.status, time.time())
-                for c, o in zip(claims, outcomes, strict=True)
-            )
-            return time.time()
-
-        committed = await asyncio.to_thread(commit)
-        await asyncio.gather(*tasks)
-    late = sorted(max(0.0, moment - committed) * 1000 for moment in held.served)
-    print(f"held: {arguments.waits} waits and {arguments.streams} streams of {len(claims)} sessions in one process")
-    print(f"served after the commit: median {statistics.median(late):.0f} ms, last {late[-1]:.0f} ms")
+    committer = threading.Thread(target=worker.commit, args=(arguments.spread,))
+    committer.start()
+    clients.run_until(lambda: clients.served == total, "all requests served")
+    committer.join()
+    cpu = sum(web.cpu_times()[:2]) - cpu
+    clients.close()
+    late = sorted((client.served_at - worker.committed[client.session]) * 1000 for client in clients.clients)
+    how = f"over {arguments.spread} s" if arguments.spread else "in one commit"
+    print(f"held: {arguments.waits} waits and {arguments.streams} streams in one process")
+    print(f"news for {len(claims)} sessions {how}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(f"served after the commit: median {statistics.median(late):.0f} ms, "
+          f"99 % {late[int(len(late) * 0.99)]:.0f} ms, last {late[-1]:.0f} ms")  # fmt: skip
     print(f"memory: {before / 2**20:.0f} MiB before, {rss / 2**20:.0f} MiB holding "
           f"({(rss - before) / total / 1024:.1f} KiB a request)")  # fmt: skip
-    print(f"CPU for serving them: {sum(web.cpu_times()[:2]) - cpu:.2f} s")
+    print(f"CPU of the web process for serving them: {cpu:.2f} s")
+
+
+class Idle:
+    """The web process has taken in what it was sent: it uses little CPU for a second."""
+
+    def __init__(self, web: psutil.Process) -> None:
+        self._web = web
+        self._looked_at = time.monotonic()
+        self._cpu = sum(web.cpu_times()[:2])
+
+    def reached(self) -> bool:
+        if time.monotonic() - self._looked_at < 1:
+            return False
+        cpu, before = sum(self._web.cpu_times()[:2]), self._cpu
+        self._looked_at, self._cpu = time.monotonic(), cpu
+        return cpu - before < 0.1
 
 
 def main() -> None:
@@ -99,6 +200,7 @@ def main() -> None:
     parser.add_argument("--waits", type=int, default=2000)
     parser.add_argument("--streams", type=int, default=2000)
     parser.add_argument("--sessions", type=int, default=50)
+    parser.add_argument("--spread", type=float, default=0.0, help="seconds over which the sessions' commits come")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -115,8 +217,13 @@ def main() -> None:
             )  # fmt: skip
             with web:
                 web.wait_for_line("Booting worker")
-                worker = psutil.Process(web.pid).children()[0]
-                asyncio.run(run(arguments, f"http://127.0.0.1:{port}", Heads(open_redis(redis.url)), worker))
+                claims = start_sessions(arguments.sessions)
+                worker = Worker(claims, Heads(open_redis(redis.url)))
+                try:
+                    run(arguments, port, claims, worker, psutil.Process(web.pid).children()[0])
+                finally:
+                    worker.end()
+                    print(web.output[-3000:] if "ERROR" in web.output else "", end="")
         finally:
             redis.kill9()
             maria.kill9()

@@ -15,11 +15,13 @@ from ..doorbell import Doorbell
 from ..redis_client import open_redis
 from ..settings import Settings
 from ..turn_queue import TurnQueue
-from . import agents, conversations, health, openapi, problems, sessions, web
+from . import agents, compression, conversations, cross_origin, health, openapi, problems, sessions, web
 from .context import Context
 from .context import install as install_context
 from .live import News
 from .schemas import ProblemOut
+from .single_flight import SingleFlight
+from .standings import Standings
 
 _SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
 
@@ -40,6 +42,8 @@ def create_app(settings: Settings) -> APIFlask:
     problems.install(app)
     app.spec_processor(openapi.complete)
     _require_json(app)
+    compression.install(app)
+    cross_origin.install(app, settings.cors_origins)
     for blueprint in (
         sessions.blueprint,
         conversations.blueprint,
@@ -54,8 +58,7 @@ def create_app(settings: Settings) -> APIFlask:
 
 def _context(settings: Settings) -> Context:
     queue = TurnQueue(settings.redis_url)
-    # Thousands of held requests look at once when their sessions move at once.
-    published = heads.Heads(open_redis(settings.redis_url, max_connections=200))
+    published = heads.Heads(open_redis(settings.redis_url))
     return Context(
         settings=settings,
         agents=Agents.load(settings.agents_file),
@@ -64,6 +67,8 @@ def _context(settings: Settings) -> Context:
         doorbell=Doorbell(published, queue),
         # Its own connection: a subscription waits longer than any other call may.
         news=News(open_redis(settings.redis_url, timeout_s=30)),
+        reads=SingleFlight(),
+        standings=Standings(),
     )
 
 

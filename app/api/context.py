@@ -8,10 +8,13 @@ from flask import current_app
 
 from ..agents import Agents
 from ..doorbell import Doorbell
+from ..event_log import Page
 from ..heads import Heads
 from ..settings import Settings
 from ..turn_queue import TurnQueue
 from .live import News
+from .single_flight import SingleFlight
+from .standings import Standings
 
 _EXTENSION = "backchat"
 
@@ -26,6 +29,9 @@ class Context:
     queue: TurnQueue
     doorbell: Doorbell
     news: News
+    #: Pages that are being read from the database.
+    reads: SingleFlight[Page]
+    standings: Standings
 
 
 def context() -> Context:

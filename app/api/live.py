@@ -1,117 +1,217 @@
-"""News without asking again: held polls (`wait`) and server-sent events.
+"""News without asking again: who is held waits here, and is handed the pages that are committed meanwhile.
 
-One subscription per web process hears of every commit (`heads.CHANNEL`) and wakes who waits for that session. It is a
-hint: one look at the database for all sessions that are waited for, every few seconds, finds what a lost message or a
-Redis that is down would have hidden.
+One subscription per web process hears of every commit (`heads.CHANNEL`). A commit is read and encoded once for all
+who are held at the same seq, however many they are. News is a hint: one look at the database for all sessions that are
+waited for, every few seconds, finds what a lost message or a Redis that is down would have hidden.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+import queue
 import select
 import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import redis
-from flask import request
+from gevent import monkey
+from prometheus_client import Gauge
 
-from .. import session_list
-from ..errors import DatabaseUnavailable
-from ..event_log import Page
+from .. import database, event_log, session_list
+from ..errors import DatabaseUnavailable, Gone, NotFound
 from ..heads import CHANNEL
+from .pages import SharedPage
 
 logger = logging.getLogger(__name__)
 
 #: How often all sessions that are waited for are looked up: while the subscription stands, and while it does not.
 LOOK_S = 2.0
 LOOK_WITHOUT_NEWS_S = 0.5
-#: How often one who waits looks whether its client is still there.
-GONE_S = 5.0
-#: A comment is sent on a silent stream so often: proxies cut connections that are silent for a minute or less.
-KEEP_ALIVE_S = 15.0
+#: How often the clients of all held requests are looked for.
+GONE_S = 3.0
+#: Pages that are read at the same time.
+READERS = 4
+#: One who has not waited for so long past its time never will.
+_FORGOTTEN_S = 60.0
 _RECONNECT_S = 1.0
 
-Read = Callable[[], Page]
+_held = Gauge("backchat_held_requests", "Held polls and streams that wait for news", multiprocess_mode="livesum")
+# gevent's own `poll` would take a watcher for each of thousands of connections; this one returns at once anyway.
+_poll: Callable[[], Any] = monkey.get_original("select", "poll")
+# Closed by the client: also while bytes that it sent before are still unread.
+_CLOSED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+
+class ClientGone(Exception):
+    """The client has closed its connection."""
 
 
 class Waiter:
-    """A held request."""
+    """A held request: is handed the pages of a session above *after*, each once and in order.
 
-    __slots__ = ("after", "woken")
+    Args:
+        connection: Its client's, to see when it goes; None: not known.
+    """
 
-    def __init__(self, after: int) -> None:
+    __slots__ = ("_handed", "_missed", "_signal", "_until", "after", "connection", "limit", "owner", "session_id")
+
+    def __init__(
+        self, owner: str, session_id: str, after: int, limit: int, connection: socket.socket | None = None
+    ) -> None:
+        self.owner = owner
+        self.session_id = session_id
         self.after = after
-        self.woken = threading.Event()
+        self.limit = limit
+        self.connection = connection
+        # A plain lock, locked until there is something to take: an Event costs ten times as much to wait for.
+        self._signal = threading.Lock()
+        self._signal.acquire()
+        self._handed: SharedPage | Exception | None = None
+        # There was more news before the page that was handed out was taken.
+        self._missed = False
+        self._until = time.monotonic()
 
 
 class News:
-    """Wakes who waits for a session. Starts listening with the first one who waits."""
+    """Hands pages to who waits for them. Starts listening with the first one.
 
-    def __init__(self, client: redis.Redis) -> None:
+    Args:
+        client: For the subscription alone.
+        read: As `event_log.read_after`.
+    """
+
+    def __init__(self, client: redis.Redis, read: Callable[..., event_log.Page] = event_log.read_after) -> None:
         self._redis = client
+        self._read = read
         self._lock = threading.Lock()
         self._waiting: dict[str, set[Waiter]] = defaultdict(set)
+        #: Sessions to read, each once.
+        self._moved: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._queued: set[str] = set()
         self._listening = False
         self._started = False
-        self._reads: dict[object, _SharedRead] = {}
 
-    def wait(self, session_id: str, after: int, ready: Callable[[bool], Page | None], timeout_s: float) -> Page | None:
-        """Call *ready* until it returns a page: at once and at each news of events above *after*.
+    def register(self, waiter: Waiter) -> None:
+        """From now on *waiter* misses nothing; what was committed before is the caller's to read."""
+        with self._lock:
+            self._waiting[waiter.session_id].add(waiter)
+            _held.inc()
+            if self._started:
+                return
+            self._started = True
+        for work in (self._listen_for_ever, self._look_for_ever, *(self._read_for_ever,) * READERS):
+            threading.Thread(target=work, name="news", daemon=True).start()
 
-        Args:
-            ready: Is told whether there is news, so that it can do without looking for it.
+    def unregister(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._unregister(waiter)
 
-        Returns None when *timeout_s* has passed or the client has gone.
+    def _unregister(self, waiter: Waiter) -> None:
+        waiters = self._waiting.get(waiter.session_id)
+        if waiters is None or waiter not in waiters:
+            return
+        waiters.remove(waiter)
+        _held.dec()
+        if not waiters:
+            del self._waiting[waiter.session_id]
+
+    def wait(self, waiter: Waiter, timeout_s: float) -> SharedPage | None:
+        """The next page above `waiter.after` that has events or an end, and move on behind it; None: time has passed.
+
+        Raises:
+            NotFound: the session was deleted.
+            Gone: its events were deleted by retention.
+            ClientGone: nobody would read the answer.
         """
-        deadline = time.monotonic() + timeout_s
-        waiter = Waiter(after)
-        self._register(session_id, waiter)
-        try:
-            while True:
-                news = waiter.woken.is_set()
-                waiter.woken.clear()
-                page = ready(news)
-                if page is not None:
-                    return page
-                while not waiter.woken.wait(max(0.0, min(deadline - time.monotonic(), GONE_S))):
-                    if time.monotonic() >= deadline or _client_has_gone():
-                        return None
-        finally:
-            self._unregister(session_id, waiter)
-
-    def shared(self, key: object, read: Read) -> Page:
-        """*read*, once for all who ask for the same *key* at the same time: a commit may wake thousands at once."""
+        waiter._until = time.monotonic() + timeout_s
+        signalled = waiter._signal.acquire(timeout=max(0.0, timeout_s))
         with self._lock:
-            flight = self._reads.get(key)
-            mine = flight is None
-            if flight is None:
-                flight = self._reads[key] = _SharedRead()
-        if not mine:
-            return flight.result()
-        try:
-            return flight.run(read)
-        finally:
-            with self._lock:
-                del self._reads[key]
+            handed, waiter._handed = waiter._handed, None
+            again, waiter._missed = waiter._missed, False
+            if handed is not None and not signalled:
+                # It came between the end of the wait and here.
+                waiter._signal.acquire()
+            if isinstance(handed, SharedPage):
+                waiter.after = handed.page.next_after
+                again |= handed.page.has_more
+        if isinstance(handed, Exception):
+            # One for all who waited: their tracebacks must not add up.
+            raise handed.with_traceback(None)
+        if again:
+            self._to_read([waiter.session_id])
+        return handed
 
-    def _register(self, session_id: str, waiter: Waiter) -> None:
+    def skip(self, waiter: Waiter, page: event_log.Page) -> None:
+        """*waiter* has read *page* by itself: go on behind it."""
         with self._lock:
-            self._waiting[session_id].add(waiter)
-            if not self._started:
-                self._started = True
-                for work in (self._listen_for_ever, self._look_for_ever):
-                    threading.Thread(target=work, name="news", daemon=True).start()
+            again = waiter._missed or waiter._handed is not None or page.has_more
+            if waiter._handed is not None:
+                waiter._signal.acquire()
+            waiter._handed, waiter._missed = None, False
+            waiter.after = page.next_after
+        if again:
+            self._to_read([waiter.session_id])
 
-    def _unregister(self, session_id: str, waiter: Waiter) -> None:
+    def _to_read(self, session_ids: Iterable[str]) -> None:
         with self._lock:
-            self._waiting[session_id].discard(waiter)
-            if not self._waiting[session_id]:
-                del self._waiting[session_id]
+            new = [each for each in session_ids if each in self._waiting and each not in self._queued]
+            self._queued.update(new)
+        for session_id in new:
+            self._moved.put(session_id)
+
+    def _read_for_ever(self) -> None:
+        while True:
+            session_id = self._moved.get()
+            try:
+                # One connection for all that has moved in the same instant.
+                with database.connection():
+                    while True:
+                        self._serve(session_id)
+                        session_id = self._moved.get_nowait()
+            except queue.Empty:
+                continue
+            except DatabaseUnavailable:
+                # They go on waiting, the next look finds the news again.
+                continue
+            except Exception:
+                # Held requests depend on this loop for as long as the process lives.
+                logger.exception("news could not be read")
+
+    def _serve(self, session_id: str) -> None:
+        alike: dict[tuple[str, int, int], list[Waiter]] = defaultdict(list)
+        with self._lock:
+            self._queued.discard(session_id)
+            for waiter in self._waiting.get(session_id, ()):
+                if waiter._handed is None:
+                    alike[waiter.owner, waiter.after, waiter.limit].append(waiter)
+                else:
+                    # A slow client: one page at a time, not the same one again and again.
+                    waiter._missed = True
+        for (owner, after, limit), waiters in alike.items():
+            outcome: SharedPage | Exception
+            try:
+                page = self._read(owner, session_id, after, limit)
+            except (NotFound, Gone) as error:
+                outcome = error
+            else:
+                if not page.is_news:
+                    continue
+                outcome = SharedPage(page)
+            self._hand_out(outcome, after, waiters)
+
+    def _hand_out(self, outcome: SharedPage | Exception, after: int, waiters: Iterable[Waiter]) -> None:
+        with self._lock:
+            for waiter in waiters:
+                if waiter.after != after or waiter._handed is not None:
+                    # It has moved on since the read.
+                    waiter._missed = True
+                    continue
+                waiter._handed = outcome
+                waiter._signal.release()
 
     def _listen_for_ever(self) -> None:
         while True:
@@ -119,6 +219,8 @@ class News:
                 self._listen()
             except (redis.RedisError, OSError):
                 logger.warning("no news from redis, the database is asked instead")
+            except Exception:
+                logger.exception("listening for news failed")
             self._listening = False
             time.sleep(_RECONNECT_S)
 
@@ -129,93 +231,48 @@ class News:
             while True:
                 message = subscription.get_message(timeout=LOOK_S)
                 if message is not None:
-                    self._wake(message["data"].decode())
-
-    def _wake(self, session_id: str) -> None:
-        with self._lock:
-            waiters = list(self._waiting.get(session_id, ()))
-        for waiter in waiters:
-            waiter.woken.set()
+                    self._to_read([message["data"].decode()])
 
     def _look_for_ever(self) -> None:
+        let_go_at = 0.0
         while True:
             time.sleep(LOOK_S if self._listening else LOOK_WITHOUT_NEWS_S)
             try:
+                if time.monotonic() >= let_go_at:
+                    self._let_go()
+                    let_go_at = time.monotonic() + GONE_S
                 self._look()
             except DatabaseUnavailable:
                 continue
             except Exception:
-                # Held requests depend on this loop for as long as the process lives.
                 logger.exception("looking for news failed")
 
     def _look(self) -> None:
         with self._lock:
-            waiting = {session_id: list(waiters) for session_id, waiters in self._waiting.items()}
-        newest = session_list.newest(list(waiting))
-        for session_id, waiters in waiting.items():
-            last_seq, status = newest.get(session_id, (0, "deleted"))
-            for waiter in waiters:
-                if last_seq > waiter.after or status != "running":
-                    waiter.woken.set()
+            slowest = {session_id: min(each.after for each in held) for session_id, held in self._waiting.items()}
+        newest = session_list.newest(list(slowest))
+        self._to_read(
+            session_id
+            for session_id, after in slowest.items()
+            if (standing := newest.get(session_id)) is None or standing[0] > after or standing[1] != "running"
+        )
 
-
-class _SharedRead:
-    def __init__(self) -> None:
-        self._done = threading.Event()
-        self._page: Page | None = None
-        self._error: Exception | None = None
-
-    def run(self, read: Read) -> Page:
-        try:
-            self._page = read()
-        except Exception as error:
-            self._error = error
-            raise
-        finally:
-            self._done.set()
-        return self._page
-
-    def result(self) -> Page:
-        self._done.wait()
-        if self._error is not None:
-            raise self._error
-        assert self._page is not None
-        return self._page
-
-
-def _client_has_gone() -> bool:
-    """The client closed its connection: its greenlet or thread is better used elsewhere."""
-    connection: socket.socket | None = request.environ.get("gunicorn.socket")
-    if connection is None:
-        return False
-    try:
-        readable, _, _ = select.select([connection], [], [], 0)
-        return bool(readable) and connection.recv(1, socket.MSG_PEEK) == b""
-    except (OSError, ValueError):
-        return True
-
-
-def stream(first: Page, more: Callable[[int], Page | None]) -> Iterator[str]:
-    """Server-sent events: `id` is the seq, `data` the event as JSON; ends after the terminal event.
-
-    Args:
-        first: Read before the response began, so that an unknown session is still a 404.
-        more: after → the next page that has events or a terminal status; None when it is time for a sign of life.
-    """
-    page: Page | None = first
-    after = first.next_after
-    while True:
-        if page is None:
-            yield ": keep-alive\n\n"
-        else:
-            for event in page.events:
-                yield f"id: {event['seq']}\ndata: {encode(event)}\n\n"
-            after = page.next_after
-            if page.status != "running":
-                return
-        page = more(after)
-
-
-def encode(value: Any) -> str:
-    """Compact JSON on one line."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    def _let_go(self) -> None:
+        """End the waits of clients that have gone: their greenlets or threads are better used elsewhere."""
+        poll = _poll()
+        connected: dict[int, Waiter] = {}
+        forgotten = time.monotonic() - _FORGOTTEN_S
+        with self._lock:
+            held = [waiter for waiters in self._waiting.values() for waiter in waiters]
+            for waiter in held:
+                if waiter._until < forgotten:
+                    self._unregister(waiter)
+                elif waiter.connection is not None and (number := waiter.connection.fileno()) >= 0:
+                    connected[number] = waiter
+                    poll.register(number, _CLOSED)
+        gone = [connected[number] for number, events in poll.poll(0) if events & _CLOSED]
+        with self._lock:
+            for waiter in gone:
+                if waiter._handed is None:
+                    waiter._signal.release()
+                waiter._handed = ClientGone()

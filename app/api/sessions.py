@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from apiflask import APIBlueprint
-from flask import Response, request, stream_with_context
+from flask import Response, request
 
-from .. import event_log, session_list, sessions
+from .. import database, event_log, session_list, sessions
 from ..errors import Invalid
 from ..event_log import Page
 from ..events import Error
-from . import live, openapi
+from . import held, live, openapi
 from .access import owner
+from .compression import takes_gzip
 from .context import context
+from .pages import SharedPage
 from .schemas import (
     EventsOut,
     EventsQuery,
@@ -30,11 +32,6 @@ from .schemas import (
 
 blueprint = APIBlueprint("sessions", __name__, url_prefix="/api/chat", tag="Sessions")
 
-#: Advice for the next poll, in milliseconds: by default, while text streams, and when nothing has moved for a while.
-POLL_MS = 1500
-POLL_STREAMING_MS = 1000
-POLL_STILL_MS = 3000
-STILL_S = 20.0
 #: Events that a stream reads at once.
 STREAM_PAGE = 500
 
@@ -116,10 +113,21 @@ def poll(session_id: str, query: EventsQuery) -> Response:
     Pages by `after`: take `nextAfter` of each answer as the next `after`; ask again at once while `hasMore`,
     else after `pollAfterMs`; stop at a `status` other than `running`. `wait` holds the request until there is news.
     """
-    read = _reader(session_id, query.limit)
-    page = read(query.after)
-    if query.wait and not _is_news(page):
-        page = _wait(session_id, read, query.after, query.wait) or page
+    me = owner()
+    if not query.wait:
+        return _answer(_read(me, session_id, query.after, query.limit))
+    news = context().news
+    waiter = _waiter(me, session_id, query.after, query.limit)
+    # Before the look, so that nothing can be committed between the two unnoticed.
+    news.register(waiter)
+    try:
+        page = _read(me, session_id, query.after, query.limit)
+        if not page.is_news:
+            return held.HeldPoll(news, waiter, page, query.wait, request.if_none_match, gzip=takes_gzip())
+    except BaseException:
+        news.unregister(waiter)
+        raise
+    news.unregister(waiter)
     return _answer(page)
 
 
@@ -132,20 +140,21 @@ def stream(session_id: str, query: StreamQuery) -> Response:
     `id` is the seq and `data` the event; resumes after `Last-Event-ID`; ends after the terminal event. A client that
     asks again after that is told `204`, at which an `EventSource` stops.
     """
+    me = owner()
     after = _last_event_id(query.after)
-    read = _reader(session_id, STREAM_PAGE)
-    first = read(after)
-    if first.status != "running" and not first.events:
-        return Response(status=204)
-
-    def more(after: int) -> Page | None:
-        return _wait(session_id, read, after, live.KEEP_ALIVE_S)
-
-    response = Response(stream_with_context(live.stream(first, more)), mimetype="text/event-stream")
-    response.headers["Cache-Control"] = "no-cache"
-    # nginx gathers a response before it passes it on, unless it is told not to.
-    response.headers["X-Accel-Buffering"] = "no"
-    return response
+    news = context().news
+    waiter = _waiter(me, session_id, after, STREAM_PAGE)
+    news.register(waiter)
+    try:
+        page = _read(me, session_id, after, STREAM_PAGE)
+        if page.is_news and not page.events:
+            news.unregister(waiter)
+            return Response(status=204)
+        news.skip(waiter, page)
+        return held.Stream(news, waiter, page)
+    except BaseException:
+        news.unregister(waiter)
+        raise
 
 
 def _last_event_id(default: int) -> int:
@@ -157,68 +166,35 @@ def _last_event_id(default: int) -> int:
     return int(raw)
 
 
-class _Read(Protocol):
-    def __call__(self, after: int, news: bool = False) -> Page: ...
+def _waiter(me: str, session_id: str, after: int, limit: int) -> live.Waiter:
+    return live.Waiter(me, session_id, after, limit, request.environ.get("gunicorn.socket"))
 
 
-def _reader(session_id: str, limit: int) -> _Read:
-    """Reads pages of this session for the caller of this request; the database only when there may be news."""
-    me = owner()
+def _read(me: str, session_id: str, after: int, limit: int) -> Page:
+    """A page of this session; from the database only when there may be news."""
     here = context()
+    head = here.heads.get(session_id) or here.standings.get(session_id)
+    if head is not None and head.owner == me and head.seq <= after and head.status == "running":
+        # Nothing new: this has cost one look at Redis, or none.
+        return Page(session_id, "running", [], after, has_more=False, moved_at=head.moved_at)
 
-    def read(after: int, news: bool = False) -> Page:
-        head = None if news else here.heads.get(session_id)
-        if head is not None and head.owner == me and head.seq <= after and head.status == "running":
-            # Nothing new: this has cost one look at Redis.
-            return Page(session_id, "running", [], after, has_more=False, moved_at=head.moved_at)
-        key = (me, session_id, after, limit)
-        return here.news.shared(key, lambda: event_log.read_after(me, session_id, after, limit))
+    def work(begin: Callable[[], None]) -> Page:
+        with database.connection():
+            begin()
+            read_at = here.standings.now()
+            page = event_log.read_after(me, session_id, after, limit)
+        if head is None:
+            here.standings.remember(me, page, read_at)
+        return page
 
-    return read
-
-
-def _is_news(page: Page) -> bool:
-    return bool(page.events) or page.status != "running"
-
-
-def _wait(session_id: str, read: _Read, after: int, timeout_s: float) -> Page | None:
-    """The next page with news, or None when *timeout_s* has passed."""
-
-    def ready(news: bool) -> Page | None:
-        page = read(after, news)
-        return page if _is_news(page) else None
-
-    return context().news.wait(session_id, after, ready, timeout_s)
+    return here.reads.call((me, session_id, after, limit), work)
 
 
 def _answer(page: Page) -> Response:
     # Raw: validating a page against its schema would cost more than reading it.
-    etag = f"{page.status}-{page.next_after}-{len(page.events)}-{page.has_more:d}"
-    if request.if_none_match.contains_weak(etag):
-        response = Response(status=304)
-    else:
-        body = {
-            "sessionId": page.session_id,
-            "status": page.status,
-            "events": page.events,
-            "nextAfter": page.next_after,
-            "hasMore": page.has_more,
-            "pollAfterMs": poll_after_ms(page, time.time()),
-        }
-        response = Response(live.encode(body), mimetype="application/json")
-    response.set_etag(etag, weak=True)
-    response.headers["Cache-Control"] = "no-cache"
-    return response
-
-
-def poll_after_ms(page: Page, now: float) -> int:
-    """Advice for the next poll: soon while text streams, later while nothing moves."""
-    if page.has_more:
-        return 0
-    if page.events and page.events[-1]["eventType"] in ("delta", "thinking"):
-        return POLL_STREAMING_MS
-    still_s = now - page.moved_at
-    return POLL_MS if still_s < STILL_S else POLL_STILL_MS
+    shared = SharedPage(page)
+    answer = shared.answer(known=request.if_none_match.contains_weak(shared.etag), gzip=takes_gzip())
+    return Response(answer.body, answer.status, answer.headers)
 
 
 @blueprint.post("/session/<session_id>/cancel")
@@ -230,6 +206,7 @@ def cancel(session_id: str) -> dict[str, Any]:
     """
     me = owner()
     ended = sessions.end(session_id, Error("cancelled", "cancelled by the user"), owner=me)
+    context().standings.forget(session_id)
     context().doorbell.ended(ended)
     return session_list.get(me, session_id)
 
@@ -238,7 +215,9 @@ def cancel(session_id: str) -> dict[str, Any]:
 @blueprint.output({}, 204)
 @blueprint.doc(summary="Delete a session with its events and messages")
 def delete(session_id: str) -> str:
-    context().doorbell.deleted(sessions.delete(owner(), session_id))
+    ended = sessions.delete(owner(), session_id)
+    context().standings.forget(session_id)
+    context().doorbell.deleted(ended)
     return ""
 
 

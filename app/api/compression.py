@@ -1,0 +1,29 @@
+"""JSON of some size goes out as gzip to who takes it. Pages of events compress themselves (`pages`), streams stay."""
+
+from __future__ import annotations
+
+from apiflask import APIFlask
+from flask import Response, request
+
+from .pages import COMPRESS_BYTES, compress
+
+_COMPRESSED = frozenset({"application/json", "application/problem+json"})
+
+
+def takes_gzip() -> bool:
+    """The client of this request understands gzip."""
+    return bool(request.accept_encodings["gzip"])
+
+
+def install(app: APIFlask) -> None:
+    @app.after_request
+    def compress_json(response: Response) -> Response:
+        if response.mimetype not in _COMPRESSED or response.is_streamed:
+            return response
+        if (response.content_length or 0) <= COMPRESS_BYTES or "Content-Encoding" in response.headers:
+            return response
+        response.vary.add("Accept-Encoding")
+        if takes_gzip():
+            response.set_data(compress(response.get_data()))
+            response.headers["Content-Encoding"] = "gzip"
+        return response

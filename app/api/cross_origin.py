@@ -1,0 +1,41 @@
+"""CORS: pages of other origins may call the API from a browser. No cookies are involved, so none are allowed."""
+
+from __future__ import annotations
+
+from apiflask import APIFlask
+from flask import Response, request
+
+_ALLOWED = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID",
+    # The longest that Chromium remembers it.
+    "Access-Control-Max-Age": "7200",
+}
+_EXPOSED = "ETag, Location, Retry-After"
+
+
+def install(app: APIFlask, origins: str) -> None:
+    """Allow these *origins*: `https://one.example,https://other.example`, or `*` for all; empty: none."""
+    allowed = frozenset(origin.strip().rstrip("/").lower() for origin in origins.split(",")) - {""}
+    if not allowed:
+        return
+
+    def is_allowed(origin: str) -> bool:
+        return bool(origin) and ("*" in allowed or origin.lower() in allowed)
+
+    @app.before_request
+    def preflight() -> Response | None:
+        asked = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        if not asked or not is_allowed(request.headers.get("Origin", "")):
+            return None
+        return Response(status=204, headers=_ALLOWED)
+
+    @app.after_request
+    def allow(response: Response) -> Response:
+        if "*" not in allowed:
+            response.vary.add("Origin")
+        origin = request.headers.get("Origin", "")
+        if is_allowed(origin):
+            response.headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
+            response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+        return response

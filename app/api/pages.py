@@ -1,0 +1,110 @@
+"""Pages of events as JSON and as server-sent events, encoded once for all who get the same."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ..event_log import Page
+
+#: Advice for the next poll, in milliseconds: by default, while text streams, and when nothing has moved for a while.
+POLL_MS = 1500
+POLL_STREAMING_MS = 1000
+POLL_STILL_MS = 3000
+STILL_S = 20.0
+
+#: Shorter answers are not worth compressing: they fit one packet as they are.
+COMPRESS_BYTES = 1024
+# Pages repeat themselves so much that a higher level gains a tenth for three times the work.
+_LEVEL = 1
+
+
+def encode(value: Any) -> bytes:
+    """Compact JSON on one line."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def compress(body: bytes) -> bytes:
+    """*body* as gzip; the same bytes give the same bytes."""
+    return gzip.compress(body, _LEVEL, mtime=0)
+
+
+def poll_after_ms(page: Page, now: float) -> int:
+    """Advice for the next poll: soon while text streams, later while nothing moves."""
+    if page.has_more:
+        return 0
+    if page.events and page.events[-1]["eventType"] in ("delta", "thinking"):
+        return POLL_STREAMING_MS
+    still_s = now - page.moved_at
+    return POLL_MS if still_s < STILL_S else POLL_STILL_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent for a page."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class SharedPage:
+    """A page that may go to many; each form of it is made when it is first asked for."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self._answers: dict[tuple[bool, bool], Answer] = {}
+
+    @cached_property
+    def etag(self) -> str:
+        """Without quotes; weak: `pollAfterMs` changes by itself."""
+        page = self.page
+        return f"{page.status}-{page.next_after}-{len(page.events)}-{page.has_more:d}"
+
+    def answer(self, *, known: bool, gzip: bool) -> Answer:
+        """The page as JSON.
+
+        Args:
+            known: The client has this ETag: 304.
+            gzip: The client takes compressed answers.
+        """
+        made = self._answers.get((known, gzip))
+        if made is None:
+            made = self._answers[known, gzip] = self._answer(known, gzip)
+        return made
+
+    def _answer(self, known: bool, gzip: bool) -> Answer:
+        headers = [("ETag", f'W/"{self.etag}"'), ("Cache-Control", "no-cache")]
+        if known:
+            return Answer("304 NOT MODIFIED", headers, b"")
+        body = self._json
+        if len(body) > COMPRESS_BYTES:
+            headers.append(("Vary", "Accept-Encoding"))
+            if gzip:
+                body = compress(body)
+                headers.append(("Content-Encoding", "gzip"))
+        headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        return Answer("200 OK", headers, body)
+
+    @cached_property
+    def _json(self) -> bytes:
+        page = self.page
+        return encode(
+            {
+                "sessionId": page.session_id,
+                "status": page.status,
+                "events": page.events,
+                "nextAfter": page.next_after,
+                "hasMore": page.has_more,
+                "pollAfterMs": poll_after_ms(page, time.time()),
+            }
+        )
+
+    @cached_property
+    def sse(self) -> bytes:
+        """Its events as server-sent events: `id` is the seq, `data` the event as JSON."""
+        return b"".join(b"id: %d\ndata: %b\n\n" % (event["seq"], encode(event)) for event in self.page.events)
