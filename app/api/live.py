@@ -19,9 +19,8 @@ from typing import Any
 
 import redis
 from gevent import monkey
-from prometheus_client import Gauge
 
-from .. import database, event_log, session_list
+from .. import database, event_log, metrics, session_list
 from ..errors import DatabaseUnavailable, Gone, NotFound
 from ..heads import CHANNEL
 from .pages import SharedPage
@@ -39,7 +38,6 @@ READERS = 4
 _FORGOTTEN_S = 60.0
 _RECONNECT_S = 1.0
 
-_held = Gauge("backchat_held_requests", "Held polls and streams that wait for news", multiprocess_mode="livesum")
 # gevent's own `poll` would take a watcher for each of thousands of connections; this one returns at once anyway.
 _poll: Callable[[], Any] = monkey.get_original("select", "poll")
 # Closed by the client: also while bytes that it sent before are still unread.
@@ -99,7 +97,7 @@ class News:
         """From now on *waiter* misses nothing; what was committed before is the caller's to read."""
         with self._lock:
             self._waiting[waiter.session_id].add(waiter)
-            _held.inc()
+            metrics.HELD_REQUESTS.inc()
             if self._started:
                 return
             self._started = True
@@ -115,7 +113,7 @@ class News:
         if waiters is None or waiter not in waiters:
             return
         waiters.remove(waiter)
-        _held.dec()
+        metrics.HELD_REQUESTS.dec()
         if not waiters:
             del self._waiting[waiter.session_id]
 
