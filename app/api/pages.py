@@ -82,13 +82,18 @@ class SharedPage:
         if known:
             return Answer("304 NOT MODIFIED", headers, b"")
         body = self._json
-        if len(body) > COMPRESS_BYTES:
+        if self.is_long:
             headers.append(("Vary", "Accept-Encoding"))
             if gzip:
                 body = compress(body)
                 headers.append(("Content-Encoding", "gzip"))
         headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
         return Answer("200 OK", headers, body)
+
+    @property
+    def is_long(self) -> bool:
+        """Worth compressing."""
+        return bool(self.page.events) and len(self._json) > COMPRESS_BYTES
 
     @cached_property
     def _json(self) -> bytes:

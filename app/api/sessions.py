@@ -193,7 +193,9 @@ def _read(me: str, session_id: str, after: int, limit: int) -> Page:
 def _answer(page: Page) -> Response:
     # Raw: validating a page against its schema would cost more than reading it.
     shared = SharedPage(page)
-    answer = shared.answer(known=request.if_none_match.contains_weak(shared.etag), gzip=takes_gzip())
+    known = "If-None-Match" in request.headers and request.if_none_match.contains_weak(shared.etag)
+    # Most polls have no news: they must not pay for looking what their client takes.
+    answer = shared.answer(known=known, gzip=shared.is_long and takes_gzip())
     return Response(answer.body, answer.status, answer.headers)
 
 
