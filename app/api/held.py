@@ -7,7 +7,7 @@ and its answer costs little: thousands may be due in the same instant.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from flask import Response
@@ -40,7 +40,11 @@ class _Held(Response):
         self._news = news
         self._waiter = waiter
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "HEAD":
+            # It has no body to wait for.
+            self._news.unregister(self._waiter)
+            return super().__call__(environ, start_response)
         # What was added to the response since, such as CORS headers, goes with every answer.
         return self._serve(start_response, self.headers.to_wsgi_list())
 
@@ -73,6 +77,8 @@ class HeldPoll(_Held):
             self._news.unregister(self._waiter)
         start_response(answer.status, answer.headers + headers)
         yield answer.body
+        # Those who still wait for the same news go before what the server has to do after an answer.
+        time.sleep(0)
 
 
 def _problem(error: BackchatError) -> Answer:

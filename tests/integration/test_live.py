@@ -306,6 +306,17 @@ def test_a_client_that_has_all_of_a_stream_is_told_to_stop(web: Web) -> None:
     assert bad.status == 400
 
 
+def test_head_is_not_held(web: Web) -> None:
+    session_id = make_session()
+
+    for path in (events_path(session_id, "wait=25"), stream_path(session_id)):
+        with closing(HTTPConnection("127.0.0.1", web.port, timeout=5)) as connection:
+            connection.request("HEAD", path)
+
+            assert connection.getresponse().status == 200
+    web.wait_for_held(0)
+
+
 def test_a_stream_of_a_deleted_session_ends(web: Web) -> None:
     session_id = make_session()
     with closing(web.ask(stream_path(session_id))) as connection:
