@@ -7,7 +7,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
@@ -87,28 +88,49 @@ class Held:
         return json.loads(self.body)
 
 
+def start_web(make: Callable[..., Process], database_url: str, redis_url: str, **environment: str) -> Web:
+    database.open_database(database_url)
+    schema.migrate()
+    port = free_port()
+    process = make(
+        *("-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"),
+        DATABASE_URL=database_url,
+        REDIS_URL=redis_url,
+        PORT=str(port),
+        **environment,
+    )
+    process.wait_for_line("Booting worker")
+    return Web(process, port, redis_url)
+
+
 @pytest.fixture
 def make_web(database_url: str, make_process: Callable[..., Process]) -> Callable[..., Web]:
-    def make(redis_url: str, **environment: str) -> Web:
-        database.open_database(database_url)
-        schema.migrate()
-        port = free_port()
-        process = make_process(
-            *("-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"),
-            DATABASE_URL=database_url,
-            REDIS_URL=redis_url,
-            PORT=str(port),
-            **environment,
-        )
-        process.wait_for_line("Booting worker")
-        return Web(process, port, redis_url)
+    """Starts a web process of the test's own."""
+    return partial(start_web, make_process, database_url)
 
-    return make
+
+@pytest.fixture(scope="module", params=["sqlite", "mariadb"])
+def shared_web(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer
+) -> Iterator[tuple[Web, str]]:
+    """One web process for all tests that do it no harm, and the URL of its database."""
+    folder = tmp_path_factory.mktemp("web")
+    url = f"sqlite:///{folder / 'backchat.db'}"
+    if request.param == "mariadb":
+        url = request.getfixturevalue("mariadb").create_database("live")
+    with ExitStack() as stack:
+
+        def make(*arguments: str, **environment: str) -> Process:
+            return stack.enter_context(Process.python(*arguments, log=folder / "web.log", environment=environment))
+
+        yield start_web(make, url, redis_server.url), url
 
 
 @pytest.fixture
-def web(make_web: Callable[..., Web], redis_server: RedisServer) -> Web:
-    return make_web(redis_server.url)
+def web(shared_web: tuple[Web, str]) -> Web:
+    web, url = shared_web
+    database.open_database(url)
+    return web
 
 
 def events_path(session_id: str, query: str = "") -> str:
