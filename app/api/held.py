@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: A comment is sent on a silent stream so often: proxies cut connections that are silent for a minute or less.
 KEEP_ALIVE_S = 15.0
-#: How soon an EventSource comes back after its connection broke.
-RETRY_MS = 1500
 
 _KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -100,8 +98,8 @@ class Stream(_Held):
     def _serve(self, start_response: StartResponse, headers: list[tuple[str, str]]) -> Iterator[bytes]:
         try:
             start_response("200 OK", headers)
-            # Sent at once, so that the client knows that it is connected.
-            yield b"retry: %d\n\n" % RETRY_MS + SharedPage(self._page).sse
+            # Something is sent at once, so that the client knows that it is connected.
+            yield SharedPage(self._page).sse or _KEEP_ALIVE
             status = self._page.status
             while status == "running":
                 shared = self._news.wait(self._waiter, self._keep_alive_s)

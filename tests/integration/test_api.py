@@ -15,8 +15,8 @@ import redis
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app import access, sessions
-from app.events import Delta, Done, Error, Thinking, ToolCall, Usage
+from app import access
+from app.events import Delta, Done, Thinking, ToolCall, Usage
 from app.heads import Head, Heads
 from tests.factories import (
     assert_sound,
@@ -317,7 +317,7 @@ def test_a_poll_with_parameters_that_make_no_sense_is_refused(client: FlaskClien
     assert_problem(response, 400, "invalid_request")
 
 
-def test_an_unchanged_poll_is_answered_with_304(client: FlaskClient) -> None:
+def test_an_unchanged_poll_is_answered_with_304(client: FlaskClient, redis_server: RedisServer) -> None:
     claim = make_claim()
     write(claim, Thinking(""), Delta("x"))
     url = f"/api/chat/session/{claim.session_id}/events?after=2"
@@ -326,6 +326,7 @@ def test_an_unchanged_poll_is_answered_with_304(client: FlaskClient) -> None:
 
     unchanged = client.get(url, headers={"If-None-Match": etag})
     write(claim, Delta("y"))
+    publish(redis_server, claim.session_id, 3)
     changed = client.get(url, headers={"If-None-Match": etag})
 
     assert (first.status_code, first.json["events"]) == (200, [])
@@ -339,7 +340,7 @@ def test_the_end_of_a_session_is_news(client: FlaskClient) -> None:
     write(claim, Thinking(""))
     url = f"/api/chat/session/{claim.session_id}/events?after=1"
     etag = client.get(url).headers["ETag"]
-    sessions.end(claim.session_id, Error("cancelled", "cancelled by the user"))
+    client.post(f"/api/chat/session/{claim.session_id}/cancel")
 
     response = client.get(url, headers={"If-None-Match": etag})
 
