@@ -249,11 +249,20 @@ class _Run:
     def _stored(self) -> Stored:
         wait_until(lambda: self._database.connect(), "the database answers")
         with self._database.connect(DATABASE) as connection, connection.cursor(pymysql.cursors.DictCursor) as cursor:
-            tables = {}
-            for table in ("chatSessions", "chatEvents", "chatMessages"):
-                cursor.execute(f"SELECT * FROM {table} ORDER BY id")
-                tables[table] = list(cursor.fetchall())
-        return Stored(tables["chatSessions"], tables["chatEvents"], tables["chatMessages"], self._deployment.calls())
+
+            def rows(query: str) -> list[dict[str, Any]]:
+                cursor.execute(query)
+                return list(cursor.fetchall())
+
+            counts = rows("SELECT eventType, CAST(SUM(n) AS SIGNED) AS n FROM chatAgentCounts GROUP BY eventType")
+            return Stored(
+                sessions=rows("SELECT * FROM chatSessions ORDER BY id"),
+                events=rows("SELECT * FROM chatEvents ORDER BY id"),
+                messages=rows("SELECT * FROM chatMessages ORDER BY id"),
+                history=rows("SELECT * FROM chatAgentEvents ORDER BY rowId"),
+                counts={row["eventType"]: row["n"] for row in counts if row["n"]},
+                calls=self._deployment.calls(),
+            )
 
     def _logged(self) -> dict[str, int]:
         """Exceptions in the logs of web and workers, by their last line."""

@@ -56,15 +56,20 @@ def sound() -> tuple[Observed, Stored]:
     ]
     row = {"id": 1, "sessionId": "s", "status": "done", "errorCode": None, "errorMessage": None, "lastSeq": 8}
     row |= {"finalResponse": ANSWER, "userMessage": "Go.", "attempt": 2, "handbacks": 0, "conversationId": "c"}
-    row |= {"leaseUntilMs": None, "checkpoint": None, "endedAt": "now"}
+    row |= {"leaseUntilMs": None, "checkpoint": None, "startedAt": "now", "endedAt": "now"}
     said = [
         {"sessionId": "s", "role": "user", "content": "Go."},
         {"sessionId": "s", "role": "assistant", "content": ANSWER},
     ]
     calls = [{"sessionId": "s", "toolCallId": "call-0-0", "tool": "once", "attempt": 1}]
+    told = ["prompt_sent", "activity_changed", "tool_use", "output", "result", "activity_changed"]
+    history = [
+        {"sessionId": "s", "conversationId": "c", "seq": seq, "eventType": kind} for seq, kind in enumerate(told, 1)
+    ]
+    counts = {kind: told.count(kind) for kind in told}
     observed = Observed(scripts={"key": SCRIPT}, transcripts=[Transcript("p", "s", copy.deepcopy(events), "done")])
     observed.accepted["key"].add("s")
-    return observed, Stored([row], events, said, calls)
+    return observed, Stored([row], events, said, history, counts, calls)
 
 
 def test_the_verdict_finds_nothing_wrong_with_a_sound_run() -> None:
@@ -128,6 +133,15 @@ def _try_too_often(observed: Observed, stored: Stored) -> None:
     stored.sessions[0]["attempt"] = 4
 
 
+def _tell_an_end_twice(observed: Observed, stored: Stored) -> None:
+    stored.history.append(stored.history[4] | {"seq": 7})
+    stored.counts["result"] = 2
+
+
+def _count_wrong(observed: Observed, stored: Stored) -> None:
+    stored.counts["output"] = 2
+
+
 @pytest.mark.parametrize(
     "harm",
     [
@@ -144,6 +158,8 @@ def _try_too_often(observed: Observed, stored: Stored) -> None:
         _revive_a_cancelled_one,
         _make_two_of_one_key,
         _try_too_often,
+        _tell_an_end_twice,
+        _count_wrong,
     ],
 )
 def test_the_verdict_sees_each_kind_of_harm(harm: Callable[[Observed, Stored], None]) -> None:

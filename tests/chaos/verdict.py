@@ -45,6 +45,9 @@ class Stored:
     sessions: list[Row]
     events: list[Row]
     messages: list[Row]
+    #: The agent's history, and how often each type is in it.
+    history: list[Row]
+    counts: dict[str, int]
     #: Lines of `tests.chaos.tools` that say `began`.
     calls: list[Row]
 
@@ -304,3 +307,23 @@ def _one_after_another(observed: Observed, stored: Stored, _: int) -> Iterable[s
                 events = stored.log[earlier["sessionId"]]
                 if ran and events and events[-1]["id"] > ran[0]:
                     yield f"{later['sessionId']} ran before {earlier['sessionId']} had ended"
+
+
+@_promise("the agent's history tells each session once, is numbered without a gap, and is counted right")
+def _history(observed: Observed, stored: Stored, _: int) -> Iterable[str]:
+    told: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in stored.history:
+        told[row["sessionId"]][row["eventType"]] += 1
+    for row in stored.sessions:
+        began, had = row["startedAt"] is not None, told[row["sessionId"]]
+        wanted = {"prompt_sent": 1, "result": 1, "activity_changed": 2 if began else 0}
+        if row["status"] != "running" and any(had[name] != count for name, count in wanted.items()):
+            yield f"{row['sessionId']}: {dict(had)}"
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for row in stored.history:
+        numbers[row["conversationId"]].append(row["seq"])
+    for conversation_id, seqs in numbers.items():
+        if sorted(seqs) != list(range(1, len(seqs) + 1)):
+            yield f"conversation {conversation_id}: {sorted(seqs)}"
+    if Counter(row["eventType"] for row in stored.history) != Counter(stored.counts):
+        yield f"counted {stored.counts}"
