@@ -201,7 +201,7 @@ def test_filters_and_totals_agree(stage: Stage, told: str) -> None:
         ({}, lambda event: True),
         ({"conversation": told}, lambda event: event["conversationId"] == told),
         ({"conversation": told.upper()}, lambda event: event["conversationId"] == told),
-        ({"conversation": str(uuid4())}, lambda event: False),
+        ({"conversation": "00000000-0000-4000-8000-000000000000"}, lambda event: False),
         ({"session": everything[0]["sessionId"]}, lambda event: event["sessionId"] == everything[0]["sessionId"]),
         ({"session": "2"}, lambda event: event["sessionNumber"] == 2),
         ({"session": "1", "conversation": told}, lambda e: (e["sessionNumber"], e["conversationId"]) == (1, told)),
@@ -419,7 +419,7 @@ def test_deleting_a_history_touches_no_other_and_seqs_go_on(two_agents: Stage) -
         ("GET", "/api/agents/x"),
         ("GET", "/api/agents/7/conversation"),
         ("GET", "/api/agents/7/conversation/summary"),
-        ("GET", f"/api/agents/7/conversation/{uuid4()}"),
+        ("GET", f"/api/agents/7/conversation/00000000-0000-4000-8000-000000000000"),
         ("DELETE", "/api/agents/7/conversation"),
     ],
 )
