@@ -419,7 +419,7 @@ def test_deleting_a_history_touches_no_other_and_seqs_go_on(two_agents: Stage) -
         ("GET", "/api/agents/x"),
         ("GET", "/api/agents/7/conversation"),
         ("GET", "/api/agents/7/conversation/summary"),
-        ("GET", f"/api/agents/7/conversation/00000000-0000-4000-8000-000000000000"),
+        ("GET", "/api/agents/7/conversation/00000000-0000-4000-8000-000000000000"),
         ("DELETE", "/api/agents/7/conversation"),
     ],
 )
