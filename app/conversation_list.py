@@ -34,9 +34,7 @@ def get(owner: str, conversation_id: str) -> dict[str, Any]:
     return found[0]
 
 
-def list_recent(
-    owner: str, *, limit: int = 20, cursor: str | None = None, agent_id: int | None = None
-) -> tuple[list[dict[str, Any]], str | None]:
+def list_recent(owner: str, *, limit: int = 20, cursor: str | None = None) -> tuple[list[dict[str, Any]], str | None]:
     """Conversations of *owner*, those with the newest message first, and the cursor of the next page (None at the end).
 
     One that gets a message while somebody pages moves to the front and is not shown again.
@@ -46,8 +44,6 @@ def list_recent(
         DatabaseUnavailable: no connection.
     """
     wanted = Conversation.owner == owner
-    if agent_id is not None:
-        wanted &= Conversation.agent_id == agent_id
     if cursor is not None:
         milliseconds, row_id = _CURSOR.decode(cursor)
         before = from_ms(milliseconds)

@@ -28,7 +28,6 @@ class ConversationOut(Shown):
 class ConversationsQuery(Camel):
     limit: int = Field(20, ge=1, le=100)
     cursor: str | None = Field(None, max_length=64)
-    agent_id: int | None = Field(None, ge=1, le=2**31 - 1)
 
 
 class ConversationsOut(Shown):
