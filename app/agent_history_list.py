@@ -215,7 +215,8 @@ def get(owner: str, agent_id: int, event_id: str) -> dict[str, Any]:
         DatabaseUnavailable: no connection.
     """
     mine = (AgentEvent.id == event_id) & (AgentEvent.agent_id == agent_id) & (AgentEvent.owner == owner)
-    row = database.reading(lambda: AgentEvent.select().where(mine).first())
+    # MariaDB refuses to compare what is no ASCII with the column that holds ids.
+    row = database.reading(lambda: AgentEvent.select().where(mine).first()) if event_id.isascii() else None
     if row is None:
         raise NotFound("no such event in the history of this agent")
     return to_json(row)

@@ -74,10 +74,12 @@ def _shown(agent: Agent) -> dict[str, Any]:
 @blueprint.get("/<int:agent_id>/conversation")
 @blueprint.input(HistoryQuery, location="query", arg_name="query")
 @blueprint.output(HistoryOut, example=HISTORY)
-@blueprint.doc(summary="History of an agent")
 def history(agent_id: int, query: HistoryQuery) -> dict[str, Any]:
-    """What the agent did in the caller's conversations. To page, give `nextCursor` to the parameter that the page was
-    asked with: `after` to go to newer rows, `before` to go to older ones."""
+    """History of an agent
+
+    What the agent did in the caller's conversations. To page, give `nextCursor` to the parameter that the page was
+    asked with: `after` to go to newer rows, `before` to go to older ones.
+    """
     wanted = Wanted(
         owner=owner(),
         agent_id=_agent(agent_id).id,
@@ -128,8 +130,10 @@ def event(agent_id: int, event_id: str) -> dict[str, Any]:
 
 @blueprint.delete("/<int:agent_id>/conversation")
 @blueprint.output({}, 204)
-@blueprint.doc(summary="Delete the history of an agent")
 def delete(agent_id: int) -> str:
-    """Deletes the caller's rows; messages and sessions stay. Numbers go on where they were."""
+    """Delete the history of an agent
+
+    Deletes the caller's rows; messages and sessions stay. Numbers go on where they were.
+    """
     agent_history_list.delete(owner(), _agent(agent_id).id)
     return ""

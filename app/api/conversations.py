@@ -30,9 +30,11 @@ blueprint = APIBlueprint("conversations", __name__, url_prefix="/api", tag="Conv
 @blueprint.get("/conversations")
 @blueprint.input(ConversationsQuery, location="query", arg_name="query")
 @blueprint.output(ConversationsOut, example=CONVERSATIONS)
-@blueprint.doc(summary="Recent conversations, newest message first")
 def recent(query: ConversationsQuery) -> dict[str, Any]:
-    """A conversation begins with the first `POST /api/chat/session` that names it, or that names none."""
+    """Recent conversations, newest message first
+
+    A conversation begins with the first `POST /api/chat/session` that names it, or that names none.
+    """
     rows, next_cursor = conversation_list.list_recent(owner(), **query.model_dump())
     return {"conversations": rows, "nextCursor": next_cursor, "hasMore": next_cursor is not None}
 
@@ -40,10 +42,12 @@ def recent(query: ConversationsQuery) -> dict[str, Any]:
 @blueprint.get("/conversations/search")
 @blueprint.input(SearchQuery, location="query", arg_name="query")
 @blueprint.output(SearchOut, example=MATCHES)
-@blueprint.doc(summary="Search messages and titles")
 def search(query: SearchQuery) -> dict[str, Any]:
-    """Conversations with a message or title that has all words of `q`, newest match first. Case and accents don't
-    matter; the last word also finds what begins with it."""
+    """Search messages and titles
+
+    Conversations with a message or title that has all words of `q`, newest match first. Case and accents don't
+    matter; the last word also finds what begins with it.
+    """
     page = message_search.search(owner(), query.q, limit=query.limit, cursor=query.cursor)
     return {"results": page.results, "nextCursor": page.next_cursor, "hasMore": page.next_cursor is not None}
 
@@ -67,9 +71,11 @@ def rename(conversation_id: str, body: TitleIn) -> dict[str, Any]:
 
 @blueprint.delete("/conversations/<conversation_id>")
 @blueprint.output({}, 204)
-@blueprint.doc(summary="Delete a conversation with all that it has")
 def delete(conversation_id: str) -> str:
-    """Its sessions, their events, messages and history. A running session is stopped."""
+    """Delete a conversation with all that it has
+
+    Its sessions, their events, messages and history. A running session is stopped.
+    """
     for ended in clearing.delete(owner(), conversation_id.lower()):
         context().doorbell.deleted(ended)
     return ""
@@ -78,19 +84,23 @@ def delete(conversation_id: str) -> str:
 @blueprint.get("/conversations/<conversation_id>/messages")
 @blueprint.input(MessagesQuery, location="query", arg_name="query")
 @blueprint.output(MessagesOut, example=MESSAGES)
-@blueprint.doc(summary="Messages of a conversation")
 def messages(conversation_id: str, query: MessagesQuery) -> dict[str, Any]:
-    """The user's message is there as soon as it was accepted, the answer as soon as its session has ended: whole, or
-    with what there was and the reason in `metadata` when the turn failed or was cancelled."""
+    """Messages of a conversation
+
+    The user's message is there as soon as it was accepted, the answer as soon as its session has ended: whole, or
+    with what there was and the reason in `metadata` when the turn failed or was cancelled.
+    """
     return _page(message_list.of_conversation(owner(), conversation_id.lower(), **query.model_dump()))
 
 
 @blueprint.delete("/conversations/<conversation_id>/messages")
 @blueprint.output({}, 204)
-@blueprint.doc(summary="Clear the context")
 def clear(conversation_id: str) -> str:
-    """Deletes the messages; the model no longer sees them. Sessions and the history of the agent stay. What is running
-    or waits to be answered stays as well and begins the next context."""
+    """Clear the context
+
+    Deletes the messages; the model no longer sees them. Sessions and the history of the agent stay. What is running
+    or waits to be answered stays as well and begins the next context.
+    """
     clearing.clear(owner(), conversation_id.lower())
     return ""
 

@@ -42,13 +42,16 @@ _START: _Responses = {
     409: {"description": "The conversation has a running session and onBusy is reject."},
     422: {"description": "The Idempotency-Key was used with another body."},
 }
+_PRUNED = "Retention has deleted the events; `finalAnswer` is the place of the answer."
 _STREAM: _Responses = {
     200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
     204: {"description": "It has ended and the client has all of it."},
+    410: {"description": _PRUNED},
 }
 _POLL: _Responses = {
     200: {"description": "A page.", "content": {"application/json": {"schema": openapi.reference(EventsOut)}}},
     304: {"description": "No news since the ETag that came as If-None-Match."},
+    410: {"description": _PRUNED},
 }
 
 

@@ -391,7 +391,8 @@ def test_a_row_is_shown_under_its_own_agent_only(two_agents: Stage) -> None:
     assert stage.get(f"/api/agents/2/conversation/{prompt['id']}") == prompt
     stage.get(f"/api/agents/1/conversation/{prompt['id']}", 404)
     stage.get(f"/api/agents/2/conversation/{uuid4()}", 404)
-    stage.get("/api/agents/2/conversation/nonsense", 404)
+    for nonsense in ("nonsense", "жук", "%F0%9F%99%82", "%00", "x" * 1000):
+        stage.get(f"/api/agents/2/conversation/{nonsense}", 404)
     assert stage.history(1) == []
 
 
