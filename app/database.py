@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import peewee
+import pymysql.cursors
+import pymysql.err
 from playhouse.db_url import parse
 from playhouse.pool import MaxConnectionsExceeded, PooledMySQLDatabase
 from pymysql.constants import CLIENT
@@ -37,6 +39,8 @@ _SQLITE_WAIT_MS = 50
 _IDLE_TRANSACTION_S = 8
 _CONNECT_S = 10.0
 _PING_S = 1.0
+#: Statements up to this many characters fit every server that is worth its name.
+_LARGE_STATEMENT = 128 * 1024
 
 #: Whose turn it is to have a connection.
 _turn: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -54,6 +58,28 @@ class _Pool(PooledMySQLDatabase):  # type: ignore[misc]
             return False
         conn.pinged_at = now
         return bool(super()._is_closed(conn))
+
+
+class _Cursor(pymysql.cursors.Cursor):
+    """Refuses a statement that is larger than the server takes.
+
+    The server hangs up on one, which looks like an outage: the statement would be tried again for ever.
+    """
+
+    def _query(self, statement: str | bytes) -> Any:
+        if len(statement) > _LARGE_STATEMENT and len(statement) * 4 > self._packet_bytes():
+            raw = statement if isinstance(statement, bytes) else statement.encode("utf-8", "surrogateescape")
+            if len(raw) + 1 > self._packet_bytes():
+                raise pymysql.err.DataError(1153, "the statement is larger than max_allowed_packet")
+        return super()._query(statement)  # type: ignore[misc]
+
+    def _packet_bytes(self) -> int:
+        connection: Any = self.connection
+        if not hasattr(connection, "packet_bytes"):
+            with pymysql.cursors.Cursor(connection) as cursor:
+                cursor.execute("SELECT @@max_allowed_packet")
+                ((connection.packet_bytes,),) = cursor.fetchall()
+        return int(connection.packet_bytes)
 
 
 def open_database(url: str, *, connections: int = 20) -> peewee.Database:
@@ -112,7 +138,7 @@ def _open_mysql(url: str, connections: int) -> peewee.Database:
         "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 3 /*M!100300 , tx_isolation ="
         f" 'READ-COMMITTED', idle_transaction_timeout = {_IDLE_TRANSACTION_S} */ /*!80000 , transaction_isolation ="
         f" 'READ-COMMITTED', wait_timeout = {_IDLE_TRANSACTION_S} */",
-        "max_allowed_packet": 64 * 1024 * 1024,
+        "cursorclass": _Cursor,
     }
     if options.get("host", "127.0.0.1") in ("127.0.0.1", "::1", "localhost") and "ssl" not in options:
         # Loading the system's certificates takes 20 ms of every connection, and nobody listens on loopback.
@@ -300,4 +326,4 @@ def max_content_bytes(wanted: int) -> int:
         return wanted
     packet = int(reading(lambda: db.execute_sql("SELECT @@max_allowed_packet").fetchone()[0]))
     # Escaping can double a text, and the same packet carries the rest of the row.
-    return max(min(wanted, (packet - 256 * 1024) // 2), 64 * 1024)
+    return min(wanted, max((packet - 256 * 1024) // 2, 64 * 1024))
