@@ -25,6 +25,9 @@ from .orchestrator import CancelScope, Checkpoint, Message, Turn, TurnFailed, Yi
 
 logger = logging.getLogger(__name__)
 
+#: How long a stopped orchestrator may take to close what it has open.
+CLOSE_S = 5.0
+
 #: What `Run` drives: an orchestrator as an async generator.
 Answer = Callable[[Turn], AsyncGenerator[Yielded, None]]
 InThread = Callable[..., Any]
@@ -69,6 +72,7 @@ class Run:
         self._in_thread = in_thread
         self._cancel = CancelScope()
         self._stop: Stop | None = None
+        self._interrupted = False
         self._drive: asyncio.Task[Terminal] | None = None
         self._recorder: Recorder = writer.open(claim, self._interrupt)
         self._text: list[str] = []
@@ -81,6 +85,7 @@ class Run:
             self._interrupt()
 
     def _interrupt(self) -> None:
+        self._interrupted = True
         self._cancel.request()
         if self._drive is not None:
             self._drive.cancel()
@@ -125,7 +130,12 @@ class Run:
         assert self._drive is not None
         if not self._drive.done():
             self.stop(Stop.CANCEL)
-        await asyncio.gather(self._drive, return_exceptions=True)
+        _, stubborn = await asyncio.wait([self._drive], timeout=CLOSE_S)
+        if stubborn:
+            # The recorder is closed after this: whatever it still says is not written.
+            logger.warning("orchestrator does not stop", extra=self._fields())
+        elif not self._drive.cancelled():
+            self._drive.exception()  # looked at: nothing is to be done about it
 
     async def _end(self, error: Error) -> None:
         """End from outside the recorder, unless the session is no longer this attempt's."""
@@ -136,27 +146,32 @@ class Run:
     async def _terminal(self) -> Terminal:
         """Drive the orchestrator to its end and say how the session ends."""
         started = asyncio.get_running_loop().time()
+        limit = asyncio.timeout(max(0.0, self.claim.remaining_s))
         try:
-            async with asyncio.timeout(max(0.0, self.claim.remaining_s)):
+            async with limit:
                 done = await self._turn()
             terminal: Terminal = replace(done, content="".join(self._text) if done.content is None else done.content)
-        except TimeoutError:
-            terminal = Error("timeout", f"the turn took longer than {self._settings.turn_timeout_s} s")
-        except TurnFailed as failure:
-            terminal = Error(failure.code, failure.detail)
-        except UnknownAgent as error:
-            terminal = Error(error.code, error.detail)
-        except AnswerTooLarge:
-            terminal = Error("answer_too_large", f"the answer is larger than {self._max_content_bytes} bytes")
         except (Fenced, RecordingFailed):
             raise
-        except Exception:
-            logger.exception("orchestrator failed", extra=self._fields())
-            terminal = Error("orchestrator_error", "the orchestrator failed; the log of the worker says why")
+        except Exception as error:
+            if self._interrupted:
+                # It made something else of its cancellation.
+                raise asyncio.CancelledError from error
+            terminal = self._failure(error, late=limit.expired())
         elapsed_ms = int((asyncio.get_running_loop().time() - started) * 1000)
         if isinstance(terminal, Error):
             return replace(terminal, content="".join(self._text), duration_ms=elapsed_ms)
         return replace(terminal, duration_ms=elapsed_ms, model=terminal.model or self.claim.model or "")
+
+    def _failure(self, error: Exception, *, late: bool) -> Error:
+        if late:
+            return Error("timeout", f"the turn took longer than {self._settings.turn_timeout_s} s")
+        if isinstance(error, TurnFailed | UnknownAgent):
+            return Error(error.code, error.detail)
+        if isinstance(error, AnswerTooLarge):
+            return Error("answer_too_large", f"the answer is larger than {self._max_content_bytes} bytes")
+        logger.error("orchestrator failed", exc_info=error, extra=self._fields())
+        return Error("orchestrator_error", "the orchestrator failed; the log of the worker says why")
 
     async def _turn(self) -> Done:
         claim = self.claim
@@ -171,11 +186,11 @@ class Run:
                 if isinstance(step, str):
                     step = Delta(step)
                 match step:
-                    case Delta():
+                    case Delta(content=str()):
                         if step.content:
                             self._add(step.content)
                             await self._recorder.put(step)
-                    case Thinking():
+                    case Thinking(content=str()):
                         if step.content:
                             await self._recorder.put(Thinking(step.content))
                     case ToolCall():
@@ -185,7 +200,7 @@ class Run:
                     case Done():
                         return step
                     case _:
-                        raise TypeError(f"an orchestrator can't yield {type(step).__name__}")
+                        raise TypeError(f"an orchestrator can't yield {step!r:.200}")
         return Done()
 
     async def _read(self, work: Callable[[], T]) -> T:

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 #: Threads for claims, ends and reads; the event writer has one of its own.
 _DATABASE_THREADS = 4
+#: How long sessions may take to be handed back.
+HAND_BACK_S = 8.0
 
 
 class Runtime:
@@ -151,7 +153,8 @@ class Runtime:
     async def drain(self, grace_s: float) -> None:
         """Claim nothing more, let sessions finish for *grace_s* seconds, hand the rest back with their checkpoints.
 
-        Called again meanwhile, with a shorter grace, it hands back sooner.
+        Called again meanwhile, with a shorter grace, it hands back sooner. What can't be handed back within
+        `HAND_BACK_S` is left to its lease.
         """
         self._draining = True
         try:
@@ -160,7 +163,15 @@ class Runtime:
         except TimeoutError:
             for run in list(self._runs.values()):
                 run.stop(Stop.HAND_BACK)
-            await self._idle.wait()
+            await self._until_idle()
+
+    async def _until_idle(self) -> None:
+        try:
+            async with asyncio.timeout(HAND_BACK_S):
+                await self._idle.wait()
+        except TimeoutError:
+            # The database is away: what has ended can't be stored, and what runs can't be handed back.
+            logger.warning("sessions left to their leases", extra={"sessions": len(self._runs)})
 
     async def close(self) -> None:
         """Stop the loops and free what was opened. Sessions still running are left to their leases."""
