@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from urllib.parse import quote, unquote
 
 from pymacaroons import Macaroon, Verifier
 from pymacaroons.exceptions import MacaroonException
@@ -15,6 +16,7 @@ LOCAL_OWNER = "local"
 
 _LOCATION = "backchat"
 _OWNER_CHARACTERS = 64
+_PLAIN = "".join(character for character in map(chr, range(0x20, 0x7F)) if character != "%")
 
 
 def issue(secret: str, owner: str, *, expires: datetime | None = None) -> str:
@@ -25,7 +27,8 @@ def issue(secret: str, owner: str, *, expires: datetime | None = None) -> str:
     """
     if not 0 < len(owner) <= _OWNER_CHARACTERS or not owner.isprintable() or owner != owner.strip():
         raise Invalid(f"an owner has 1 to {_OWNER_CHARACTERS} printable characters")
-    token = Macaroon(location=_LOCATION, identifier=f"owner = {owner}", key=secret)
+    # An identifier holds ASCII only: of other characters the library drops the end without a word.
+    token = Macaroon(location=_LOCATION, identifier=f"owner = {quote(owner, safe=_PLAIN)}", key=secret)
     if expires is not None:
         token.add_first_party_caveat(f"expires = {int(expires.astimezone(UTC).timestamp())}")
     return str(token.serialize())
@@ -42,7 +45,8 @@ def owner_of(secret: str, serialized: str) -> str:
         verifier = Verifier()
         verifier.satisfy_general(_not_expired)
         verifier.verify(token, secret)
-        prefix, _, owner = str(token.identifier).partition(" = ")
+        prefix, _, quoted = str(token.identifier).partition(" = ")
+        owner = unquote(quoted, errors="strict")
     except (MacaroonException, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
         raise Unauthorized("the token is not valid") from error
     except Exception as error:  # pymacaroons raises bare Exception subclasses of several packages on garbage
