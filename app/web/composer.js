@@ -120,6 +120,11 @@ export class Composer {
     this.button.replaceChildren(icon(mode))
   }
 
+  /** Not where that would open a keyboard over half of the screen. */
+  focusSoftly() {
+    if (window.matchMedia('(pointer: fine)').matches) this.field.focus()
+  }
+
   /** @param {string} text */
   write(text) {
     this.field.value = text

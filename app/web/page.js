@@ -88,7 +88,7 @@ async function send(message, agentId) {
   const sending = store.send(message, { agentId })
   if (keyInAddress() !== store.openKey) history.pushState(null, '', `#${encodeURIComponent(store.openKey)}`)
   thread.goToEnd()
-  composer.field.focus()
+  composer.focusSoftly()
   await sending
   announce(texts.said.sent)
 }
@@ -144,7 +144,7 @@ for (const type of ['list', 'thread', 'turn']) store.addEventListener(type, draw
 byId('new').addEventListener('click', () => {
   sidebar.open(false, false)
   if (keyInAddress()) location.hash = ''
-  composer.field.focus()
+  composer.focusSoftly()
 })
 byId('skip').addEventListener('click', (event) => {
   event.preventDefault()
@@ -190,4 +190,5 @@ function start() {
 }
 
 drawHead()
+composer.focusSoftly()
 void start()

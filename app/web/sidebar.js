@@ -89,11 +89,12 @@ export class Sidebar {
     const { store } = this
     const now = Date.now()
     const snippets = new Map(this.found?.map((entry) => [entry.key, entry.snippet ?? '']))
-    const entries = [...store.entries.values()].filter((entry) => !this.found || snippets.has(entry.key)).sort((a, b) => b.at - a.at)
+    const entries = [...store.entries.values()].filter((entry) => !this.found || snippets.has(entry.key))
+      .sort((a, b) => Number(b.status === 'running') - Number(a.status === 'running') || b.at - a.at)
     /** @type {Map<string, Entry[]>} */
     const groups = new Map()
     for (const entry of entries) {
-      const day = dayOf(entry.at, now)
+      const day = entry.status === 'running' ? 'today' : dayOf(entry.at, now)
       groups.set(day, [...(groups.get(day) ?? []), entry])
     }
     const children = [...groups].map(([day, members]) => {

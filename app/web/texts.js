@@ -311,7 +311,7 @@ function plural(n, one, few, many) {
 /** @param {number} ms */
 export function duration(ms) {
   const [milli, second, minute] = texts.units
-  if (ms >= 0 && ms < 100) return `${ms < 1 ? '<\u202f1' : Math.round(ms)}\u00a0${milli}`
+  if (ms >= 0 && ms < 100) return `${ms < 1 ? '<1' : Math.round(ms)}\u00a0${milli}`
   const total = Math.max(ms, 0) / 1000
   if (total < 60) return `${number(total < 10 ? Math.round(total * 10) / 10 : Math.round(total))}\u00a0${second}`
   return `${number(Math.floor(total / 60))}\u00a0${minute} ${Math.floor(total % 60)}\u00a0${second}`
