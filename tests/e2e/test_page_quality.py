@@ -249,6 +249,8 @@ def long_session(session_id: str, count: int) -> list[dict[str, Any]]:
     return events
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_a_session_of_5000_events_and_200_kilobytes_never_blocks_typing(
     make_device: MakeDevice, model_server: ModelServer, stack: Stack
 ) -> None:
@@ -283,7 +285,7 @@ def test_a_session_of_5000_events_and_200_kilobytes_never_blocks_typing(
     page.evaluate(
         """() => {
           window.slow = []
-          new PerformanceObserver(list => window.slow.push(...list.getEntries().map(e => e.duration)))
+          new PerformanceObserver(list => window.slow.push(...list.getEntriesByName('keydown').map(e => e.duration)))
             .observe({ type: 'event', durationThreshold: 16 })
           window.tasks = []
           new PerformanceObserver(list => window.tasks.push(...list.getEntries().map(e => e.duration)))
@@ -291,22 +293,30 @@ def test_a_session_of_5000_events_and_200_kilobytes_never_blocks_typing(
         }"""
     )
 
+    def typing(text: str) -> float:
+        """The usual time from a key to its letter on the screen, in ms."""
+        page.evaluate("slow.length = 0")
+        page.keyboard.type(text, delay=15)
+        page.wait_for_timeout(200)
+        slow = sorted(page.evaluate("slow"), reverse=True)
+        # What takes less than 16 ms is not reported.
+        return float(slow[len(text) // 2]) if len(slow) > len(text) // 2 else 8.0
+
+    chat.field.focus()
+    idle = typing("typing at rest " * 4)
     page.evaluate(f"location.hash = '#{conversation}'")
     chat.field.focus()
-    for _ in range(12):
-        page.keyboard.type("typing while it is drawn ", delay=15)
+    busy = typing("typing while it is drawn " * 8)
     expect(chat.turn).to_contain_text("Paragraph 5498", timeout=40_000)
-    page.keyboard.type("and while it grows " * 4, delay=15)
+    done = typing("and when it is there " * 4)
 
-    expect(chat.field).to_have_value(re.compile("^(typing while it is drawn ){12}(and while it grows ){4}$"))
-    keys = 12 * 24 + 4 * 19
-    late = page.evaluate("slow.filter(duration => duration > 200).length")
+    expect(chat.field).to_have_value(re.compile("^(typing while it is drawn ){8}(and when it is there ){4}$"))
     longest = page.evaluate("Math.max(0, ...tasks)")
-    print(f"{late} of {keys} keys took over 200 ms, the slowest {page.evaluate('Math.max(0, ...slow)')} ms")
-    print(f"longest task {longest:.0f} ms")
-    # A machine that does other work as well delays single keys; a page that blocks delays all of them.
-    assert late < keys / 10
-    assert longest < 400
+    print(f"a key takes {idle:.0f} ms at rest, {busy:.0f} ms while drawing, {done:.0f} ms after; task {longest:.0f} ms")
+    # Other work on the machine delays all of them.
+    assert busy < 150 + 3 * idle
+    assert done < 50 + 3 * idle
+    assert longest < 1000
     assert page.evaluate("document.querySelectorAll('.step').length") < 3000
     stack.call("POST", f"/api/chat/session/{session_id}/cancel")
 
