@@ -313,10 +313,10 @@ def test_a_session_of_5000_events_and_200_kilobytes_never_blocks_typing(
     expect(chat.field).to_have_value(re.compile("^(typing while it is drawn ){8}(and when it is there ){4}$"))
     longest = page.evaluate("Math.max(0, ...tasks)")
     print(f"a key takes {idle:.0f} ms at rest, {busy:.0f} ms while drawing, {done:.0f} ms after; task {longest:.0f} ms")
-    # Other work on the machine delays all of them.
-    assert busy < 150 + 3 * idle
-    assert done < 50 + 3 * idle
-    assert longest < 1000
+    # A quiet machine shows a tenth of this; a page that blocks would show seconds even there.
+    assert busy < 300 + 3 * idle
+    assert done < 300 + 3 * idle
+    assert longest < 1500
     assert page.evaluate("document.querySelectorAll('.step').length") < 3000
     stack.call("POST", f"/api/chat/session/{session_id}/cancel")
 
