@@ -10,8 +10,11 @@ import peewee
 import pytest
 from playhouse.migrations import Runner
 
-from app import database, schema, session_list
+from app import agent_history_list, conversation_list, database, schema, session_list
+from app.agent_history import HISTORY_TYPES
+from app.agent_history_list import Wanted
 from app.api import create_app
+from app.cursors import Cursor
 from app.errors import SchemaOutdated
 from app.models import MODELS, Event, Message, Session, utc_now
 from app.settings import Settings
@@ -80,6 +83,12 @@ LISTS = (
     ("chatEvents", ("sessionId",), "seq"),
     ("chatMessages", ("conversationId",), "id"),
     ("chatConversations", ("owner",), "updatedAt"),
+    ("chatAgentEvents", ("owner", "agentId"), "createdAt"),
+    ("chatAgentEvents", ("owner", "agentId", "eventType"), "createdAt"),
+    ("chatAgentEvents", ("owner", "agentId", "sessionId"), "createdAt"),
+    ("chatAgentEvents", ("conversationId",), "createdAt"),
+    ("chatAgentEvents", ("agentId",), "rowId"),
+    ("chatSessions", ("eventsPrunedAt",), "endedAt"),
 )
 
 
@@ -101,6 +110,8 @@ def test_every_list_is_served_by_an_index_in_its_order(
         ("chatEvents", ("sessionId", "seq")),
         ("chatConversations", ("conversationId",)),
         ("chatMessages", ("sessionId", "role")),
+        ("chatAgentEvents", ("conversationId", "seq")),
+        ("chatAgentEvents", ("id",)),
     ],
 )
 def test_what_must_be_unique_is_so_in_the_database(store: str, table: str, columns: tuple[str, ...]) -> None:
@@ -117,6 +128,18 @@ def test_sqlite_lists_without_sorting_or_scanning(store: str) -> None:
         for filters in ({}, {"status": "done"}, {"agent_id": 1}, {"conversation_id": "c"}, {"cursor": "czU"}):
             session_list.list_recent(OWNER, **filters)
         session_list.next_waiting("c")
+        conversation_list.list_recent(OWNER)
+        conversation_list.list_recent(OWNER, cursor=Cursor("c", 2).encode(1, 1))
+        for wanted in (
+            Wanted(OWNER, 1),
+            Wanted(OWNER, 1, types=frozenset(HISTORY_TYPES)),
+            Wanted(OWNER, 1, session="s"),
+            Wanted(OWNER, 1, conversation_id="c"),
+            Wanted(OWNER, 1, since=utc_now()),
+        ):
+            agent_history_list.page(wanted, order="desc")
+            agent_history_list.page(wanted, after=agent_history_list.after_time(utc_now()))
+        agent_history_list.summary(OWNER, 1)
 
     with database.connection():
         plans = [
