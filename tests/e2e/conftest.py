@@ -65,7 +65,8 @@ def stack(
         mariadb.drop_database("e2e")
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop running in this thread: no later test of this process could run one of its own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     path = binary("chromium", "chromium-browser", "google-chrome")
     arguments = ["--disable-gpu", "--disable-background-networking"]
