@@ -16,8 +16,14 @@ help: ## List the targets
 run: $(READY) ## Broker, web and worker in one, on http://127.0.0.1:8000 (PORT=…)
 	@exec $(BIN)/python -m app.dev
 
-test: $(READY) ## Run the tests; ARGS=… goes to pytest
+test: $(READY) ## Run the tests; ARGS=… goes to pytest instead
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration
+# One after another: these bring whole deployments, which want the machine for themselves.
+	$(BIN)/python -m pytest tests/chaos tests/e2e
+endif
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .
