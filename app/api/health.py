@@ -13,17 +13,20 @@ from .. import schema
 from ..errors import BackchatError
 from .context import context
 from .problems import problem
+from .schemas import HealthOut, ReadyOut
 
 blueprint = APIBlueprint("health", __name__, tag="Health")
 
 
 @blueprint.get("/healthz")
+@blueprint.output(HealthOut)
 @blueprint.doc(summary="The process is alive")
 def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
 @blueprint.get("/readyz")
+@blueprint.output(ReadyOut)
 @blueprint.doc(summary="It can serve: database, schema, broker", responses={503: "Something it needs is missing."})
 def readyz() -> Response | dict[str, Any]:
     """Without the broker sessions are still accepted and polled; they start when it is back. That is `degraded`."""

@@ -28,15 +28,18 @@ def complete(spec: dict[str, Any] | str) -> dict[str, Any] | str:
     for path, operations in spec["paths"].items():
         for operation in operations.values():
             if isinstance(operation, dict) and "responses" in operation:
-                _complete_responses(path, operation["responses"])
+                _complete_responses(path, operation["responses"], takes_body="requestBody" in operation)
     return spec
 
 
-def _complete_responses(path: str, responses: dict[str, Any]) -> None:
+def _complete_responses(path: str, responses: dict[str, Any], *, takes_body: bool) -> None:
     problem = {"schema": {"$ref": "#/components/schemas/HTTPError"}}
     if path.startswith("/api/"):
         responses.setdefault("401", {"description": "No valid token came with the request."})
         responses.setdefault("503", {"description": _UNAVAILABLE})
+    if takes_body:
+        responses.setdefault("413", {"description": "The body is too large."})
+        responses.setdefault("415", {"description": "The body is not JSON."})
     for status, response in responses.items():
         if status[0] in "45":
             response["content"] = {"application/problem+json": problem}

@@ -135,6 +135,17 @@ class EventsOut(Shown):
     poll_after_ms: int
 
 
+class HealthOut(Shown):
+    status: Literal["ok"]
+
+
+class ReadyOut(Shown):
+    #: Without the broker sessions are still accepted and polled.
+    status: Literal["ok", "degraded"]
+    database: Literal["ok"]
+    broker: Literal["ok", "unreachable"]
+
+
 class ProblemOut(Shown):
     """RFC 9457."""
 

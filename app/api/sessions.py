@@ -39,6 +39,7 @@ _KEY_CHARACTERS = 255
 
 _Responses = dict[int | str, dict[str, str | dict[str, dict[str, Any]]]]
 _START: _Responses = {
+    404: {"description": "The conversation belongs to another owner."},
     409: {"description": "The conversation has a running session and onBusy is reject."},
     422: {"description": "The Idempotency-Key was used with another body."},
 }
