@@ -40,6 +40,8 @@ export class Composer {
     /** @type {HTMLSelectElement} */
     this.agents = byId('agent')
     this.mode = ''
+    /** The agent was chosen for what is open. */
+    this.chosen = false
     this.field.placeholder = texts.placeholder
     this.field.value = drafts.get(this.key)
     byId('composer').addEventListener('submit', (/** @type {Event} */ event) => {
@@ -63,6 +65,8 @@ export class Composer {
     })
     store.addEventListener('agents', () => this.showAgents())
     for (const type of ['thread', 'turn']) store.addEventListener(type, () => this.update())
+    store.addEventListener('thread', () => this.showAgent())
+    this.agents.addEventListener('change', () => { this.chosen = true })
     this.changed()
   }
 
@@ -82,16 +86,17 @@ export class Composer {
 
   /** A conversation stays with the agent that it began with, unless another is chosen. */
   showAgent() {
+    if (this.chosen) return
     const last = [...this.store.turns].reverse().find((turn) => turn.row)
     if (last?.row && this.agents.querySelector(`option[value="${Number(last.row.agentId)}"]`)) this.agents.value = String(last.row.agentId)
   }
 
   update() {
     if (this.key !== this.store.openKey) {
-      // What was being written for a new conversation goes with it.
+      // Each conversation has a draft of its own.
       this.key = this.store.openKey
       this.field.value = drafts.get(this.key)
-      this.showAgent()
+      this.chosen = false
       this.changed()
     }
     this.updateButton()

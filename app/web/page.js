@@ -96,7 +96,8 @@ async function send(message, agentId) {
 async function openFromAddress() {
   const key = keyInAddress()
   try {
-    await store.open(key)
+    // Its first message may be on its way for the second time.
+    await store.open(key).catch(() => store.resent.then(() => store.open(key)))
     Composer.notice('')
   } catch (error) {
     if (/** @type {any} */ (error).status !== 404) return complain(error)

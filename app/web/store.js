@@ -76,6 +76,8 @@ export class Store extends EventTarget {
     /** @type {Set<string>} Sessions whose requests fail at the moment. */
     this.troubled = new Set()
     this.refreshTimer = 0
+    /** What was being sent when the page went away has been sent. @type {Promise<void>} */
+    this.resent = Promise.resolve()
   }
 
   get token() {
@@ -104,12 +106,11 @@ export class Store extends EventTarget {
     for (const { sessionId, conversationId } of this.client.pending().slice(0, LIST_PAGE)) {
       this.follow(sessionId, conversationId ?? `session:${sessionId}`)
     }
-    const sent = this.client.resend()
-    await Promise.allSettled([this.loadList(), this.loadAgents()])
-    for (const { sessionId, conversationId } of await sent) {
-      this.follow(sessionId, conversationId)
-      if (conversationId === this.openKey) await this.open(conversationId)
-    }
+    this.resent = this.client.resend().then((sent) => {
+      for (const { sessionId, conversationId } of sent) this.follow(sessionId, conversationId)
+      if (sent.length) void this.refresh()
+    })
+    await Promise.allSettled([this.loadList(), this.loadAgents(), this.resent])
     document.addEventListener('visibilitychange', () => {
       if (document.visibilityState === 'visible') void this.refresh()
     })

@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 
 from tests.browser import Chat, Watch
 from tests.model_server import ModelServer
+from tests.servers import wait_until
 from tests.stack import Stack
 
 Device = Callable[..., Chat]
@@ -398,3 +399,58 @@ def test_a_russian_browser_is_spoken_to_in_russian(make_device: MakeDevice, mode
 
     expect(page.get_by_role("article")).to_contain_text("2 токена")
     assert page.evaluate("document.documentElement.lang") == "ru"
+
+
+def test_a_reload_before_the_answer_to_the_message_sends_it_once(
+    make_device: MakeDevice, model_server: ModelServer, stack: Stack
+) -> None:
+    model = model_server.add({"answers": [{"steps": [{"text": "Once."}]}]})
+    device = make_device(model)
+    chat = device()
+    held: list[Any] = []
+
+    def lose_answer(route: Any) -> None:
+        # It arrives, but the page is gone before the answer is.
+        if held:
+            return route.fallback()
+        held.append(route.fetch(post_data=route.request.post_data.replace("{", f'{{"model":"openai-chat:{model}",', 1)))
+        return None
+
+    chat.page.route("**/api/chat/session", lose_answer)
+    chat.say("Only once, please")
+    wait_until(lambda: chat.page.evaluate("1") and held, "the message arrived")
+
+    chat.page.reload()
+
+    again = Chat(chat.page)
+    again.wait_ended()
+    expect(again.text).to_have_text("Once.")
+    expect(again.turns).to_have_count(1)
+    assert len(stack.get(f"/api/chat/sessions?conversationId={again.conversation}")["sessions"]) == 1
+
+
+@pytest.mark.parametrize(("transport", "most"), [("sse", 2), ("wait", 90), ("poll", 8)])
+def test_the_client_follows_by_any_transport(
+    make_device: MakeDevice, model_server: ModelServer, stack: Stack, transport: str, most: int
+) -> None:
+    model = model_server.add({"answers": [{"steps": [{"delay": 2}, streaming(40, 0.1)]}]})
+    chat = make_device()()
+    session_id = stack.ask("Any transport", model=f"openai-chat:{model}")["sessionId"]
+
+    seen = chat.page.evaluate(
+        """async ([sessionId, transport]) => {
+          const { createClient } = await import('/web/client.js')
+          const client = createClient({ transport, storage: null, channel: null })
+          const seqs = []
+          const state = await client.follow(sessionId, { onEvent: event => seqs.push(event.seq) })
+          client.close()
+          return { seqs, text: state.text, status: state.status }
+        }""",
+        [session_id, transport],
+    )
+
+    requests = [request for request in chat.requests if session_id in request.url]
+    assert seen["status"] == "done"
+    assert seen["text"].strip() == words(40)
+    assert seen["seqs"] == list(range(1, len(seen["seqs"]) + 1))
+    assert len(requests) <= most
