@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
 
 from flask import request
 
@@ -23,9 +24,18 @@ def owner() -> str:
         if scheme.lower() != "bearer":
             raise Unauthorized("send a token: Authorization: Bearer …")
         return owner_of(secret, token.strip())
-    if not _is_loopback(request.remote_addr):
+    # The name as well: a proxy on this machine, or a foreign name that leads to 127.0.0.1, comes from loopback too.
+    if not _is_loopback(request.remote_addr) or not _is_local_name(request.host):
         raise Unauthorized("without CHAT_SECRET only loopback is served")
     return LOCAL_OWNER
+
+
+def _is_local_name(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    return name == "localhost" or name.endswith(".localhost") or _is_loopback(name)
 
 
 def _is_loopback(address: str | None) -> bool:

@@ -648,6 +648,17 @@ def test_without_a_secret_no_other_host_is_served(client: FlaskClient, address: 
         assert_problem(response, 401, "unauthorized")
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("localhost:8000", 200), ("127.0.0.1", 200), ("[::1]:8000", 200), ("a.localhost", 200),
+     ("rebound.example", 401), ("10.0.0.1:8000", 401), ("localhost.evil.example", 401)],
+)  # fmt: skip
+def test_without_a_secret_no_foreign_name_is_served(client: FlaskClient, host: str, status: int) -> None:
+    response = client.get("/api/chat/sessions", headers={"Host": host})
+
+    assert response.status_code == status
+
+
 # health and documents
 
 
