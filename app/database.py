@@ -31,6 +31,7 @@ db: Any = peewee.DatabaseProxy()
 _RETRYABLE = frozenset({1205, 1213, 1020})
 # Server gone, shutting down, refusing, read-only: nothing is wrong with the statement.
 _UNAVAILABLE = frozenset({1040, 1053, 1077, 1079, 1152, 1184, 1290, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 4031})
+_HUNG_UP = frozenset({1927, 2006, 2013, 2055, 4031})
 #: How long a transaction waits for locks of others, all tries together.
 _PATIENCE_S = 12.0
 #: How long one try waits inside SQLite, where a wait holds up every greenlet of a web process.
@@ -257,6 +258,13 @@ def _is_unavailable(error: BaseException) -> bool:
     return bool(_codes(error) & _UNAVAILABLE) or "unable to open database file" in str(error)
 
 
+def _was_hung_up(error: BaseException | None) -> bool:
+    """The server closed the connection, now or long ago; waiting for it in vain is something else."""
+    if isinstance(error, peewee.InterfaceError):
+        return True
+    return isinstance(error, peewee.OperationalError) and bool(_codes(error) & _HUNG_UP) and "timed" not in str(error)
+
+
 def _is_retryable(error: BaseException) -> bool:
     if not isinstance(error, peewee.OperationalError | peewee.InternalError):
         return False
@@ -264,9 +272,11 @@ def _is_retryable(error: BaseException) -> bool:
 
 
 def _discard_connection() -> None:
-    """Throw a broken connection away, so that the pool never hands it out again."""
+    """Throw a broken connection away, and with it the idle ones: what broke it most likely broke them."""
     try:
         (db.manual_close if hasattr(db.obj, "manual_close") else db.close)()
+        if hasattr(db.obj, "close_idle"):
+            db.close_idle()
     except Exception:
         logger.debug("broken connection could not be closed", exc_info=True)
 
@@ -316,6 +326,13 @@ def reading(work: Callable[[], T]) -> T:
     Raises:
         DatabaseUnavailable: no connection.
     """
+    try:
+        with connection():
+            return work()
+    except DatabaseUnavailable as error:
+        if not _was_hung_up(error.__cause__):
+            raise
+    # A pooled connection may have died with a server that is back by now: this one is new.
     with connection():
         return work()
 

@@ -183,10 +183,11 @@ def _read(me: str, session_id: str, after: int, limit: int) -> Page:
         return Page(session_id, "running", [], after, has_more=False, moved_at=head.moved_at)
 
     def work(begin: Callable[[], None]) -> Page:
-        with database.connection():
+        def read() -> tuple[float, Page]:
             begin()
-            read_at = here.standings.now()
-            page = event_log.read_after(me, session_id, after, limit)
+            return here.standings.now(), event_log.read_after(me, session_id, after, limit)
+
+        read_at, page = database.reading(read)
         if head is None:
             here.standings.remember(me, page, read_at)
         return page

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -35,3 +37,29 @@ def test_a_pool_without_a_free_connection_is_an_unavailable_database(mariadb: Ma
     assert database.transaction(lambda: "again") == "again"
     database.db.close_all()
     mariadb.drop_database("pool")
+
+
+def test_a_read_does_not_notice_that_the_database_was_restarted(make_mariadb: Callable[[], MariaDB]) -> None:
+    server = make_mariadb()
+    database.open_database(server.create_database("restarted"))
+
+    def read() -> object:
+        return database.db.execute_sql("SELECT 1").fetchone()
+
+    def read_on_connections_of_their_own() -> list[object]:
+        meet = threading.Barrier(3)
+
+        def together() -> object:
+            meet.wait()
+            return read()
+
+        with ThreadPoolExecutor(3) as threads:
+            return list(threads.map(lambda _: database.reading(together), range(3)))
+
+    first = read_on_connections_of_their_own()
+    server.kill9()
+    server.start()
+    second = [database.reading(read) for _ in range(3)]
+    database.db.close_all()
+
+    assert first == second == [(1,)] * 3
