@@ -172,7 +172,12 @@ class Deployment:
         self.workers, self._plain = list(kept), list(kept)
 
     def freeze(self, worker: Process) -> None:
-        """Stop a worker as a hung machine would, but not inside a write to SQLite: nobody could write then."""
+        """Stop a worker as a hung machine would, but not inside a write to SQLite: nobody could write then.
+
+        It is not handed on to other tests.
+        """
+        if worker in self._plain:
+            self._plain.remove(worker)
         worker.pause()
         while self.database is None and not self._can_be_written():
             worker.resume()

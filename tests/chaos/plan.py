@@ -113,8 +113,10 @@ LONG = Scale(
         ("freeze worker", 5),
         ("deploy worker", 2),
         ("kill database", 2),
+        ("freeze database", 1),
         ("flush redis", 3),
         ("kill redis", 2),
+        ("freeze redis", 1),
         ("kill web", 4),
         ("kill web process", 2),
     ),
@@ -199,7 +201,10 @@ def _fault(chance: random.Random, kind: str, scale: Scale, lease_s: float) -> Fa
         "freeze worker": (lease_s * 1.2, lease_s * 2.5),
         "deploy worker": (0.0, 0.5),
         "kill database": (0.5, 4.0),
+        # It takes connections and answers nothing.
+        "freeze database": (1.0, 6.0),
         "kill redis": (0.5, 5.0),
+        "freeze redis": (1.0, 6.0),
         "kill web": (0.0, 3.0),
     }.get(kind, (0.0, 0.0))
     return Fault(at=chance.uniform(2.0, scale.lasts), kind=kind, lasts=chance.uniform(*lasts))

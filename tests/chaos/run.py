@@ -227,6 +227,13 @@ class _Run:
         await asyncio.sleep(lasts)
         await asyncio.to_thread(database.start)
 
+    async def _freeze_database(self, database: MariaDB, lasts: float) -> None:
+        database.pause()
+        await asyncio.sleep(lasts)
+        database.resume()
+
+    _freeze_redis = _freeze_database
+
     async def _flush_redis(self, broker: RedisServer, lasts: float) -> None:
         with redis.Redis.from_url(broker.url) as client:
             await asyncio.to_thread(client.flushall)
