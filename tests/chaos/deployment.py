@@ -171,18 +171,25 @@ class Deployment:
                 worker.kill9()
         self.workers, self._plain = list(kept), list(kept)
 
-    def freeze(self, worker: Process) -> None:
+    def freeze(self, worker: Process, *, between_transactions: bool = False) -> None:
         """Stop a worker as a hung machine would, but not inside a write to SQLite: nobody could write then.
 
-        It is not handed on to other tests.
+        It is not handed on to other tests. With *between_transactions* it holds no lock on MariaDB either; else it may,
+        and whoever wants the row waits until the server ends its transaction.
         """
         if worker in self._plain:
             self._plain.remove(worker)
         worker.pause()
-        while self.database is None and not self._can_be_written():
+        while not self._can_be_written() if self.database is None else between_transactions and self._is_written():
             worker.resume()
             time.sleep(0.01)
             worker.pause()
+
+    def _is_written(self) -> bool:
+        assert self.database is not None
+        with self.database.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT COUNT(*) FROM information_schema.innodb_trx")
+            return cursor.fetchone() != (0,)
 
     def _can_be_written(self) -> bool:
         with closing(sqlite3.connect(self.folder / "backchat.db", timeout=0.5, isolation_level=None)) as connection:
