@@ -43,7 +43,10 @@ const ms = (time) => (time ? Date.parse(time) : Date.now())
 export const keyOf = (row) => row.conversationId ?? `session:${row.sessionId}`
 
 /** @param {string} text */
-const titleOf = (text) => text.trim().split('\n', 1)[0].slice(0, 80)
+const titleOf = (text) => {
+  const line = text.trim().split('\n', 1)[0]
+  return line.length > 80 ? `${line.slice(0, 79)}…` : line
+}
 
 /** @param {{ status: string, errorCode?: string | null }} row @returns {Entry['status']} */
 const statusOf = (row) => row.status === 'running' ? 'running' : row.status === 'done' ? '' : row.errorCode === 'cancelled' ? 'stopped' : 'failed'
@@ -76,6 +79,9 @@ export class Store extends EventTarget {
     /** @type {Set<string>} Sessions whose requests fail at the moment. */
     this.troubled = new Set()
     this.refreshTimer = 0
+    document.addEventListener('visibilitychange', () => {
+      if (document.visibilityState === 'visible' && this.listed) void this.refresh()
+    })
     /** What was being sent when the page went away has been sent. @type {Promise<void>} */
     this.resent = Promise.resolve()
   }
@@ -111,9 +117,6 @@ export class Store extends EventTarget {
       if (sent.length) void this.refresh()
     })
     await Promise.allSettled([this.loadList(), this.loadAgents(), this.resent])
-    document.addEventListener('visibilitychange', () => {
-      if (document.visibilityState === 'visible') void this.refresh()
-    })
   }
 
   async loadAgents() {

@@ -58,6 +58,8 @@ export class Thread {
     })
     store.addEventListener('ended', (event) => {
       const how = /** @type {CustomEvent} */ (event).detail
+      // Whoever waited for this one is next now.
+      this.show()
       announce(how.status === 'done' ? texts.said.done : how.errorCode === 'cancelled' ? texts.said.stopped : texts.said.failed)
     })
     this.show()

@@ -150,7 +150,7 @@ export class TurnView {
     const { state, row } = turn
     const resumed = (state?.attempt ?? 1) > 1
     const begun = Boolean(state?.after || row?.startedAt)
-    const kind = `${turn.phase} ${begun} ${resumed} ${hasParts} ${turn.problem?.code} ${state?.status} ${row?.status}`
+    const kind = `${turn.phase} ${this.deeds.isNext(turn)} ${begun} ${resumed} ${hasParts} ${turn.problem?.code} ${state?.status} ${row?.status}`
     if (kind !== this.footKind) {
       this.footKind = kind
       const parts = turn.phase === 'ended' ? this.endFoot() : turn.phase === 'unsent' ? this.unsentFoot() : this.runningFoot(begun, resumed)
@@ -175,7 +175,7 @@ export class TurnView {
         this.label, this.elapsed,
         turn.phase === 'running' && h('button', { type: 'button', class: 'button small stop', onclick: () => this.deeds.stop(turn) },
           icon('stop'), texts.stop)),
-      turn.phase === 'running' && h('p', { class: 'note' }, texts.background),
+      turn.phase === 'running' && this.deeds.isNext(turn) && h('p', { class: 'note' }, texts.background),
       resumed && h('p', { class: 'note' }, `${texts.resumed}.`),
     ].filter((node) => node instanceof Node)
   }
@@ -198,7 +198,8 @@ export class TurnView {
     const usage = state?.usage
     const tokens = usage?.totalTokens ?? row?.totalTokens ?? 0
     const took = state?.durationMs ?? /** @type {any} */ (row)?.processingTimeMs ?? 0
-    const model = state?.model ?? row?.model
+    // The row names the provider as well, `openai:gpt-5-mini`.
+    const model = state?.model ?? row?.model?.replace(/^[\w-]+:/, '')
     const facts = [model, took > 0 && duration(took)].filter((fact) => typeof fact === 'string')
     this.elapsed = null
     return [

@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser import Chat
 from tests.model_server import ModelServer
+from tests.servers import wait_until
 from tests.stack import Stack
 
 MakeDevice = Callable[..., Callable[..., Chat]]
@@ -72,6 +73,7 @@ def test_the_page_looks_as_its_pictures_say(
         ("Why does the import take so long?", short),
     ):
         stack.ask(message, model=f"openai-chat:{model}")
+    wait_until(lambda: len(stack.get("/api/chat/sessions?status=running")["sessions"]) == 1, "the short ones are done")
     size = {"width": 1280, "height": 860}
 
     light = make_device(model_server.add(script(0.12)), viewport=size)()
