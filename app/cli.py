@@ -26,6 +26,8 @@ from .terminal import ApiError, Server, Transcript, Unreachable
 EXIT_ENDED_IN_ERROR = 1
 EXIT_SERVER = 3
 EXIT_LEFT_RUNNING = 130
+#: Longest wait for one statement of a migration.
+MIGRATION_S = 86_400
 
 _COLOURS = {"running": "yellow", "done": "green", "error": "red"}
 _TITLE_WIDTH = 60
@@ -123,7 +125,8 @@ def cancel(server: Server, session_id: str, as_json: bool) -> None:
 def migrate() -> None:
     """Bring the database's tables up to date; safe to run from many processes at once."""
     try:
-        database.open_database(Settings.from_environment().database_url)
+        # Altering a large table, and waiting for another process that does, takes longer than any query may.
+        database.open_database(Settings.from_environment().database_url, answer_s=MIGRATION_S)
         applied = schema.migrate()
     except BackchatError as error:
         raise click.ClickException(error.detail) from error

@@ -83,12 +83,13 @@ class _Cursor(pymysql.cursors.Cursor):
         return int(connection.packet_bytes)
 
 
-def open_database(url: str, *, connections: int = 20) -> peewee.Database:
+def open_database(url: str, *, connections: int = 20, answer_s: int = 30) -> peewee.Database:
     """Open *url* and bind the models to it. No connection is made yet.
 
     Args:
         url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `mysql://user:password@host:port/name` or `mariadb://…`.
         connections: Largest number of connections of this process; MariaDB/MySQL only.
+        answer_s: Longest wait for the answer to one statement; MariaDB/MySQL only.
 
     Raises:
         Invalid: the URL names no database that can be used.
@@ -99,7 +100,7 @@ def open_database(url: str, *, connections: int = 20) -> peewee.Database:
         opened = _open_sqlite(url)
         _turn = nullcontext
     elif scheme in ("mysql", "mariadb"):
-        opened = _open_mysql(url, connections)
+        opened = _open_mysql(url, connections, answer_s)
         _turn = _turns(connections)
     else:
         raise Invalid("DATABASE_URL must start with sqlite://, mysql:// or mariadb://")
@@ -119,7 +120,7 @@ def _open_sqlite(url: str) -> peewee.Database:
     )
 
 
-def _open_mysql(url: str, connections: int) -> peewee.Database:
+def _open_mysql(url: str, connections: int, answer_s: int) -> peewee.Database:
     options = parse(url, unquote_password=True, unquote_user=True)
     if "passwd" in options:
         options["password"] = options.pop("passwd")
@@ -130,8 +131,8 @@ def _open_mysql(url: str, connections: int) -> peewee.Database:
         "host": "127.0.0.1",
         "charset": "utf8mb4",
         "connect_timeout": 3,
-        "read_timeout": 30,
-        "write_timeout": 30,
+        "read_timeout": answer_s,
+        "write_timeout": answer_s,
         # Without it the row count is of *changed* rows: renewing a lease to the same instant would look like losing it.
         "client_flag": CLIENT.FOUND_ROWS,
         # READ COMMITTED: a page never sees half a flush either way, and a scan takes no gap locks that delay posts.
