@@ -18,7 +18,8 @@ Domain nouns stand at the root of the package, technology below:
     event_log     number, store and read events
     conversations conversations, messages, the history for the model; clearing: empty or delete one
     conversation_list, message_list, message_search: look at them
-    agent_history what each agent did, written with its sessions; session_steps folds it from their events
+    outcomes      what ended sessions leave there; session_steps folds it from their events
+    agent_history what each agent did, written with its sessions
     agent_history_list: look at it; retention: prune it, and the events
     heads         newest seq and status in Redis: a cache with a second to live
     doorbell      what follows a commit; turn_queue: the one enqueue

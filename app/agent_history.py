@@ -35,9 +35,11 @@ HistoryType = Literal[
 HISTORY_TYPES: tuple[HistoryType, ...] = get_args(HistoryType)
 
 _SHARDS = 8
+#: Rows and characters of one INSERT, so that large rows still fit `max_allowed_packet`.
+_INSERT_ROWS = 1000
 _INSERT_CHARACTERS = 2 * 1024 * 1024
 
-#: The columns of an insert, in the order of the tuples that `write` makes.
+#: The columns of an insert, in the order of a `Row`.
 _COLUMNS = (
     "agentId", "owner", "conversationId", "sessionId", "sessionNumber", "createdAt", "id", "seq", "eventType",
     "content", "metadata",
@@ -122,7 +124,11 @@ def _of_step(step: Any) -> Entry:
     )
 
 
-def write(
+#: One row, in the order of the columns of an insert.
+Row = tuple[Any, ...]
+
+
+def number(
     conversation: Conversation,
     entries: Sequence[Entry],
     now: datetime,
@@ -130,13 +136,12 @@ def write(
     agent_id: int,
     session_id: str | None,
     session_number: int | None = None,
-) -> Counts:
-    """Number and store *entries*. The caller holds the conversation's lock and stores its `history_seq`.
-
-    Returns what `add_counts` must be given before the transaction ends.
-    """
+) -> list[Row]:
+    """Rows of *entries* with their seqs. The caller holds the conversation's lock and stores its `history_seq`."""
     at = AgentEvent.created_at.db_value(now)
-    new = [
+    first = conversation.history_seq + 1
+    conversation.history_seq += len(entries)
+    return [
         (
             agent_id,
             conversation.owner,
@@ -145,29 +150,28 @@ def write(
             session_number or conversation.session_number,
             at,
             str(uuid.uuid4()),
-            conversation.history_seq + offset,
+            seq,
             entry.type,
             entry.content,
             AgentEvent.metadata.db_value(entry.metadata),
         )
-        for offset, entry in enumerate(entries, start=1)
+        for seq, entry in enumerate(entries, start=first)
     ]
-    for chunk in _in_chunks(new):
+
+
+def insert(rows: Sequence[Row]) -> None:
+    """Store rows made by `number`, many in a statement."""
+    for chunk in _in_chunks(rows):
         database.sql(_INSERT + ",".join((_MARKS,) * len(chunk)), [value for row in chunk for value in row])
-    conversation.history_seq += len(new)
-    return counts_of((agent_id, conversation.owner, conversation.conversation_id, entry.type) for entry in entries)
 
 
-_Row = tuple[Any, ...]
-
-
-def _in_chunks(rows: Sequence[_Row]) -> Iterable[list[_Row]]:
-    chunk: list[_Row] = []
+def _in_chunks(rows: Sequence[Row]) -> Iterable[list[Row]]:
+    chunk: list[Row] = []
     size = 0
     for row in rows:
         *_, content, metadata = row
         length = len(content or "") + len(metadata)
-        if chunk and size + length > _INSERT_CHARACTERS:
+        if chunk and (size + length > _INSERT_CHARACTERS or len(chunk) >= _INSERT_ROWS):
             yield chunk
             chunk, size = [], 0
         chunk.append(row)
@@ -176,9 +180,10 @@ def _in_chunks(rows: Sequence[_Row]) -> Iterable[list[_Row]]:
         yield chunk
 
 
-def counts_of(rows: Iterable[tuple[int, str, str, str]]) -> Counts:
-    """The counts of rows given as (agent, owner, conversation, type)."""
-    return Counter((agent_id, owner, _shard(conversation), kind) for agent_id, owner, conversation, kind in rows)
+def counts_of(conversation: Conversation, agent_id: int, entries: Iterable[Entry]) -> Counts:
+    """What `number` and `insert` add to the counts."""
+    shard = _shard(conversation.conversation_id)
+    return Counter((agent_id, conversation.owner, shard, entry.type) for entry in entries)
 
 
 def _shard(conversation_id: str) -> int:
@@ -224,5 +229,5 @@ def delete_rows(where: Any, limit: int | None = None) -> tuple[int, Counts]:
     )
     if found:
         AgentEvent.delete().where(AgentEvent.row_id.in_([row_id for row_id, *_ in found])).execute()
-    counts = counts_of((agent_id, owner, conversation, kind) for _, agent_id, owner, conversation, kind in found)
-    return len(found), Counter({key: -n for key, n in counts.items()})
+    counts = Counter((agent_id, owner, _shard(conversation), kind) for _, agent_id, owner, conversation, kind in found)
+    return len(found), Counts({key: -n for key, n in counts.items()})

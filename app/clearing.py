@@ -49,9 +49,10 @@ def _clear(owner: str, conversation_id: str) -> None:
     conversation.message_count -= cleared
     now = conversation.updated_at = conversations.now_in(conversation)
     told = [Entry("context_cleared", None, {"messages": cleared})]
-    counts = agent_history.write(conversation, told, now, agent_id=conversation.agent_id, session_id=None)
+    agent_id = conversation.agent_id
+    agent_history.insert(agent_history.number(conversation, told, now, agent_id=agent_id, session_id=None))
     conversations.store(conversation)
-    agent_history.add_counts(counts)
+    agent_history.add_counts(agent_history.counts_of(conversation, agent_id, told))
 
 
 def delete(owner: str, conversation_id: str) -> list[Ended]:

@@ -6,19 +6,22 @@ in id order. That one order everywhere is what keeps these transactions from dea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import peewee
 
 from . import database, message_search
 from .errors import NotFound
+from .message_search import Text
 from .models import Conversation, Message, Session, iso, utc_now
 
 _TITLE_CHARACTERS = 80
 _EXCHANGES_AT_ONCE = 50
+_INSERT_CHARACTERS = 512 * 1024
+_INSERT_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def lock_or_create(owner: str, conversation_id: str, agent_id: int, first_messag
             pass
         found = _lock(conversation_id)
         if created and found is not None:
-            message_search.add(found, found.title)
+            message_search.add([Text(found, found.title)])
     if found is None or found.owner != owner:
         raise NotFound("no such conversation")
     return found
@@ -116,35 +119,56 @@ def now_in(conversation: Conversation) -> datetime:
     return max(utc_now(), last)
 
 
-def add_user_message(conversation: Conversation, session_id: str, content: str) -> None:
-    """Store what the user said, in the transaction that accepts it. The caller calls `store` afterwards."""
-    _add(conversation, session_id, "user", content, {})
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """What the user said, or the assistant."""
+
+    #: Locked.
+    conversation: Conversation
+    session_id: str
+    role: Literal["user", "assistant"]
+    content: str
+    #: `timestamp` is added.
+    metadata: dict[str, Any]
 
 
-def add_assistant_message(conversation: Conversation, session_id: str, content: str, metadata: dict[str, Any]) -> None:
-    """Store the answer, whole or partial, in the transaction that ends its session; `store` follows."""
-    _add(conversation, session_id, "assistant", content, metadata)
+def add_messages(new: Sequence[NewMessage]) -> None:
+    """Store and index messages, in the transaction that accepts or ends their sessions; `store` follows."""
+    chunk: list[NewMessage] = []
+    size = 0
+    for message in new:
+        size += len(message.content)
+        # So that large answers which end together, and their words, still fit `max_allowed_packet`.
+        if chunk and (size > _INSERT_CHARACTERS or len(chunk) >= _INSERT_ROWS):
+            _add_messages(chunk)
+            chunk, size = [], len(message.content)
+        chunk.append(message)
+    if chunk:
+        _add_messages(chunk)
 
 
-def _add(conversation: Conversation, session_id: str, role: str, content: str, metadata: dict[str, Any]) -> None:
-    now = now_in(conversation)
-    values = [
-        conversation.conversation_id,
-        session_id,
-        role,
-        content,
-        Message.metadata.db_value(metadata | {"timestamp": iso(now)}),
-        Message.created_at.db_value(now),
-    ]
-    message_id = database.sql(_ADD_MESSAGE, values).lastrowid
-    message_search.add(conversation, content, session_id=session_id, message_id=message_id)
-    conversation.message_count += 1
-    conversation.updated_at = now
+def _add_messages(new: Sequence[NewMessage]) -> None:
+    values: list[Any] = []
+    for message in new:
+        conversation = message.conversation
+        now = conversation.updated_at = now_in(conversation)
+        conversation.message_count += 1
+        metadata = Message.metadata.db_value(message.metadata | {"timestamp": iso(now)})
+        at = Message.created_at.db_value(now)
+        values += [conversation.conversation_id, message.session_id, message.role, message.content, metadata, at]
+    marks = ",".join((f"({database.marks(6)})",) * len(new))
+    last = database.sql(_ADD_MESSAGES + marks, values).lastrowid
+    # Rows of one INSERT have consecutive ids. MariaDB and MySQL tell the first one, SQLite the last.
+    first = last - len(new) + 1 if database.is_sqlite() else last
+    message_search.add(
+        [
+            Text(message.conversation, message.content, message.session_id, message_id)
+            for message_id, message in enumerate(new, start=first)
+        ]
+    )
 
 
-_ADD_MESSAGE = (
-    "INSERT INTO chatMessages (conversationId, sessionId, role, content, metadata, createdAt) VALUES (?,?,?,?,?,?)"
-)
+_ADD_MESSAGES = "INSERT INTO chatMessages (conversationId, sessionId, role, content, metadata, createdAt) VALUES "
 
 
 def store(conversation: Conversation) -> None:

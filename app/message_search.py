@@ -99,13 +99,27 @@ def _code(character: str) -> str:
     return code
 
 
-def add(conversation: Conversation, text: str, *, session_id: str | None = None, message_id: int | None = None) -> None:
-    """Index a message, or without *message_id* the title, in the transaction that stores it."""
-    values = [conversation.owner, conversation.conversation_id, session_id, message_id, _indexed(text)]
-    database.sql(_ADD, values)
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What is found: a message, or without its ids the title."""
+
+    conversation: Conversation
+    text: str
+    session_id: str | None = None
+    message_id: int | None = None
 
 
-_ADD = "INSERT INTO chatSearch (owner, conversationId, sessionId, messageId, words) VALUES (?,?,?,?,?)"
+def add(new: Sequence[Text]) -> None:
+    """Index texts, in the transaction that stores them."""
+    values: list[Any] = []
+    for each in new:
+        conversation = each.conversation
+        values += [conversation.owner, conversation.conversation_id, each.session_id, each.message_id]
+        values.append(_indexed(each.text))
+    database.sql(_ADD + ",".join((f"({database.marks(5)})",) * len(new)), values)
+
+
+_ADD = "INSERT INTO chatSearch (owner, conversationId, sessionId, messageId, words) VALUES "
 
 
 def rename(conversation: Conversation, title: str) -> None:

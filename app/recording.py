@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from . import agent_history, conversations, database, event_log, sessions
 from .models import Session, utc_now
-from .sessions import Batch
+from .sessions import Batch, End
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,12 @@ def _record(batches: Sequence[Batch]) -> list[Recorded]:
         appended.append((batch, outcome.last_seq))
     event_log.insert(new_events)
     _advance(appended)
-    counts = agent_history.Counts()
-    for batch, last_seq in appended:
-        if batch.terminal is not None:
-            row = rows[batch.claim.row_id]
-            conversation = locked.get(row.conversation_id or "")
-            counts.update(
-                sessions.finish(row, conversation, batch.terminal, attempt=batch.claim.attempt, last_seq=last_seq)
-            )
+    ends = [
+        End(row, locked.get(row.conversation_id or ""), batch.terminal, batch.claim.attempt, last_seq)
+        for batch, last_seq in appended
+        if batch.terminal is not None and (row := rows[batch.claim.row_id])
+    ]
+    counts = sessions.finish(ends)
     agent_history.add_counts(counts)
     return outcomes
 

@@ -6,8 +6,9 @@ MAX_EVENTS_PER_AGENT    rows of one agent's history above it      those of runni
 EVENT_RETENTION_DAYS    the events of sessions that ended before  their rows and messages; a poll answers 410
 
 The events of sessions that were adopted from the first deployment stay: they have no messages beside them.
-Each transaction deletes few rows, by their ids, and a pause follows that is as long as it took: writers never wait for
-more than one of them. Agents that are no longer configured are pruned as well.
+Each transaction deletes few rows, by their ids, and a pause follows that is several times as long as it took: writers
+never wait for more than one of them, and a busy machine is given time. Agents that are no longer configured are pruned
+as well.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ logger = logging.getLogger(__name__)
 LEASE_S = 60.0
 #: Rows of one transaction: begins with the first, grows and shrinks so that each takes about `_AIM_S`.
 _FEWEST, _FIRST, _MOST = 50, 200, 2000
-_AIM_S = 0.02
-_SHORTEST_PAUSE_S = 0.005
+_AIM_S = 0.015
+#: Of the time that passes, one part in this many is spent on deleting.
+_SHARE = 5
+_SHORTEST_PAUSE_S = 0.01
 #: Sessions whose events are deleted together.
 _SESSIONS_AT_ONCE = 50
 #: `eventsPrunedAt` while the events are being deleted: should this process die, the next one goes on.
@@ -98,7 +101,7 @@ class Pruner:
             self._leased_at = self._clock()
 
     def _transaction(self, work: Callable[[], int]) -> int:
-        """Run *work*, then leave the database to others for as long as it took."""
+        """Run *work*, then leave the database to others."""
         self._keep_lease()
         started = self._clock()
         done = database.transaction(work)
@@ -107,7 +110,7 @@ class Pruner:
             self._rows = max(_FEWEST, self._rows // 2)
         elif took < _AIM_S / 2:
             self._rows = min(_MOST, self._rows * 2)
-        self._stop.wait(max(took, _SHORTEST_PAUSE_S))
+        self._stop.wait(max(took * (_SHARE - 1), _SHORTEST_PAUSE_S))
         return done
 
     def _cutoff(self, days: int) -> datetime:

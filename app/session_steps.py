@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -71,16 +71,19 @@ class _Row:
     created_at: Any
 
 
-def read(session_id: str) -> Steps:
-    """What a session did so far. Runs inside the caller's connection or transaction."""
-    found = database.sql(_READ, [KEPT_RESULT_CHARACTERS + 1, session_id]).fetchall()
-    return _fold(_counting([_Row(*row) for row in found]))
+def read(session_ids: Sequence[str]) -> dict[str, Steps]:
+    """What each of these sessions did so far. Runs inside the caller's connection or transaction."""
+    statement = _READ.format(marks=database.marks(len(session_ids)))
+    rows: dict[str, list[_Row]] = {session_id: [] for session_id in session_ids}
+    for session_id, *columns in database.sql(statement, [KEPT_RESULT_CHARACTERS + 1, *session_ids]).fetchall():
+        rows[session_id].append(_Row(*columns))
+    return {session_id: _fold(_counting(each)) for session_id, each in rows.items()}
 
 
 _READ = (
-    "SELECT seq, eventType, content, supersedesFrom, toolCallId, toolName, toolArgs, SUBSTR(toolResult, 1, ?),"
-    " toolSuccess, durationMs, createdAt FROM chatEvents"
-    " WHERE sessionId = ? AND eventType IN ('thinking', 'tool_call') ORDER BY seq"
+    "SELECT sessionId, seq, eventType, content, supersedesFrom, toolCallId, toolName, toolArgs,"
+    " SUBSTR(toolResult, 1, ?), toolSuccess, durationMs, createdAt FROM chatEvents"
+    " WHERE sessionId IN ({marks}) AND eventType IN ('thinking', 'tool_call') ORDER BY sessionId, seq"
 )
 
 

@@ -21,11 +21,13 @@ from typing import Any, Literal
 
 import peewee
 
-from . import agent_history, conversations, database, event_log, message_search, session_steps
+from . import agent_history, conversations, database, event_log, message_search, outcomes
+from .conversations import NewMessage
 from .errors import Busy, IdempotencyConflict, NotFound
 from .events import Done, Error, Event, Terminal
 from .models import AgentEvent, Conversation, Message, Session, utc_now
 from .models import Event as EventRow
+from .outcomes import Outcome
 
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 IDEMPOTENCY_KEPT = timedelta(hours=24)
@@ -160,7 +162,7 @@ def _create(new: NewSession) -> Created:
         idempotency_key=new.idempotency_key,
         request_hash=new.request_hash,
     ).execute()
-    conversations.add_user_message(conversation, session_id, new.message)
+    conversations.add_messages([NewMessage(conversation, session_id, "user", new.message, {})])
     conversations.store(conversation)
     agent_history.add_counts(counts)
     return Created(session_id, conversation_id, new=True, interrupted=tuple(interrupted))
@@ -235,9 +237,10 @@ def _claim(session_id: str, worker: str, lease_s: float, max_attempts: int, turn
 def _tell_start(claim: Claim, conversation: Conversation) -> None:
     now = conversation.updated_at = conversations.now_in(conversation)
     told = agent_history.of_start(claim.message, claim.model)
-    counts = agent_history.write(conversation, told, now, agent_id=claim.agent_id, session_id=claim.session_id)
+    rows = agent_history.number(conversation, told, now, agent_id=claim.agent_id, session_id=claim.session_id)
+    agent_history.insert(rows)
     conversations.store(conversation)
-    agent_history.add_counts(counts)
+    agent_history.add_counts(agent_history.counts_of(conversation, claim.agent_id, told))
 
 
 def _held(claim: Claim) -> Any:
@@ -274,14 +277,29 @@ def hand_back(claim: Claim) -> bool:
     return database.transaction(update) == 1
 
 
-def finish(
-    row: Session, conversation: Conversation | None, terminal: Terminal, *, attempt: int, last_seq: int
-) -> agent_history.Counts:
-    """End *row* with *terminal*, which the caller stores as event *last_seq* in the same transaction.
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a running session ends. Its terminal event is stored as event *last_seq* in the same transaction."""
 
-    The caller holds the locks of the conversation and of the row, has checked that it runs, and gives the counts
-    returned to `agent_history.add_counts` at the end of the transaction.
+    #: Locked, and checked to be running.
+    row: Session
+    #: Locked; None: it has none.
+    conversation: Conversation | None
+    terminal: Terminal
+    attempt: int
+    last_seq: int
+
+
+def finish(ends: Sequence[End]) -> agent_history.Counts:
+    """End these sessions: the rows, the assistant's messages and the history of the agent.
+
+    Returns what the caller gives to `agent_history.add_counts` at the end of the transaction.
     """
+    return outcomes.store([_finish(end) for end in ends])
+
+
+def _finish(end: End) -> Outcome:
+    row, terminal = end.row, end.terminal
     now = utc_now()
     content = event_log.text_of(terminal.content) or ""
     duration_ms = _elapsed_ms(row, now)
@@ -289,7 +307,7 @@ def finish(
         "status": terminal.type,
         "final_response": content,
         "processing_time_ms": duration_ms,
-        "last_seq": last_seq,
+        "last_seq": end.last_seq,
         "lease_until_ms": None,
         "checkpoint": None,
         "updated_at": now,
@@ -299,7 +317,7 @@ def finish(
         "status": terminal.type,
         "model": row.model,
         "provider": _provider(row.model),
-        "attempt": attempt,
+        "attempt": end.attempt,
         "tokenUsage": None,
     }
     if isinstance(terminal, Done):
@@ -326,24 +344,7 @@ def finish(
         changes |= {"error_code": code, "error_message": message}
         metadata |= {"errorCode": code, "errorMessage": message}
     Session.update(changes).where(Session.id == row.id).execute()
-    if conversation is None:
-        return agent_history.Counts()
-    did = session_steps.read(row.session_id)
-    metadata["toolCalls"] = did.tool_calls
-    # A row without a word would look like a lost answer.
-    said = content or metadata.get("errorMessage") or metadata.get("errorCode") or ""
-    conversations.add_assistant_message(conversation, row.session_id, said, metadata)
-    told = agent_history.of_end(row, text=content, did=did, metadata=metadata, duration_ms=duration_ms)
-    counts = agent_history.write(
-        conversation,
-        told,
-        conversation.updated_at,
-        agent_id=row.agent_id,
-        session_id=row.session_id,
-        session_number=row.session_number,
-    )
-    conversations.store(conversation)
-    return counts
+    return Outcome(row, end.conversation, content, metadata, duration_ms)
 
 
 def _provider(model: str | None) -> str | None:
@@ -399,7 +400,7 @@ def _end(row: Session, conversation: Conversation | None, error: Error, counts: 
         return _ended(row, row.last_seq, changed=False)
     error = replace(error, content=event_log.answer_text(row.session_id), duration_ms=_elapsed_ms(row, utc_now()))
     event_log.insert(event_log.rows(row.session_id, max(row.attempt, 1), row.last_seq, [error]))
-    counts.update(finish(row, conversation, error, attempt=row.attempt, last_seq=row.last_seq + 1))
+    counts.update(finish([End(row, conversation, error, row.attempt, row.last_seq + 1)]))
     return _ended(row, row.last_seq + 1, changed=True)
 
 

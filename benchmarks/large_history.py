@@ -62,6 +62,8 @@ TOLD = (
 SMALL = 10_000
 ROWS_AT_ONCE = 2_000
 REPEATS = 40
+#: Messages with a word that all others lack.
+NEEDLES = 50
 WORDS = [f"word{number}" for number in range(20_000)]
 
 
@@ -69,6 +71,7 @@ WORDS = [f"word{number}" for number in range(20_000)]
 class Filled:
     """What the calls that are measured need to name."""
 
+    agent_id: int
     conversation_id: str
     session_id: str
 
@@ -104,6 +107,8 @@ def fill(history: int, messages: int, seed: int = 1) -> Filled:
             for role in ("user", "assistant")[: max(0, said_rows)]:
                 said, said_rows = said + 1, said_rows - 1
                 words = " ".join(chance.choices(WORDS, k=6))
+                if said_rows < NEEDLES:
+                    words += " needle"
                 tables["chatMessages"].add(conversation_id, session_id, role, words, "{}", moment)
                 indexed = " ".join(f"xx{word}" for word in words.split())
                 tables["chatSearch"].add(OWNER, conversation_id, session_id, messages - said_rows, indexed)
@@ -118,7 +123,8 @@ def fill(history: int, messages: int, seed: int = 1) -> Filled:
     if not database.is_sqlite():
         for name in COLUMNS:
             database.db.execute_sql(f"ANALYZE TABLE {name}").fetchall()
-    newest = AgentEvent.select(AgentEvent.conversation_id, AgentEvent.session_id).order_by(AgentEvent.row_id.desc())
+    columns = (AgentEvent.agent_id, AgentEvent.conversation_id, AgentEvent.session_id)
+    newest = AgentEvent.select(*columns).order_by(AgentEvent.row_id.desc())
     [found] = database.tuples(newest.limit(1))
     return Filled(*found)
 
@@ -168,7 +174,7 @@ def lists(filled: Filled) -> dict[str, Callable[[], object]]:
     """The first page of everything that is listed."""
 
     def history(order: Any = "desc", **fields: Any) -> Callable[[], object]:
-        return lambda: agent_history_list.page(Wanted(OWNER, 1, **fields), order=order)
+        return lambda: agent_history_list.page(Wanted(OWNER, filled.agent_id, **fields), order=order)
 
     here = filled.conversation_id
     return {
@@ -185,8 +191,9 @@ def lists(filled: Filled) -> dict[str, Callable[[], object]]:
         "history of a conversation": history(conversation_id=here),
         "history of a session": history(session=filled.session_id),
         "history of an hour": history(since=utc_now() - timedelta(days=2), until=utc_now() - timedelta(days=1.99)),
-        "search, a rare word": lambda: message_search.search(OWNER, "word77"),
-        "(summary, counted each time)": lambda: agent_history_list.summary(OWNER, 1),
+        f"search, {NEEDLES} messages match": lambda: message_search.search(OWNER, "needle"),
+        "(search, 1 in 3,333 matches)": lambda: message_search.search(OWNER, "word19999"),
+        "(summary, counted each time)": lambda: agent_history_list.summary(OWNER, filled.agent_id),
     }
 
 

@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 import peewee
 import pytest
 
-from app import database, sessions
+from app import database, recording, sessions
 from app.events import Done, Error, Thinking, ToolCall, Usage
 from app.models import AgentEvent, Session
+from app.sessions import Batch
 from tests.factories import change, make_claim, write
 from tests.stage import Echo, Held, Stage, saying, working
 from worker.orchestrator import Checkpoint, TurnFailed
@@ -426,3 +427,22 @@ def test_deleting_a_history_touches_no_other_and_seqs_go_on(two_agents: Stage) -
 )
 def test_an_unknown_agent_is_not_found(stage: Stage, method: str, path: str) -> None:
     assert stage.call(method, path, 404)["code"] == "not_found"
+
+
+def test_large_answers_that_end_in_one_flush_are_all_stored(stage: Stage) -> None:
+    answers = ["東京" * 300_000, "b" * 2_000_000, "c", "ж" * 1_500_000]
+    claims = [make_claim(stage.post(f"question {number}")["sessionId"]) for number in range(len(answers))]
+
+    ends = zip(claims, answers, strict=True)
+    outcomes = recording.record([Batch(claim, 0, [Thinking(f"of {text[0]}"), Done(text)]) for claim, text in ends])
+
+    assert [outcome.status for outcome in outcomes] == ["done"] * 4
+    for claim, answer in zip(claims, answers, strict=True):
+        [_, message] = stage.get(f"/api/sessions/{claim.session_id}/messages")["messages"]
+        assert message["content"] == answer
+        told = stage.history(session=claim.session_id)
+        assert [event["seq"] for event in told] == [1, 2, 3, 4, 5, 6]
+        assert [event["content"] for event in told][2:4] == [f"of {answer[0]}", answer]
+    assert stage.get("/api/agents/1/conversation/summary")["totalEvents"] == 24
+    found = stage.get("/api/conversations/search", q="京東")["results"]
+    assert [match["sessionId"] for match in found] == [claims[0].session_id]

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app import agent_history, agent_history_list, database
-from app.agent_history import HISTORY_TYPES
+from app.agent_history import HISTORY_TYPES, Entry
 from app.agent_history_list import Place, Wanted
-from app.models import AgentEvent
+from app.models import AgentEvent, Conversation
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -51,8 +51,9 @@ def stored(rows: list[tuple[int, str]]) -> Wanted:
     def insert() -> None:
         if new:
             AgentEvent.insert_many(new).execute()
-        kinds = ((agent_id, "local", conversation_id, kind) for _, kind in rows)
-        agent_history.add_counts(agent_history.counts_of(kinds))
+        conversation = Conversation(conversation_id=conversation_id, owner="local")
+        told = [Entry(kind) for _, kind in rows]  # type: ignore[arg-type]
+        agent_history.add_counts(agent_history.counts_of(conversation, agent_id, told))
 
     database.transaction(insert)
     return Wanted("local", agent_id)
