@@ -21,11 +21,13 @@ Domain nouns stand at the root of the package, technology below:
     outcomes      what ended sessions leave there; session_steps folds it from their events
     agent_history what each agent did, written with its sessions
     agent_history_list: look at it; retention: prune it, and the events
+    ids           of what is stored; list_pages: how much of a list fits on a page
     heads         newest seq and status in Redis: a cache with a second to live
     doorbell      what follows a commit; turn_queue: the one enqueue
     database, models, schema: how all of it is stored
 
 Who may import whom (a test checks it): `worker` imports `app`, never `app.api`; `app` never imports `worker` (the job
-is named by string); only `app.api` imports Flask; only `turn_queue` and `worker.session_worker` import rq; only
-`models`, `database`, `schema`, the stores and the migrations import peewee; only `settings` reads the environment.
+is named by string); only `app.api` imports Flask; only `turn_queue` and, in `worker`, `session_worker` and `bookkeeper`
+import rq; only `models`, `database`, `schema`, the stores and the migrations import peewee; only `settings` reads the
+environment.
 """

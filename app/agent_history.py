@@ -10,7 +10,6 @@ A session that ends before any worker claimed it has its prompt_sent and result,
 
 from __future__ import annotations
 
-import uuid
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,6 +18,7 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from . import database
+from .ids import new_id
 from .models import AgentCount, AgentEvent, Conversation, Session, iso
 from .session_steps import Steps, Thought
 
@@ -149,7 +149,7 @@ def number(
             session_id,
             session_number or conversation.session_number,
             at,
-            str(uuid.uuid4()),
+            new_id(),
             seq,
             entry.type,
             entry.content,

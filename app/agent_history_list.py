@@ -18,6 +18,7 @@ from . import agent_history, database
 from .agent_history import HistoryType
 from .cursors import Cursor
 from .errors import NotFound
+from .list_pages import how_many_fit, size_of
 from .models import AgentCount, AgentEvent, iso
 from .moments import from_ms, to_ms
 
@@ -136,9 +137,9 @@ def page(
 
     def read() -> Page:
         keys = _keys(wanted, limit + 1, before, after, forward)
-        shown = keys[:limit]
+        shown = keys[: how_many_fit(_sizes([row_id for _, row_id in keys]), limit)]
         next_cursor = None
-        if len(keys) > limit:
+        if len(keys) > len(shown):
             at, row_id = shown[-1]
             next_cursor = _CURSOR.encode(to_ms(at), row_id)
         if forward != (order == "asc"):
@@ -170,6 +171,14 @@ def _keys(
         query = AgentEvent.select(*columns).where(each).order_by(*order).limit(limit)
         found += [(at, row_id) for at, row_id in database.tuples(query)]
     return sorted(found, reverse=not forward)[:limit]
+
+
+def _sizes(row_ids: Sequence[int]) -> list[int]:
+    if not row_ids:
+        return []
+    size = size_of(AgentEvent.content, AgentEvent.metadata)
+    sizes = dict(database.tuples(AgentEvent.select(AgentEvent.row_id, size).where(AgentEvent.row_id.in_(row_ids))))
+    return [sizes.get(row_id, 0) for row_id in row_ids]
 
 
 def _rows(row_ids: Sequence[int]) -> list[dict[str, Any]]:

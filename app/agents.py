@@ -51,6 +51,8 @@ class McpServer(_Strict):
     def _one_transport(self) -> McpServer:
         if (self.command is None) == (self.url is None):
             raise ValueError("name either `command` or `url`")
+        if (self.url and (self.args or self.env)) or (self.command and self.headers):
+            raise ValueError("`args` and `env` belong to `command`, `headers` to `url`")
         return self
 
 
@@ -70,6 +72,15 @@ class Agent(_Strict):
     context_tokens: int = Field(default=128_000, ge=1_000)
     #: How much of the window the conversation may take; the rest is for tools and the answer.
     context_percent: int = Field(default=80, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _names_of_its_own(self) -> Agent:
+        names = [server.name for server in self.mcp_servers]
+        if len(names) != len(set(names)):
+            raise ValueError("two `mcp_servers` share a name")
+        if len(self.tools) != len(set(self.tools)):
+            raise ValueError("a tool is named twice")
+        return self
 
 
 DEFAULT_AGENT = Agent(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ from playhouse.db_url import parse
 from playhouse.pool import MaxConnectionsExceeded, PooledMySQLDatabase
 from pymysql.constants import CLIENT
 
-from .errors import DatabaseUnavailable, Invalid
+from .errors import BackchatError, DatabaseUnavailable, Invalid
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -29,8 +30,27 @@ db: Any = peewee.DatabaseProxy()
 
 # 1205 lock wait timeout, 1213 deadlock, 1020 record changed since last read: the transaction may simply run again.
 _RETRYABLE = frozenset({1205, 1213, 1020})
-# Server gone, shutting down, refusing, read-only: nothing is wrong with the statement.
-_UNAVAILABLE = frozenset({1040, 1053, 1077, 1079, 1152, 1184, 1290, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 4031})
+# Nothing is wrong with the statement: what is said of a content that can't be stored ends its session.
+_UNAVAILABLE = frozenset(
+    {
+        # gone, shutting down, hung up
+        *(1053, 1077, 1079, 1152, 1184, 1927, 2002, 2003, 2006, 2013, 2055, 4031),
+        # no login, no such database: that is settled on the server
+        *(1044, 1045, 1049, 1698),
+        # read-only, locked for a backup, a node that is not ready
+        *(1047, 1223, 1290, 1792, 1836),
+        # as many connections as there may be, of all or of this user
+        *(1040, 1203, 1226),
+        # disk full, or failing
+        *(3, 1021, 1026, 1030, 1114, 1180),
+        # out of memory
+        *(5, 1037, 1038, 1041),
+        # stopped by its operator or by a limit of time
+        *(1317, 1969, 3024),
+    }
+)
+#: SQLite says the same in words.
+_UNAVAILABLE_FILE = re.compile("unable to open database file|disk is full|disk I/O error|readonly database")
 _HUNG_UP = frozenset({1927, 2006, 2013, 2055, 4031})
 #: How long a transaction waits for locks of others, all tries together.
 _PATIENCE_S = 12.0
@@ -112,11 +132,15 @@ def _open_sqlite(url: str) -> peewee.Database:
     path = parse(url)["database"]
     if path == ":memory:":
         raise Invalid("DATABASE_URL needs a file: web and worker are different processes")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Invalid(f"the folder of DATABASE_URL can't be made: {error}") from error
     return peewee.SqliteDatabase(
         path,
         timeout=15,
-        pragmas={"journal_mode": "wal", "synchronous": "normal", "foreign_keys": 1, "cache_size": -16_000},
+        # "normal" would take the last commits back at a power cut, when clients have seen their seqs already.
+        pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -16_000},
     )
 
 
@@ -242,6 +266,16 @@ def _translated() -> Iterator[None]:
         raise DatabaseUnavailable("the database can't be reached") from error
 
 
+def _first(error: BaseException) -> BaseException:
+    """What went wrong: a database that has rolled back by itself refuses the rollback that follows."""
+    while error.__context__ is not None and _ROLLED_BACK.search(str(error)):
+        error = error.__context__
+    return error
+
+
+_ROLLED_BACK = re.compile(r"no transaction is active|SAVEPOINT \S+ does not exist")
+
+
 def _codes(error: BaseException) -> set[object]:
     return {argument for argument in error.args if isinstance(argument, int)} | {
         argument for inner in error.args if isinstance(inner, Exception) for argument in inner.args[:1]
@@ -249,6 +283,7 @@ def _codes(error: BaseException) -> set[object]:
 
 
 def _is_unavailable(error: BaseException) -> bool:
+    error = _first(error)
     if isinstance(error, peewee.InterfaceError):
         # PyMySQL's (0, "") on a connection that was closed under it.
         return True
@@ -256,7 +291,18 @@ def _is_unavailable(error: BaseException) -> bool:
         return True
     if not isinstance(error, peewee.OperationalError | peewee.InternalError):
         return isinstance(error, ConnectionError | TimeoutError)
-    return bool(_codes(error) & _UNAVAILABLE) or "unable to open database file" in str(error)
+    if is_sqlite():
+        return _UNAVAILABLE_FILE.search(str(error)) is not None
+    return bool(_codes(error) & _UNAVAILABLE)
+
+
+def in_full(error: BackchatError) -> str:
+    """What *error* says to whoever starts a process: clients are not told where the database is and why it is away."""
+    cause = error.__cause__
+    if not isinstance(error, DatabaseUnavailable) or cause is None:
+        return error.detail
+    why = cause.args[-1] if isinstance(cause, peewee.PeeweeException) and cause.args else cause
+    return f"{error.detail}: {why} (DATABASE_URL)"
 
 
 def _was_hung_up(error: BaseException | None) -> bool:
@@ -267,6 +313,7 @@ def _was_hung_up(error: BaseException | None) -> bool:
 
 
 def _is_retryable(error: BaseException) -> bool:
+    error = _first(error)
     if not isinstance(error, peewee.OperationalError | peewee.InternalError):
         return False
     return bool(_codes(error) & _RETRYABLE) or "database is locked" in str(error)

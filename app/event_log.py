@@ -7,6 +7,7 @@ that is what makes the numbers gapless and their order the order of commits.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from .models import Event, Session, iso, utc_now
 #: A page stops growing past this many characters, whatever its limit says.
 PAGE_CHARACTERS = 4 * 1024 * 1024
 _CHUNK = 100
+#: JSON that is nested deeper is stored as a string: who reads it may have less of the stack left than who wrote it.
+_DEEPEST_JSON = 500
 #: Rows and characters of one INSERT, so that a batch of large events still fits `max_allowed_packet`.
 # SQLite takes 32,766 parameters.
 _INSERT_ROWS = 1000
@@ -50,7 +53,7 @@ def text_of(value: str | None) -> str | None:
 
 
 def json_of(value: Any) -> str | None:
-    """*value* as JSON text that every client can parse; what can't be that (NaN, infinity) becomes a string.
+    """*value* as JSON text that every reader can parse; what can't be that (NaN, very deep) becomes a string.
 
     Raises:
         TypeError, ValueError: it holds what no JSON can say.
@@ -61,7 +64,23 @@ def json_of(value: Any) -> str | None:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except ValueError:
         text = json.dumps(json.dumps(value, ensure_ascii=False), ensure_ascii=False)
+    if _is_deep(text):
+        text = json.dumps(text, ensure_ascii=False)
     return text_of(text)
+
+
+def _is_deep(text: str) -> bool:
+    if text.count("[") + text.count("{") <= _DEEPEST_JSON:
+        return False
+    depth = deepest = 0
+    for sign in _STRING_OR_BRACKET.findall(text):
+        depth += (sign in "[{") - (sign in "]}")
+        deepest = max(deepest, depth)
+    return deepest > _DEEPEST_JSON
+
+
+# Possessive: a string of megabytes must not be remembered character by character.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|[][{}]')
 
 
 #: The columns of an insert, in the order of the tuples that `rows` makes.
@@ -70,6 +89,7 @@ _COLUMNS = (
     "toolArgs", "toolResult", "toolSuccess", "durationMs", "model", "usageJson", "errorMsg", "errorCode",
 )  # fmt: skip
 _LARGE = tuple(_COLUMNS.index(name) for name in ("content", "toolArgs", "toolResult", "errorMsg"))
+_LARGE_FIELDS = ("content", "tool_args", "tool_result", "error_msg")
 _INSERT = f"INSERT INTO chatEvents ({', '.join(_COLUMNS)}) VALUES "
 _MARKS = f"({database.marks(len(_COLUMNS))})"
 
@@ -208,7 +228,7 @@ def _page(session_id: str, after: int, last_seq: int, limit: int) -> list[dict[s
         for row in rows:
             event = dict(zip(_FIELDS, row, strict=True))
             found.append(event)
-            size += len(event["content"] or "") + len(event["tool_result"] or "")
+            size += sum(len(event[name] or "") for name in _LARGE_FIELDS)
             if size >= PAGE_CHARACTERS:
                 break
         after = found[-1]["seq"]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from . import database
 from .cursors import Cursor
 from .errors import Invalid, NotFound
+from .list_pages import how_many_fit, size_of
 from .models import Conversation, Message, Session, iso
 
 Order = Literal["asc", "desc"]
@@ -46,6 +47,8 @@ def of_conversation(
     order: Order = "asc",
 ) -> Page:
     """Messages of a conversation in the order in which they were stored, or in reverse.
+
+    At most *limit*, fewer when they are large: who pages by *offset* goes on by the number that came.
 
     Raises:
         NotFound: no such conversation for this owner.
@@ -111,7 +114,11 @@ def _position(cursor: str | None, offset: int | None) -> _Position:
 def _page(conversation_id: str | None, wanted: Any, total: int, limit: int, position: _Position, order: Order) -> Page:
     if position.beyond_id is not None:
         wanted &= Message.id > position.beyond_id if order == "asc" else Message.id < position.beyond_id
-    query = Message.select().where(wanted).order_by(Message.id.asc() if order == "asc" else Message.id.desc())
-    rows = list(query.limit(limit + 1).offset(position.offset))
-    next_cursor = _CURSOR.encode(rows[limit - 1].id) if len(rows) > limit else None
-    return Page(conversation_id, [to_json(row) for row in rows[:limit]], next_cursor, total)
+    by_id = Message.id.asc() if order == "asc" else Message.id.desc()
+    keys = Message.select(Message.id, size_of(Message.content, Message.metadata)).where(wanted).order_by(by_id)
+    found = database.tuples(keys.limit(limit + 1).offset(position.offset))
+    fit = how_many_fit([size for _, size in found], limit)
+    shown = [row_id for row_id, _ in found[:fit]]
+    rows = Message.select().where(Message.id.in_(shown)).order_by(by_id) if shown else ()
+    next_cursor = _CURSOR.encode(shown[-1]) if len(found) > fit else None
+    return Page(conversation_id, [to_json(row) for row in rows], next_cursor, total)

@@ -1,4 +1,4 @@
-"""What ended sessions leave in their conversations: the assistant's message and their part of the agent's history.
+"""How sessions end, and what they leave in their conversations: the assistant's message and their part of the history.
 
 For all sessions that end in one transaction together: a statement each would be most of a flush.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from . import agent_history, conversations, session_steps
+from . import agent_history, conversations, event_log, session_steps
 from .conversations import NewMessage
+from .events import Done, Terminal
 from .models import Conversation, Session
 
 
@@ -23,9 +25,60 @@ class Outcome:
     conversation: Conversation | None
     #: The answer, whole or partial.
     text: str
-    #: Of the message; `toolCalls` is added here.
-    metadata: dict[str, Any]
     duration_ms: int
+    #: What the session's row tells of it, by field.
+    columns: dict[str, Any]
+    #: Of the message; `store` adds `toolCalls`.
+    metadata: dict[str, Any]
+
+
+def of(row: Session, conversation: Conversation | None, terminal: Terminal, *, attempt: int, now: datetime) -> Outcome:
+    """How *terminal* ends the session of *row*, as its columns and its message tell it."""
+    text = event_log.text_of(terminal.content) or ""
+    duration_ms = elapsed_ms(row, now)
+    columns: dict[str, Any] = {"final_response": text, "processing_time_ms": duration_ms}
+    metadata: dict[str, Any] = {
+        "status": terminal.type,
+        "model": row.model,
+        "provider": _provider(row.model),
+        "attempt": attempt,
+        "tokenUsage": None,
+    }
+    if isinstance(terminal, Done):
+        usage = terminal.usage
+        if terminal.model:
+            columns["model"] = metadata["model"] = event_log.text_of(terminal.model[:128])
+        if usage is not None:
+            columns |= {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cache_read_tokens": usage.cache_read_tokens,
+                "cache_write_tokens": usage.cache_write_tokens,
+                "total_tokens": usage.total_tokens,
+            }
+            metadata["tokenUsage"] = {
+                "input": usage.input_tokens,
+                "output": usage.output_tokens,
+                "cacheRead": usage.cache_read_tokens,
+                "cacheWrite": usage.cache_write_tokens,
+                "total": usage.total_tokens,
+            }
+    else:
+        code, message = event_log.text_of(terminal.error_code[:64]), event_log.text_of(terminal.error_msg)
+        columns |= {"error_code": code, "error_message": message}
+        metadata |= {"errorCode": code, "errorMessage": message}
+    return Outcome(row, conversation, text, duration_ms, columns, metadata)
+
+
+def _provider(model: str | None) -> str | None:
+    """`openai` of `openai:gpt-5-mini`; the demo model is its own; None: the name does not say."""
+    name, colon, _ = (model or "").partition(":")
+    return name if colon or name == "demo" else None
+
+
+def elapsed_ms(row: Session, now: datetime) -> int:
+    """Milliseconds since the session was first claimed; 0: it never was."""
+    return 0 if row.started_at is None else max(0, int((now - row.started_at).total_seconds() * 1000))
 
 
 def store(outcomes: Sequence[Outcome]) -> agent_history.Counts:

@@ -50,7 +50,11 @@ def require_current() -> None:
 def _one_at_a_time() -> Iterator[None]:
     if database.is_sqlite():
         # A file lock, taken before the first connection: switching to WAL fails while another process connects.
-        with open(f"{db.database}.migrate-lock", "w") as lock:
+        try:
+            lock = open(f"{db.database}.migrate-lock", "w")  # noqa: SIM115 - the `with` below closes it
+        except OSError as error:
+            raise DatabaseUnavailable("the database can't be written") from error
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with database.connection():
                 yield

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +10,13 @@ from typing import Any
 import peewee
 
 from . import database
-from .errors import Invalid, NotFound
+from .cursors import Cursor
+from .errors import NotFound
+from .list_pages import how_many_fit, size_of
 from .models import Session, iso
 
 _LOOKED_UP_AT_ONCE = 500
+_CURSOR = Cursor("s", 1)
 
 _SHOWN = (
     Session.session_id, Session.conversation_id, Session.agent_id, Session.status, Session.user_message,
@@ -78,6 +79,8 @@ def list_recent(
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Sessions of *owner*, newest first, and the cursor of the next page (None at the end).
 
+    At most *limit*, fewer when their texts are large.
+
     Raises:
         Invalid: the cursor is not one of ours.
         DatabaseUnavailable: no connection.
@@ -90,32 +93,18 @@ def list_recent(
     if conversation_id is not None:
         wanted &= Session.conversation_id == conversation_id
     if cursor is not None:
-        wanted &= Session.id < decode_cursor(cursor)
-    query = Session.select(*_SHOWN).where(wanted).order_by(Session.id.desc()).limit(limit + 1)
-    rows = database.reading(lambda: list(query))
-    next_cursor = encode_cursor(rows[limit - 1].id) if len(rows) > limit else None
-    return [to_json(row) for row in rows[:limit]], next_cursor
+        wanted &= Session.id < _CURSOR.decode(cursor)[0]
+    size = size_of(Session.user_message, Session.final_response, Session.error_message)
+    keys = Session.select(Session.id, size).where(wanted).order_by(Session.id.desc()).limit(limit + 1)
 
+    def read() -> tuple[list[dict[str, Any]], str | None]:
+        found = database.tuples(keys)
+        fit = how_many_fit([size for _, size in found], limit)
+        shown = [row_id for row_id, _ in found[:fit]]
+        rows = Session.select(*_SHOWN).where(Session.id.in_(shown)).order_by(Session.id.desc()) if shown else ()
+        return [to_json(row) for row in rows], _CURSOR.encode(shown[-1]) if len(found) > fit else None
 
-def encode_cursor(row_id: int) -> str:
-    """An opaque cursor: clients must not build their own."""
-    return base64.urlsafe_b64encode(f"s{row_id}".encode()).decode().rstrip("=")
-
-
-def decode_cursor(cursor: str) -> int:
-    """The row id in a cursor made by `encode_cursor`.
-
-    Raises:
-        Invalid: it is not one of ours.
-    """
-    try:
-        decoded = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, ValueError):
-        decoded = ""
-    digits = decoded[1:]
-    if not decoded.startswith("s") or not digits.isdecimal() or len(digits) > 18:
-        raise Invalid("this cursor is not one that the server gave", parameter="cursor")
-    return int(digits)
+    return database.reading(read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +158,7 @@ class Unattended:
 
 
 def unattended(limit: int = 500) -> list[Unattended]:
-    """Running sessions without a living lease, or past their deadline; oldest first.
+    """Running sessions without a living lease, or past their deadline: orphans first, then by age.
 
     Those that wait for an earlier session of their conversation are left out, unless they are overdue.
     """
@@ -196,7 +185,8 @@ def unattended(limit: int = 500) -> list[Unattended]:
             (Session.status == "running")
             & (((Session.lease_until_ms.is_null() | expired) & ~waits_for_earlier) | overdue)
         )
-        .order_by(Session.id)
+        # Behind a long queue orphans would not be seen in time.
+        .order_by(Session.lease_until_ms.is_null(), Session.id)
         .limit(limit)
     )
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,8 +11,13 @@ from typing import Any
 from . import database
 from .models import Event
 
-#: A tool's result is kept up to so many characters; the event itself has all of it.
-KEPT_RESULT_CHARACTERS = 64 * 1024
+#: A tool's result is kept up to so many characters, its arguments as so much JSON; the event itself has all of it.
+KEPT_CHARACTERS = 64 * 1024
+#: Reasoning without anything in between that is longer is told in pieces.
+THOUGHT_CHARACTERS = 1024 * 1024
+#: What a message tells of tool calls is no longer, as JSON.
+# What does not fit `max_allowed_packet` would keep its session from ever ending.
+TOLD_CALLS_CHARACTERS = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -28,10 +34,12 @@ class ToolUse:
 
     tool_call_id: str | None
     tool_name: str | None
+    #: What is over `KEPT_CHARACTERS` is a string, the beginning of its JSON.
     args: Any
     started_at: datetime
-    #: Cut at `KEPT_RESULT_CHARACTERS`; None: the session ended before it.
+    #: Cut at `KEPT_CHARACTERS`; None: the session ended before it.
     result: str | None = None
+    #: The arguments or the result were cut.
     truncated: bool = False
     ok: bool | None = None
     duration_ms: int | None = None
@@ -47,12 +55,28 @@ class Steps:
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
-        """Every call with a result; the shape of a message's `metadata.toolCalls`."""
-        return [
-            {"toolCallId": step.tool_call_id, "toolName": step.tool_name, "args": step.args, "isError": not step.ok}
-            for step in self.steps
-            if isinstance(step, ToolUse) and step.ok is not None
-        ]
+        """Every call with a result; the shape of a message's `metadata.toolCalls`.
+
+        When they are large, later ones have null for their arguments; what does not fit even so is left out.
+        """
+        told: list[dict[str, Any]] = []
+        room = TOLD_CALLS_CHARACTERS
+        for step in self.steps:
+            if not isinstance(step, ToolUse) or step.ok is None:
+                continue
+            call = {"toolCallId": step.tool_call_id, "toolName": step.tool_name, "args": step.args}
+            call["isError"] = not step.ok
+            if _size(call) > room:
+                call["args"] = None
+            room -= _size(call)
+            if room < 0:
+                break
+            told.append(call)
+        return told
+
+
+def _size(call: dict[str, Any]) -> int:
+    return len(json.dumps(call))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +87,9 @@ class _Row:
     supersedes_from: int | None
     tool_call_id: str | None
     tool_name: str | None
-    #: As the database gives them.
-    tool_args: Any
-    tool_result: str | None
+    #: JSON, cut as the result is.
+    tool_args: str | None
+    tool_result: str | bytes | None
     tool_success: int | None
     duration_ms: int | None
     created_at: Any
@@ -73,16 +97,18 @@ class _Row:
 
 def read(session_ids: Sequence[str]) -> dict[str, Steps]:
     """What each of these sessions did so far. Runs inside the caller's connection or transaction."""
-    statement = _READ.format(marks=database.marks(len(session_ids)))
+    # SQLite's SUBSTR of a text ends at the first NUL; of bytes it gives enough for so many characters.
+    result = "SUBSTR(CAST(toolResult AS BLOB), 1, 4 * ?)" if database.is_sqlite() else "SUBSTR(toolResult, 1, ?)"
+    statement = _READ.format(result=result, marks=database.marks(len(session_ids)))
     rows: dict[str, list[_Row]] = {session_id: [] for session_id in session_ids}
-    for session_id, *columns in database.sql(statement, [KEPT_RESULT_CHARACTERS + 1, *session_ids]).fetchall():
+    for session_id, *columns in database.sql(statement, [*(KEPT_CHARACTERS + 1,) * 2, *session_ids]).fetchall():
         rows[session_id].append(_Row(*columns))
     return {session_id: _fold(_counting(each)) for session_id, each in rows.items()}
 
 
 _READ = (
-    "SELECT sessionId, seq, eventType, content, supersedesFrom, toolCallId, toolName, toolArgs,"
-    " SUBSTR(toolResult, 1, ?), toolSuccess, durationMs, createdAt FROM chatEvents"
+    "SELECT sessionId, seq, eventType, content, supersedesFrom, toolCallId, toolName, SUBSTR(toolArgs, 1, ?),"
+    " {result}, toolSuccess, durationMs, createdAt FROM chatEvents"
     " WHERE sessionId IN ({marks}) AND eventType IN ('thinking', 'tool_call') ORDER BY sessionId, seq"
 )
 
@@ -106,7 +132,8 @@ def _fold(rows: Iterable[_Row]) -> Steps:
             if not row.content:
                 continue
             last = did.steps[-1] if did.steps else None
-            if isinstance(last, Thought) and row.seq == thought_seq + 1:
+            goes_on = row.seq == thought_seq + 1
+            if isinstance(last, Thought) and goes_on and len(last.content) < THOUGHT_CHARACTERS:
                 last.content += row.content
             else:
                 did.steps.append(Thought(row.content, _time(row)))
@@ -123,7 +150,10 @@ def _fold(rows: Iterable[_Row]) -> Steps:
 
 
 def _use(row: _Row) -> ToolUse:
-    return ToolUse(row.tool_call_id, row.tool_name, Event.tool_args.python_value(row.tool_args), _time(row))
+    text = row.tool_args or ""
+    cut = len(text) > KEPT_CHARACTERS
+    args = text[:KEPT_CHARACTERS] if cut else Event.tool_args.python_value(row.tool_args)
+    return ToolUse(row.tool_call_id, row.tool_name, args, _time(row), truncated=cut)
 
 
 def _time(row: _Row) -> datetime:
@@ -145,7 +175,9 @@ def _finish_call(did: Steps, row: _Row) -> None:
         use = _use(row)
         did.steps.append(use)
     result = row.tool_result or ""
-    use.truncated = len(result) > KEPT_RESULT_CHARACTERS
-    use.result = result[:KEPT_RESULT_CHARACTERS]
+    if isinstance(result, bytes):
+        result = result.decode("utf-8", "ignore")
+    use.truncated |= len(result) > KEPT_CHARACTERS
+    use.result = result[:KEPT_CHARACTERS]
     use.ok = bool(row.tool_success)
     use.duration_ms = row.duration_ms

@@ -13,10 +13,9 @@ Locks are taken in one order everywhere: conversations in id order, then session
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Literal
 
 import peewee
@@ -25,6 +24,7 @@ from . import agent_history, conversations, database, event_log, message_search,
 from .conversations import NewMessage
 from .errors import Busy, IdempotencyConflict, NotFound
 from .events import Done, Error, Event, Terminal
+from .ids import new_id
 from .models import AgentEvent, Conversation, Message, Session, utc_now
 from .models import Event as EventRow
 from .outcomes import Outcome
@@ -136,7 +136,7 @@ def _create(new: NewSession) -> Created:
     earlier = _by_idempotency_key(new)
     if earlier is not None:
         return earlier
-    conversation_id = new.conversation_id or str(uuid.uuid4())
+    conversation_id = new.conversation_id or new_id()
     conversation = conversations.lock_or_create(new.owner, conversation_id, new.agent_id, new.message)
     # A twin of this request may have been committed while this one waited for the lock: it must not find itself busy.
     earlier = _by_idempotency_key(new) if new.conversation_id is not None else None
@@ -151,7 +151,7 @@ def _create(new: NewSession) -> Created:
             interrupted.append(
                 _end(running, conversation, Error("cancelled", "interrupted by the next message"), counts)
             )
-    session_id = str(uuid.uuid4())
+    session_id = new_id()
     Session.insert(
         session_id=session_id,
         conversation_id=conversation_id,
@@ -257,8 +257,10 @@ def renew(claims: Sequence[Claim], *, lease_s: float) -> None:
         held = peewee.Tuple(Session.id, Session.attempt).in_(
             [peewee.Tuple(claim.row_id, claim.attempt) for claim in workers.values()]
         )
+        # Handed back since the caller looked: with a lease again it would wait for a worker that has let it go.
+        leased = Session.lease_until_ms.is_null(False)
         Session.update(lease_until_ms=database.now_ms(int(lease_s * 1000))).where(
-            Session.id.in_(list(workers)) & held & (Session.status == "running")
+            Session.id.in_(list(workers)) & held & leased & (Session.status == "running")
         ).execute()
 
     database.transaction(update)
@@ -299,62 +301,20 @@ def finish(ends: Sequence[End]) -> agent_history.Counts:
 
 
 def _finish(end: End) -> Outcome:
-    row, terminal = end.row, end.terminal
     now = utc_now()
-    content = event_log.text_of(terminal.content) or ""
-    duration_ms = _elapsed_ms(row, now)
-    changes: dict[str, Any] = {
-        "status": terminal.type,
-        "final_response": content,
-        "processing_time_ms": duration_ms,
-        "last_seq": end.last_seq,
-        "lease_until_ms": None,
-        "checkpoint": None,
-        "updated_at": now,
-        "ended_at": now,
-    }
-    metadata: dict[str, Any] = {
-        "status": terminal.type,
-        "model": row.model,
-        "provider": _provider(row.model),
-        "attempt": end.attempt,
-        "tokenUsage": None,
-    }
-    if isinstance(terminal, Done):
-        usage = terminal.usage
-        if terminal.model:
-            changes["model"] = metadata["model"] = event_log.text_of(terminal.model[:128])
-        if usage is not None:
-            changes |= {
-                "input_tokens": usage.input_tokens,
-                "output_tokens": usage.output_tokens,
-                "cache_read_tokens": usage.cache_read_tokens,
-                "cache_write_tokens": usage.cache_write_tokens,
-                "total_tokens": usage.total_tokens,
-            }
-            metadata["tokenUsage"] = {
-                "input": usage.input_tokens,
-                "output": usage.output_tokens,
-                "cacheRead": usage.cache_read_tokens,
-                "cacheWrite": usage.cache_write_tokens,
-                "total": usage.total_tokens,
-            }
-    else:
-        code, message = event_log.text_of(terminal.error_code[:64]), event_log.text_of(terminal.error_msg)
-        changes |= {"error_code": code, "error_message": message}
-        metadata |= {"errorCode": code, "errorMessage": message}
-    Session.update(changes).where(Session.id == row.id).execute()
-    return Outcome(row, end.conversation, content, metadata, duration_ms)
-
-
-def _provider(model: str | None) -> str | None:
-    """`openai` of `openai:gpt-5-mini`; the demo model is its own; None: the name does not say."""
-    name, colon, _ = (model or "").partition(":")
-    return name if colon or name == "demo" else None
-
-
-def _elapsed_ms(row: Session, now: datetime) -> int:
-    return 0 if row.started_at is None else max(0, int((now - row.started_at).total_seconds() * 1000))
+    outcome = outcomes.of(end.row, end.conversation, end.terminal, attempt=end.attempt, now=now)
+    Session.update(
+        outcome.columns
+        | {
+            "status": end.terminal.type,
+            "last_seq": end.last_seq,
+            "lease_until_ms": None,
+            "checkpoint": None,
+            "updated_at": now,
+            "ended_at": now,
+        }
+    ).where(Session.id == end.row.id).execute()
+    return outcome
 
 
 def end(session_id: str, error: Error, *, owner: str | None = None, where: Any = None) -> Ended:
@@ -398,7 +358,9 @@ def _lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session
 def _end(row: Session, conversation: Conversation | None, error: Error, counts: agent_history.Counts) -> Ended:
     if row.status != "running":
         return _ended(row, row.last_seq, changed=False)
-    error = replace(error, content=event_log.answer_text(row.session_id), duration_ms=_elapsed_ms(row, utc_now()))
+    error = replace(
+        error, content=event_log.answer_text(row.session_id), duration_ms=outcomes.elapsed_ms(row, utc_now())
+    )
     event_log.insert(event_log.rows(row.session_id, max(row.attempt, 1), row.last_seq, [error]))
     counts.update(finish([End(row, conversation, error, row.attempt, row.last_seq + 1)]))
     return _ended(row, row.last_seq + 1, changed=True)

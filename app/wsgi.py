@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from .api import create_app
+from .database import in_full
 from .errors import BackchatError
 from .settings import Settings
 
@@ -17,5 +18,5 @@ try:
         raise BackchatError("REDIS_URL is not set; `make run` brings a broker of its own")
     app = create_app(_settings)
 except BackchatError as error:
-    print(f"web: {error.detail}", file=sys.stderr, flush=True)
+    print(f"web: {in_full(error)}", file=sys.stderr, flush=True)
     sys.exit(_GIVE_UP)

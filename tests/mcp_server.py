@@ -1,4 +1,4 @@
-"""A server of tools for tests: `python -m tests.mcp_server` over stdio, `… --http` on a free port that it prints."""
+"""A server of tools for tests: `python -m tests.mcp_server` over stdio, `… --http [port]` on a port that it prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 
 import anyio
 import uvicorn
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 
 server = MCPServer("sample", log_level="WARNING")
@@ -42,6 +42,12 @@ def die() -> str:
     return "never"
 
 
+@server.tool(structured_output=False)
+def picture() -> list[object]:
+    """A picture and what it shows."""
+    return [Image(data=b"\x89PNG\r\n\x1a\n", format="png"), "a cat"]
+
+
 @server.tool()
 def whoami() -> str:
     """The process of the server, and a variable of its environment."""
@@ -58,7 +64,8 @@ def main() -> None:
         server.run("stdio")
         return
     sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 0))
     # Before the port is told: whoever reads it may connect at once.
     sock.listen(64)
     print(sock.getsockname()[1], flush=True)

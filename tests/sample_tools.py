@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -64,3 +66,64 @@ def blocking(name: str) -> str:
     _runs.append(name)
     release.wait(10)
     return f"released after {time.monotonic()}"
+
+
+def exits(code: int) -> str:
+    """Calls sys.exit, as command-line libraries do."""
+    sys.exit(code)
+
+
+async def exits_async(code: int) -> str:
+    """Calls sys.exit on the loop."""
+    sys.exit(code)
+
+
+def runs_out(code: int) -> str:
+    """Takes the next of nothing."""
+    return next(iter([str(code)][1:]))
+
+
+async def cancelled(code: int) -> str:
+    """Waits for something that somebody else has cancelled."""
+    raise asyncio.CancelledError(code)
+
+
+def unspeakable(code: int) -> str:
+    """Raises what can't even be said."""
+
+    class UnspeakableError(Exception):
+        def __str__(self) -> str:
+            raise ValueError(code)
+
+    raise UnspeakableError
+
+
+def three() -> object:
+    """Says three numbers, once."""
+    return iter(range(3))
+
+
+def half_a_character() -> str:
+    """Says text that is no UTF-8."""
+    return "half \ud83d"
+
+
+def not_a_number() -> list[float]:
+    """Says what JSON can't."""
+    return [1.5, float("nan")]
+
+
+def moment() -> dict[str, object]:
+    """Says what is no JSON by itself."""
+    return {"at": datetime(2026, 1, 2, tzinfo=UTC), "raw": b"\xff"}
+
+
+#: Set as soon as `sleep` runs.
+sleeping = threading.Event()
+
+
+def sleep(seconds: float) -> str:
+    """Holds its thread, whatever happens."""
+    sleeping.set()
+    time.sleep(seconds)
+    return "rested"

@@ -17,7 +17,7 @@ from app.errors import Invalid
 from app.events import Delta
 
 from .names import resolve
-from .orchestrator import Turn, Yielded
+from .orchestrator import Turn, Yielded, is_stopped
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,11 @@ class CallableOrchestrator:
         try:
             async for event in events:
                 yield Delta(event) if isinstance(event, str) else event
+        except (SystemExit, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and is_stopped():
+                raise
+            # Its own doing: the one would end the worker, the other look as if somebody had stopped the turn.
+            raise RuntimeError(f"the orchestrator raised {type(error).__name__}") from error
         finally:
             if hasattr(events, "aclose"):
                 await events.aclose()
@@ -120,7 +125,9 @@ async def _on_a_thread(events: Iterator[Any], turn: Turn) -> AsyncGenerator[Any]
             if kind == "end":
                 return
             if kind == "error":
-                raise value
+                if isinstance(value, Exception):
+                    raise value
+                raise RuntimeError(f"the orchestrator raised {type(value).__name__}") from value
             yield value
     finally:
         stop.set()

@@ -5,37 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import Agent as AiAgent
-from pydantic_ai import FunctionToolset
 from pydantic_ai.exceptions import AgentRunError
-from pydantic_ai.toolsets import AbstractToolset, CombinedToolset
 
-from app.agents import Agent, McpServer
-from app.errors import Invalid
+from app.agents import Agent
 from app.settings import Settings
 
+from . import agent_tools
+from .agent_tools import AgentTools
 from .engine_turn import EngineTurn
 from .model_failures import pause_before_retry_s, turn_failed
 from .orchestrator import Checkpoint, Turn, TurnFailed, Yielded
 from .providers import Providers
-from .tools import load_tool
-
-if TYPE_CHECKING:
-    from pydantic_ai.mcp import MCPToolset
+from .tool_calls import ToolThreads
 
 logger = logging.getLogger(__name__)
 
 #: Events that may wait between the model and the caller before the model has to wait as well.
 MAX_WAITING = 8
-#: A server of tools may take this long to start, and a call of one of its tools to answer.
-MCP_START_S = 30.0
-MCP_CALL_S = 600.0
 
 _Say = Callable[[Yielded], Awaitable[None]]
 
@@ -49,9 +39,9 @@ class Engine:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._providers = Providers(settings)
-        self._agents: dict[int, tuple[Agent, _Agent]] = {}
+        self._agents: dict[int, tuple[Agent, AgentTools]] = {}
         # Not anyio's: that one has 40 threads, and a cancelled turn would wait for its tool to return.
-        self._threads = ThreadPoolExecutor(settings.worker_concurrency, thread_name_prefix="tool")
+        self._threads = ToolThreads()
 
     async def __call__(self, turn: Turn) -> AsyncIterator[Yielded]:
         """Answer *turn*; see `worker.orchestrator` for what is yielded.
@@ -68,6 +58,9 @@ class Engine:
             while (item := await channel.take()) is not None:
                 yield item
                 channel.taken(item)
+            if task.cancelled():
+                # Not by this caller, who would have been told before: it must not look as if somebody had stopped it.
+                raise RuntimeError("the turn was cancelled from within")
             await task
         finally:
             task.cancel()
@@ -81,75 +74,38 @@ class Engine:
         for _, built in self._agents.values():
             await built.aclose()
         await self._providers.aclose()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _answer(self, turn: Turn, say: _Say) -> None:
-        agent = self._agent(turn.agent)
+        agent = self._tools(turn.agent)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(AiAgent.using_thread_executor(self._threads))
             try:
-                await stack.enter_async_context(agent.tools)
+                # Turns wait for each other's start of a server: the limit is for all of that.
+                async with asyncio.timeout(agent_tools.MCP_START_S):
+                    tools = await agent.enter(stack)
             except Exception as error:
                 logger.warning("MCP server unavailable", exc_info=error)
                 raise TurnFailed("tools_unavailable", "A server of tools can't be reached.") from error
-            attempt = EngineTurn(turn, self._providers.model(turn.model), agent.tools, say)
-            tries = 1
+            attempt = EngineTurn(turn, self._providers.model(turn.model), tools, say)
+            tries, checkpoints = 1, 0
             while True:
                 try:
                     await attempt.go_on()
                     return
                 except AgentRunError as error:
+                    if attempt.checkpoints > checkpoints:
+                        tries, checkpoints = 1, attempt.checkpoints
                     pause_s = pause_before_retry_s(error, tries)
                     if attempt.shown or pause_s is None:
                         raise turn_failed(error) from error
                     tries += 1
                     await asyncio.sleep(pause_s)
 
-    def _agent(self, agent: Agent) -> _Agent:
+    def _tools(self, agent: Agent) -> AgentTools:
         known = self._agents.get(agent.id)
         if known is None or known[0] != agent:
-            known = self._agents[agent.id] = (agent, _Agent(agent))
+            known = self._agents[agent.id] = (agent, AgentTools(agent))
         return known[1]
-
-
-class _Agent:
-    """The tools of an agent."""
-
-    def __init__(self, agent: Agent) -> None:
-        try:
-            tools: list[AbstractToolset[Turn]] = [FunctionToolset([load_tool(name) for name in agent.tools])]
-        except Invalid as error:
-            raise TurnFailed("agent_misconfigured", error.detail) from error
-        self._mcp = [_mcp_toolset(server) for server in agent.mcp_servers]
-        for server, toolset in zip(agent.mcp_servers, self._mcp, strict=True):
-            # Two servers may both have a `search`.
-            prefix = re.sub(r"[^A-Za-z0-9_-]", "_", server.name)
-            tools.append(toolset.prefixed(prefix).with_metadata(repeatable=server.repeatable))
-        self.tools: AbstractToolset[Turn] = CombinedToolset(tools)
-
-    async def aclose(self) -> None:
-        for toolset in self._mcp:
-            # A client that failed to connect raises that again when it is closed, and then leaves its process behind.
-            for close in (toolset.client.close, toolset.client.transport.close):
-                with contextlib.suppress(Exception):
-                    await close()
-
-
-def _mcp_toolset(server: McpServer) -> MCPToolset[Turn]:
-    # Half of the engine's import time and memory: only for agents that use it.
-    from pydantic_ai.mcp import MCPToolset
-
-    if server.url is not None:
-        from fastmcp.client.transports import StreamableHttpTransport
-
-        transport: Any = StreamableHttpTransport(server.url, headers=dict(server.headers))
-    else:
-        from fastmcp.client.transports import StdioTransport
-
-        transport = StdioTransport(server.command or "", list(server.args), env=dict(server.env) or None)
-    return MCPToolset(
-        transport, id=server.name, tool_error_behavior="failed", init_timeout=MCP_START_S, read_timeout=MCP_CALL_S
-    )
 
 
 class _Channel:

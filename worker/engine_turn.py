@@ -7,12 +7,14 @@ has another idea of steps, and took half of the CPU of a turn. Models, messages 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from pydantic_ai import RunContext
 from pydantic_ai.direct import model_request_stream
+from pydantic_ai.exceptions import AgentRunError, UserError
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
@@ -36,6 +38,8 @@ from app.events import Delta, Done, Thinking, ToolCall, Usage
 from .orchestrator import Checkpoint, Message, Turn, TurnFailed, Yielded
 from .progress import Progress
 from .tool_calls import ToolResult, arguments, run_call
+
+logger = logging.getLogger(__name__)
 
 #: How often in a row the model may call tools wrongly (unknown, bad arguments) before the turn fails.
 MAX_WRONG_CALLS = 3
@@ -61,6 +65,8 @@ class EngineTurn:
         self._history = _as_messages(turn.history)
         #: Something was shown since the last checkpoint: a second try would show it twice.
         self.shown = False
+        #: How many were said: a request after a new one is another request.
+        self.checkpoints = 0
 
     async def go_on(self) -> None:
         """Run from the last checkpoint to the end.
@@ -73,7 +79,7 @@ class EngineTurn:
         self._usage, self._text = RunUsage() + progress.usage, progress.text
         self._messages = list(progress.messages) or [self._request(UserPromptPart(self._turn.message))]
         context = RunContext(deps=self._turn, model=self._model, usage=self._usage)
-        self._tools = await self._toolset.get_tools(context)
+        self._tools = await self._get_tools(context)
         parameters = ModelRequestParameters(function_tools=[tool.tool_def for tool in self._tools.values()])
         empty = wrong = 0
         if isinstance(self._messages[-1], ModelResponse):
@@ -91,11 +97,23 @@ class EngineTurn:
                 if wrong > MAX_WRONG_CALLS:
                     raise TurnFailed("model_error", "The model kept calling tools wrongly.")
             elif any(isinstance(part, TextPart) and part.content for part in response.parts):
+                if response.finish_reason == "content_filter":
+                    raise TurnFailed("content_filtered", "The model provider filtered the answer.")
                 await self._done(response)
                 return
             else:
                 empty += 1
                 _check_empty(response, empty)
+
+    async def _get_tools(self, context: RunContext[Turn]) -> dict[str, ToolsetTool[Turn]]:
+        try:
+            return await self._toolset.get_tools(context)
+        except UserError as error:
+            logger.warning("tools can't be used together", exc_info=error)
+            raise TurnFailed("agent_misconfigured", "Two tools of the agent have the same name.") from error
+        except Exception as error:
+            logger.warning("MCP server does not tell its tools", exc_info=error)
+            raise TurnFailed("tools_unavailable", "A server of tools does not say what it offers.") from error
 
     def _request(self, *parts: UserPromptPart) -> ModelRequest:
         return ModelRequest(parts=list(parts), instructions=_instructions(self._turn))
@@ -104,6 +122,19 @@ class EngineTurn:
         """One model request; shows the answer while it comes."""
         if self._usage.requests >= self._turn.settings.max_model_requests:
             raise TurnFailed("too_many_model_requests", "The turn needed more model requests than are allowed.")
+        try:
+            response = await self._stream(parameters)
+        except AgentRunError:
+            raise
+        except Exception as error:
+            # Clients take what a server sends as it is, and stumble later over what should not be in it.
+            logger.warning("model answer makes no sense", exc_info=error)
+            raise TurnFailed("model_error", "The model's answer could not be used.") from error
+        self._usage.incr(response.usage)
+        self._usage.requests += 1
+        return response
+
+    async def _stream(self, parameters: ModelRequestParameters) -> ModelResponse:
         # Text after a tool call is a paragraph of its own.
         separate = bool(self._text) and not self._text.endswith("\n")
         async with model_request_stream(
@@ -131,10 +162,7 @@ class EngineTurn:
                     ) if text:
                         self.shown = True
                         await self._say(Thinking(text))
-            response = stream.get()
-        self._usage.incr(response.usage)
-        self._usage.requests += 1
-        return response
+            return stream.get()
 
     async def _calls_begin(self, response: ModelResponse) -> None:
         """Record the model's answer and that its calls are about to run: one checkpoint says both."""
@@ -197,6 +225,7 @@ class EngineTurn:
 
     async def _checkpoint(self) -> None:
         await self._say(Checkpoint(self._progress.to_state()))
+        self.checkpoints += 1
         self.shown = False
 
     async def _done(self, response: ModelResponse) -> None:

@@ -16,195 +16,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from app import recording, session_list
-from app.errors import DatabaseUnavailable, Fenced
-from app.events import Delta, Event, Terminal, Thinking, ToolCall, coalesce
+from app.errors import DatabaseUnavailable
 from app.heads import Head, Heads
 from app.recording import Recorded
 from app.sessions import Batch, Claim
 
+from .recorder import Recorder, size_of
+
 logger = logging.getLogger(__name__)
 
-#: A session waits when it is so far ahead of the database.
-SESSION_BUFFER_CHARACTERS = 1024 * 1024
-SESSION_BUFFER_EVENTS = 10_000
 #: One transaction takes no more than this (but at least one session).
 FLUSH_CHARACTERS = 8 * 1024 * 1024
 #: How often standing and heads of the live sessions are looked up: twice within the time to live of a head.
 WATCH_S = 0.4
 _RETRY_S = (0.1, 0.2, 0.5, 1.0)
-
-
-class RecordingFailed(Exception):
-    """The database refuses what this session wants to store; nothing of its last batch was written."""
-
-
-class Recorder:
-    """One session's way into the writer. Made by `EventWriter.open`."""
-
-    def __init__(self, writer: EventWriter, claim: Claim, on_stopped: Callable[[], object]) -> None:
-        self.claim = claim
-        #: The attempt is no longer current; nothing more is written.
-        self.fenced = False
-        #: The terminal event is committed.
-        self.finished = False
-        #: The database refused what this session wanted to store.
-        self.failure: RecordingFailed | None = None
-        self._writer = writer
-        self._on_stopped = on_stopped
-        self._after = claim.last_seq
-        # Runs of events that may be coalesced; a checkpoint closes a run.
-        self._runs: list[list[Event]] = [[]]
-        self._checkpoint: str | None = None
-        self._checkpoint_runs = 0
-        self._size = 0
-        self._count = 0
-        self._room = asyncio.Event()
-        self._room.set()
-        self._in_flight: Batch | None = None
-        self._waiters: list[asyncio.Future[None]] = []
-        self._flight_waiters: list[asyncio.Future[None]] = []
-
-    @property
-    def last_seq(self) -> int:
-        """Newest seq known to be committed."""
-        return self._after
-
-    @property
-    def busy(self) -> bool:
-        """Something waits to be written, or may have been without its outcome being known."""
-        return self._in_flight is not None or self._count > 0 or self._checkpoint is not None
-
-    async def put(self, event: Event, *, urgent: bool = False) -> None:
-        """Hand over an event that does not end the session; waits while the buffer is full.
-
-        Raises:
-            Fenced: the attempt is no longer current.
-        """
-        if not self._room.is_set():
-            await self._room.wait()
-        self._check()
-        self._runs[-1].append(event)
-        self._size += _size(event)
-        self._count += 1
-        if self._size > SESSION_BUFFER_CHARACTERS or self._count > SESSION_BUFFER_EVENTS:
-            self._room.clear()
-        self._writer.wake(urgent=urgent)
-
-    async def checkpoint(self, state: str) -> None:
-        """Store *state* (JSON text) with all events so far; returns when it is committed.
-
-        Raises:
-            Fenced: the attempt is no longer current.
-            RecordingFailed: the database refuses it.
-        """
-        self._check()
-        self._checkpoint = state
-        self._checkpoint_runs = len(self._runs)
-        self._runs.append([])
-        await self._committed()
-
-    async def finish(self, terminal: Terminal) -> None:
-        """End the session; returns when that is committed.
-
-        Raises:
-            Fenced: the attempt is no longer current.
-            RecordingFailed: the database refuses it.
-        """
-        self._check()
-        self._runs[-1].append(terminal)
-        self._count += 1
-        await self._committed()
-
-    async def _committed(self) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(done)
-        self._writer.wake(urgent=True)
-        await done
-
-    def close(self) -> None:
-        """Forget what is not written yet."""
-        self._writer.forget(self)
-
-    def _check(self) -> None:
-        if self.fenced:
-            raise Fenced("the attempt is no longer current")
-        if self.failure is not None:
-            raise self.failure
-
-    # What follows is called by the writer.
-
-    def take(self) -> Batch | None:
-        """The batch to write now: the one that is in flight, else what has gathered; None: nothing."""
-        if self._in_flight is not None:
-            return self._in_flight
-        if not self.busy:
-            return None
-        events: list[Event] = []
-        covered = 0
-        for index, run in enumerate(self._runs, start=1):
-            events += coalesce(run)
-            if index == self._checkpoint_runs:
-                covered = len(events)
-        checkpoint = (self._checkpoint, covered) if self._checkpoint is not None else None
-        self._in_flight = Batch(self.claim, self._after, events, checkpoint)
-        self._flight_waiters, self._waiters = self._waiters, []
-        self._runs, self._checkpoint, self._checkpoint_runs = [[]], None, 0
-        self._size = self._count = 0
-        self._room.set()
-        return self._in_flight
-
-    def in_doubt(self) -> None:
-        """The batch in flight may have been committed or not."""
-        if self._in_flight is not None and not self._in_flight.retried:
-            batch = self._in_flight
-            self._in_flight = Batch(batch.claim, batch.after, batch.events, batch.checkpoint, retried=True)
-
-    def settle(self, outcome: Recorded) -> None:
-        """The batch in flight is committed, or refused because the attempt is no longer current."""
-        if not outcome.current:
-            self.fence()
-            return
-        self._in_flight = None
-        self._after = outcome.last_seq
-        self.finished = outcome.status != "running"
-        waiters, self._flight_waiters = self._flight_waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        if self.busy:
-            # What came while this batch was tried again rang for a flush that could not take it.
-            self._writer.wake(urgent=bool(self._waiters))
-
-    def fence(self) -> None:
-        """Write nothing more of this session and stop its run."""
-        if self.fenced:
-            return
-        self.fenced = True
-        self._drop(Fenced("the attempt is no longer current"))
-        self._on_stopped()
-
-    def fail(self, error: Exception) -> None:
-        """The database refuses the batch in flight for what is in it."""
-        self.failure = RecordingFailed(str(error))
-        self.failure.__cause__ = error
-        self._drop(self.failure)
-        self._on_stopped()
-
-    def _drop(self, error: Exception) -> None:
-        waiters = self._flight_waiters + self._waiters
-        self._flight_waiters, self._waiters = [], []
-        self._in_flight, self._checkpoint, self._runs = None, None, [[]]
-        self._checkpoint_runs = self._size = self._count = 0
-        self._room.set()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
-
-
-def _size(event: Event) -> int:
-    if isinstance(event, Delta | Thinking):
-        return len(event.content)
-    return len(event.tool_result or "") + 200 if isinstance(event, ToolCall) else 0
 
 
 class EventWriter:
@@ -302,7 +127,7 @@ class EventWriter:
             if batch is None:
                 continue
             taken.append((recorder, batch))
-            size += sum(_size(event) for event in batch.events)
+            size += sum(size_of(event) for event in batch.events)
             if size > FLUSH_CHARACTERS:
                 # The others at once after this one.
                 self.wake(urgent=True)

@@ -11,6 +11,7 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Callable
+from urllib.request import getproxies
 
 import aiohttp
 import httpx2
@@ -19,12 +20,13 @@ from .sse_merge import SseMerger
 
 #: Moments for which deltas are gathered: while the loop has time, and at most.
 SHORTEST_S = 0.1
-LONGEST_S = 1.0
+LONGEST_S = 0.5
 #: How often the load is looked at.
 _SAMPLE_S = 0.25
 #: Share of one core above which the moment grows, and below which it shrinks.
-_BUSY, _IDLE = 0.5, 0.3
-_STEP = 1.4
+_BUSY, _IDLE = 0.25, 0.12
+#: Growing faster than shrinking: a burst of new sessions is answered at once, and nothing swings.
+_GROWTH, _SHRINKAGE = 1.6, 1.4
 #: So much at once is worth its work: waiting for more would only hold the server up.
 _PLENTY_BYTES = 32 * 1024
 _LARGE_BODY_BYTES = 512 * 1024
@@ -55,9 +57,9 @@ class Pace:
         cpu = self._cpu_time()
         busy = (cpu - self._cpu_since) / passed
         if busy > _BUSY or self._late_s > self.pause_s:
-            self.pause_s = min(self.pause_s * _STEP, LONGEST_S)
+            self.pause_s = min(self.pause_s * _GROWTH, LONGEST_S)
         elif busy < _IDLE:
-            self.pause_s = max(self.pause_s / _STEP, SHORTEST_S)
+            self.pause_s = max(self.pause_s / _SHRINKAGE, SHORTEST_S)
         self._since, self._cpu_since, self._late_s = now, cpu, 0.0
 
 
@@ -75,7 +77,8 @@ class ModelTransport(httpx2.AsyncBaseTransport):
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=True,
+                # It has proxies from the environment, but also reads ~/.netrc anew for each request.
+                trust_env=bool(getproxies()),
                 skip_auto_headers=["User-Agent"],
             )
         return self._session

@@ -21,6 +21,7 @@ through; a sync one gets `GeneratorExit` at its next yield and may look at `turn
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -51,6 +52,12 @@ class Checkpoint:
 
     #: Any JSON value; opaque to everybody else.
     state: Any
+
+
+def is_stopped() -> bool:
+    """Whether somebody cancelled the current task: a CancelledError that code raises by itself is no stop."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class CancelScope:

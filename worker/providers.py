@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 
 import httpx2
 from openai import AsyncOpenAI
-from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -49,7 +49,8 @@ class Providers:
         """The model called *name*, and what has to be said with each request to it.
 
         Raises:
-            TurnFailed: `model_not_found` or, without a key, `model_auth`.
+            TurnFailed: `model_not_found`; `model_not_configured` when its provider lacks a package or a setting;
+                `model_auth` when OpenAI lacks its key.
         """
         prefix, _, model_name = name.partition(":")
         if prefix == "demo":
@@ -57,10 +58,17 @@ class Providers:
         if prefix in _OPENAI and model_name:
             # Its client knows timeout and retries: saying them with a request would copy the client each time.
             return _OPENAI[prefix](model_name, provider=self._openai_provider()), ModelSettings()
+        # Among them pydantic-ai's `test`, a model that calls every tool with arguments that it makes up.
+        if not model_name:
+            raise _not_found(name)
         try:
             return infer_model(name), ModelSettings(timeout=self._settings.model_timeout_s, max_retries=0)
-        except (UserError, ImportError, ValueError) as error:
-            raise TurnFailed("model_not_found", f"The model {name!r} can't be used here.") from error
+        except Exception as error:
+            missing = _missing(error)
+            if missing is None:
+                raise _not_found(name) from error
+            detail = f"The provider {prefix!r} is not set up on the server: {missing}."
+            raise TurnFailed("model_not_configured", detail) from error
 
     def _openai_provider(self) -> OpenAIProvider:
         settings = self._settings
@@ -75,7 +83,8 @@ class Providers:
                 # The engine retries: it knows whether something was shown already.
                 max_retries=0,
                 timeout=timeout,
-                http_client=httpx2.AsyncClient(transport=self._transport, timeout=timeout),
+                # As the SDK's own client does.
+                http_client=httpx2.AsyncClient(transport=self._transport, timeout=timeout, follow_redirects=True),
             )
             self._openai = OpenAIProvider(openai_client=client)
         return self._openai
@@ -85,3 +94,26 @@ class Providers:
         if self._openai is not None:
             await self._openai.client.close()
         await self._transport.aclose()
+
+
+def _not_found(name: str) -> TurnFailed:
+    return TurnFailed(
+        "model_not_found",
+        f"The model {name!r} can't be used here: a name is 'demo' or 'provider:model', such as"
+        " 'openai:gpt-5-mini', and the provider's package and key must be set up on the server.",
+    )
+
+
+def _missing(error: Exception) -> str | None:
+    """What pydantic-ai says that has to be done before a provider can be used; None: it does not know the provider.
+
+    Only names of packages and variables are taken from its text: the rest is for programmers, or about this machine.
+    """
+    text = str(error)
+    if isinstance(error, ImportError):
+        extra = re.search(r"pydantic-ai-slim\[[\w-]+\]", text)
+        return f"install {extra[0]}" if extra else "its package is not installed"
+    if text.startswith("Unknown model"):
+        return None
+    variables = list(dict.fromkeys(re.findall(r"`([A-Z][A-Z0-9_]+)`", text)))
+    return f"set {' or '.join(variables)}" if variables else "its settings are not complete"

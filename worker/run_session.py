@@ -20,8 +20,9 @@ from app.sessions import Claim
 from app.settings import Settings
 
 from . import context
-from .event_writer import EventWriter, Recorder, RecordingFailed
-from .orchestrator import CancelScope, Checkpoint, Message, Turn, TurnFailed, Yielded
+from .event_writer import EventWriter
+from .orchestrator import CancelScope, Checkpoint, Message, Turn, TurnFailed, Yielded, is_stopped
+from .recorder import Recorder, RecordingFailed
 
 logger = logging.getLogger(__name__)
 
@@ -146,16 +147,19 @@ class Run:
     async def _terminal(self) -> Terminal:
         """Drive the orchestrator to its end and say how the session ends."""
         started = asyncio.get_running_loop().time()
-        limit = asyncio.timeout(max(0.0, self.claim.remaining_s))
+        limit = asyncio.timeout_at(started + self.claim.remaining_s)
         try:
+            # Before the limit: a turn that comes back too late still ends with what it had said.
+            await self._take_up()
             async with limit:
                 done = await self._turn()
-            terminal: Terminal = replace(done, content="".join(self._text) if done.content is None else done.content)
-        except (Fenced, RecordingFailed):
+            terminal: Terminal = replace(done, content=self._whole(done))
+        except (Fenced, RecordingFailed, KeyboardInterrupt, GeneratorExit):
             raise
-        except Exception as error:
-            if self._interrupted:
-                # It made something else of its cancellation.
+        except BaseException as error:
+            # SystemExit would end the loop, and with it the runs of all others.
+            if self._interrupted or is_stopped():
+                # It may have made something else of its cancellation.
                 raise asyncio.CancelledError from error
             terminal = self._failure(error, late=limit.expired())
         elapsed_ms = int((asyncio.get_running_loop().time() - started) * 1000)
@@ -163,7 +167,14 @@ class Run:
             return replace(terminal, content="".join(self._text), duration_ms=elapsed_ms)
         return replace(terminal, duration_ms=elapsed_ms, model=terminal.model or self.claim.model or "")
 
-    def _failure(self, error: Exception, *, late: bool) -> Error:
+    def _whole(self, done: Done) -> str:
+        if done.content is None:
+            return "".join(self._text)
+        if len(done.content.encode("utf-8", "surrogatepass")) > self._max_content_bytes:
+            raise AnswerTooLarge
+        return done.content
+
+    def _failure(self, error: BaseException, *, late: bool) -> Error:
         if late:
             return Error("timeout", f"the turn took longer than {self._settings.turn_timeout_s} s")
         if isinstance(error, TurnFailed | UnknownAgent):
@@ -173,13 +184,17 @@ class Run:
         logger.error("orchestrator failed", exc_info=error, extra=self._fields())
         return Error("orchestrator_error", "the orchestrator failed; the log of the worker says why")
 
+    async def _take_up(self) -> None:
+        """What earlier attempts have said for good."""
+        claim = self.claim
+        if claim.checkpoint is not None:
+            self._add(await self._read(lambda: event_log.answer_text(claim.session_id, claim.checkpoint_seq)))
+
     async def _turn(self) -> Done:
         claim = self.claim
         resumed = claim.attempt > 1
         supersedes_from = claim.checkpoint_seq + 1 if resumed else None
         await self._recorder.put(Thinking("", supersedes_from), urgent=True)
-        if claim.checkpoint is not None:
-            self._add(await self._read(lambda: event_log.answer_text(claim.session_id, claim.checkpoint_seq)))
         turn = await self._prepare()
         async with aclosing(self._answer(turn)) as steps:
             async for step in steps:
@@ -204,7 +219,7 @@ class Run:
         return Done()
 
     async def _read(self, work: Callable[[], T]) -> T:
-        """Read from the database, waiting while it is away: the turn's own timeout ends that."""
+        """Read from the database, waiting while it is away."""
         while True:
             try:
                 return await self._in_thread(database.reading, work)  # type: ignore[no-any-return]

@@ -13,56 +13,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import logging
 import os
-import queue
 import signal
 import socket
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from types import FrameType
 from typing import Any
 
-from redis import Redis
-from redis.client import Pipeline
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from rq import Queue, worker_registration
+from rq import Queue
 from rq.command import handle_command, parse_payload
 from rq.exceptions import DequeueTimeout
-from rq.executions import Execution
-from rq.job import Job, JobStatus
-from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
+from rq.job import Job
 from rq.suspension import is_suspended
-from rq.timeouts import TimerDeathPenalty
 from rq.utils import now
-from rq.worker import BaseWorker
-from rq.worker.base import WorkerStatus
 
 from app.redis_client import open_redis
-from app.turn_queue import JOB_FUNCTION, QUEUE_NAME
+from app.turn_queue import JOB_FUNCTION
+
+from .bookkeeper import Bookkeeper, Slot
+from .outage import Outage
 
 logger = logging.getLogger(__name__)
 
-#: Pause between two heartbeats; what is silent for 75 s counts as dead.
-HEARTBEAT_S = 15
-#: Pause between two clean-ups of what dead workers left in the registries.
-MAINTENANCE_S = 60
 #: Longest wait for a job within one command.
 DEQUEUE_S = 10
-#: Longest pause before Redis is tried again.
-RETRY_S = 2.0
 #: How long sessions may take to end once they are cancelled.
 LAST_WORDS_S = 5.0
-
 #: How long the registries may be written once all sessions have ended, by a Redis that answers.
 BOOKS_LIMIT_S = 30.0
 
@@ -78,20 +60,7 @@ class WorkerStopped(Exception):
     """The worker ended before the session handed itself back."""
 
 
-@dataclass(eq=False)
-class _Slot:
-    """One job that runs here."""
-
-    job: Job
-    task: asyncio.Task[None] | None = None
-    #: What RQ knows of this run; None until it is recorded.
-    execution: Execution | None = None
-    ended_at: datetime | None = None
-    #: RQ's stop command named this job.
-    stopped: bool = False
-
-
-class SessionWorker(BaseWorker):
+class SessionWorker(Bookkeeper):
     """Takes sessions from the queue and runs up to *concurrency* of them at once.
 
     Args:
@@ -104,9 +73,6 @@ class SessionWorker(BaseWorker):
         stop_grace_s: The grace period of the first SIGTERM.
     """
 
-    # RQ's own uses SIGALRM, which threads can't.
-    death_penalty_class = TimerDeathPenalty
-
     def __init__(
         self,
         redis_url: str,
@@ -118,20 +84,7 @@ class SessionWorker(BaseWorker):
         stop_grace_s: float = 20.0,
     ) -> None:
         name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        super().__init__(
-            [QUEUE_NAME],
-            name=name,
-            connection=open_redis(redis_url, timeout_s=5.0),
-            worker_ttl=HEARTBEAT_S * 2,
-            job_monitoring_interval=HEARTBEAT_S,
-            maintenance_interval=MAINTENANCE_S,
-            log_job_description=False,
-            # It would ask Redis who we are, which may be away.
-            prepare_for_work=False,
-        )
-        self.hostname, self.pid = socket.gethostname(), os.getpid()
-        self.birth_date = self.last_heartbeat = now()
-        self.queue = self.queues[0]
+        super().__init__(redis_url, name)
         self._run = run
         self._drain = drain
         self._stop_grace_s = stop_grace_s
@@ -139,22 +92,11 @@ class SessionWorker(BaseWorker):
         self._waiting_name = f"{name}-waits"
         self._waiting = open_redis(redis_url, timeout_s=DEQUEUE_S + 5.0, client_name=self._waiting_name)
 
-        self._slots: dict[str, _Slot] = {}
         self._free = threading.Semaphore(concurrency)
-        #: What the bookkeeper has to write, in order; None ends it.
-        self._entries: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         #: Set: take nothing more.
         self._stop = threading.Event()
-        #: Set: every session has ended, only the registries are still written.
-        self._ending = threading.Event()
-        #: Set: whoever waits for Redis gives up.
-        self._closing = threading.Event()
         self._first_signal: tuple[int, float] | None = None
         self._crash: BaseException | None = None
-
-    def _set_connection(self, connection: Redis) -> Redis:
-        # RQ raises every timeout to that of its blocking pop; here that one has a client of its own.
-        return connection
 
     # The event loop
 
@@ -247,7 +189,7 @@ class SessionWorker(BaseWorker):
             self._free.release()
             self._entries.put(partial(self._record_start, self._slots[job.id]))
             return
-        slot = self._slots[job.id] = _Slot(job)
+        slot = self._slots[job.id] = Slot(job)
         self._entries.put(partial(self._record_start, slot))
         slot.task = self._loop.create_task(self._perform(job), name=job.id)
         slot.task.add_done_callback(partial(self._end, slot))
@@ -258,7 +200,7 @@ class SessionWorker(BaseWorker):
         async with asyncio.timeout(job.timeout if job.timeout and job.timeout > 0 else None):
             await self._run(*job.args)
 
-    def _end(self, slot: _Slot, task: asyncio.Task[None]) -> None:
+    def _end(self, slot: Slot, task: asyncio.Task[None]) -> None:
         # A callback and no `finally`: a task that is cancelled before its first step runs none of its code.
         del self._slots[slot.job.id]
         self._free.release()
@@ -286,7 +228,7 @@ class SessionWorker(BaseWorker):
 
     def _wait_for_job(self) -> Job | None:
         """The next job; None once the worker stops."""
-        outage = _Outage("no jobs are taken", self._stop)
+        outage = Outage("no jobs are taken", self._stop)
         while not self._stop.is_set():
             try:
                 if is_suspended(self.connection):
@@ -312,7 +254,7 @@ class SessionWorker(BaseWorker):
             return job
         return None
 
-    def _after(self, outage: _Outage) -> None:
+    def _after(self, outage: Outage) -> None:
         if outage.over():
             # The Redis that came back may have forgotten this worker.
             self._entries.put(self._beat)
@@ -344,138 +286,11 @@ class SessionWorker(BaseWorker):
                         self.connection.client_unblock(int(client["id"]))
             taker.join(0.05)
 
-    # The bookkeeper
-
-    def _keep_books(self) -> None:
-        next_beat = 0.0
-        while not self._closing.is_set():
-            if time.monotonic() >= next_beat:
-                self._write(self._beat)
-                next_beat = time.monotonic() + self.job_monitoring_interval
-            try:
-                entry = self._entries.get(timeout=max(0.0, next_beat - time.monotonic()))
-            except queue.Empty:
-                continue
-            if entry is None:
-                self._write(self.register_death)
-                return
-            if not self._write(entry):
-                next_beat = 0.0
-
-    def _write(self, entry: Callable[[], None]) -> bool:
-        """Write until Redis has it; False when Redis was away in between."""
-        outage = _Outage("registries are not kept", self._ending)
-        while True:
-            try:
-                entry()
-            except (RedisConnectionError, RedisTimeoutError) as error:
-                if self._ending.is_set():
-                    # What is left runs out by itself; nobody should wait for it.
-                    self._closing.set()
-                    return False
-                outage.wait(error)
-            except Exception:
-                # Bookkeeping that can't be done must not take the sessions with it.
-                logger.exception("bookkeeping failed")
-                return True
-            else:
-                return not outage.over()
-
-    def _beat(self) -> None:
-        """Tell RQ that this worker and its jobs are alive, also a Redis that has forgotten them."""
-        self.last_heartbeat = now()
-        with self.connection.pipeline() as pipeline:
-            pipeline.hset(self.key, mapping=self.serialize() | {"state": self._state_now()})
-            pipeline.expire(self.key, self.worker_ttl + 60)
-            worker_registration.register(self, pipeline)
-            pipeline.execute()
-            running = [slot for slot in list(self._slots.values()) if slot.execution is not None]
-            for slot in running:
-                pipeline.exists(slot.job.key)
-            known = pipeline.execute()
-            for slot, is_known in zip(running, known, strict=True):
-                if is_known and slot.execution is not None:
-                    ttl = self.get_heartbeat_ttl(slot.job)
-                    slot.execution.heartbeat(self.queue.started_job_registry, ttl, pipeline=pipeline)
-                    slot.job.heartbeat(self.last_heartbeat, ttl, pipeline=pipeline)
-            pipeline.execute()
-        for slot, is_known in zip(running, known, strict=True):
-            if not is_known:
-                slot.execution = None
-                slot.job.save()
-                self._record_start(slot)
-        if self.should_run_maintenance_tasks:
-            self.clean_registries()
-
-    def _record_start(self, slot: _Slot) -> None:
-        books = self._books(slot)
-        if slot.execution is None:
-            slot.execution = books.prepare_execution(slot.job)
-        books.prepare_job_execution(slot.job, remove_from_intermediate_queue=True)
-
-    def _record_end(self, slot: _Slot, error: BaseException | None) -> None:
-        books, job, registry = self._books(slot), slot.job, self.queue.started_job_registry
-        # RQ can't end a job that Redis has forgotten. This also hears of a lost connection, which RQ may swallow.
-        if not self.connection.exists(job.key):
-            job.save()
-        job.ended_at = slot.ended_at
-        if slot.stopped:
-            books._stopped_job_id = job.id
-            if job.stopped_callback:
-                job.execute_stopped_callback(self.death_penalty_class)
-            books.handle_job_failure(job, self.queue, registry, exc_string="Job stopped by user.")
-        elif error is None:
-            job._status = JobStatus.FINISHED
-            books.handle_job_success(job, self.queue, registry)
-        else:
-            job._status = JobStatus.FAILED
-            logger.error("job failed", exc_info=error, extra={"job": job.id})
-            exc_string = "".join(traceback.format_exception(error))
-            books.handle_job_failure(job, self.queue, registry, exc_string=exc_string)
-        if not self._slots:
-            self.set_state(WorkerStatus.IDLE)
-
-    def _books(self, slot: _Slot) -> SessionWorker:
-        """RQ's bookkeeping holds one job in attributes of the worker: give each job its own shallow copy."""
-        books = copy.copy(self)
-        books.execution = slot.execution
-        return books
-
-    def _state_now(self) -> str:
-        return WorkerStatus.BUSY if self._slots else WorkerStatus.IDLE
-
-    def set_current_job_id(self, job_id: str | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ shows one job for each worker: when it ends, another that still runs takes its place."""
-        super().set_current_job_id(job_id or next(iter(list(self._slots)), None), pipeline)
-
-    def clean_registries(self) -> None:
-        """Move what dead workers left to the failed jobs; one worker at a time."""
-        self.last_cleaned_at = now()  # type: ignore[assignment]  # rq declares it None
-        if not self.queue.acquire_maintenance_lock():
-            return
-        try:
-            for clean in (
-                StartedJobRegistry(queue=self.queue, death_penalty_class=TimerDeathPenalty).cleanup,
-                FinishedJobRegistry(queue=self.queue).cleanup,
-                FailedJobRegistry(queue=self.queue).cleanup,
-                partial(worker_registration.clean_worker_registry, self.queue),
-                partial(self.queue.intermediate_queue.cleanup, self, self.queue),
-            ):
-                try:
-                    clean()
-                except RedisError:
-                    raise
-                except Exception:
-                    # Callbacks of abandoned jobs run in there, and RQ lets through what they raise.
-                    logger.exception("registry clean-up failed")
-        finally:
-            self.queue.release_maintenance_lock()  # type: ignore[no-untyped-call]
-
     # Commands
 
     def subscribe(self) -> None:
         """Listen for RQ's commands until the worker closes; Redis may be away, also at first."""
-        outage = _Outage("no commands are heard", self._closing)
+        outage = Outage("no commands are heard", self._closing)
         self.pubsub = channel = self.connection.pubsub()  # type: ignore[no-untyped-call]
         while not self._closing.is_set():
             try:
@@ -527,26 +342,3 @@ class SessionWorker(BaseWorker):
             self.pubsub.close()
         self.connection.close()
         self._waiting.close()
-
-
-class _Outage:
-    """Pauses while Redis is away, longer each time, and says so once."""
-
-    def __init__(self, what: str, given_up: threading.Event) -> None:
-        self._what = what
-        self._given_up = given_up
-        self._delay_s = 0.0
-
-    def wait(self, error: RedisError) -> None:
-        if not self._delay_s:
-            logger.warning("redis is away: %s", self._what, extra={"error": str(error)})
-        self._delay_s = min(max(0.1, self._delay_s * 2), RETRY_S)
-        self._given_up.wait(self._delay_s)
-
-    def over(self) -> bool:
-        """Redis answers; true when it had been away."""
-        was_away = self._delay_s > 0
-        if was_away:
-            logger.info("redis is back")
-        self._delay_s = 0.0
-        return was_away

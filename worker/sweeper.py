@@ -72,18 +72,28 @@ class Sweeper:
         except QueueUnavailable:
             queued = None
         found = session_list.unattended()
-        return sum(self._attend(each, queued) for each in found)
+        return sum(self._attend_alone(each, queued) for each in found)
+
+    def _attend_alone(self, found: Unattended, queued: set[str] | None) -> bool:
+        try:
+            return self._attend(found, queued)
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            # It comes first in every sweep: those behind it would never be attended to.
+            logger.exception("session can't be attended to", extra={"session_id": found.session_id})
+            return False
 
     def _attend(self, found: Unattended, queued: set[str] | None) -> bool:
         if found.overdue:
             return self._end(
-                found, "timeout", f"the turn took longer than {self._settings.turn_timeout_s} s", _OVERDUE()
+                found, "timeout", f"the turn took longer than {self._settings.turn_timeout_s} s", _is_overdue()
             )
         if found.orphaned:
             if self._owners_may_come_back():
                 return False
             if found.failures >= self._settings.max_attempts:
-                return self._end(found, "worker_lost", f"{found.failures} workers died running it", _ORPHANED())
+                return self._end(found, "worker_lost", f"{found.failures} workers died running it", _is_orphaned())
         if queued is None or found.session_id in queued:
             return False
         self._doorbell.ring(found.session_id, found.attempt)
@@ -105,9 +115,9 @@ class Sweeper:
         return ended.changed
 
 
-def _OVERDUE() -> object:
+def _is_overdue() -> object:
     return Session.deadline_ms < now_ms()
 
 
-def _ORPHANED() -> object:
+def _is_orphaned() -> object:
     return Session.lease_until_ms < now_ms()

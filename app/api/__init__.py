@@ -7,11 +7,12 @@ from pathlib import Path
 import flask_swagger_ui
 from apiflask import APIBlueprint, APIFlask
 from flask import Response, request, send_from_directory
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .. import database, heads, schema
 from ..agents import Agents
 from ..doorbell import Doorbell
+from ..errors import Invalid
 from ..redis_client import open_redis
 from ..settings import Settings
 from ..turn_queue import TurnQueue
@@ -95,9 +96,19 @@ def _require_json(app: APIFlask) -> None:
         if request.content_length and not request.is_json:
             return problems.problem(415, "unsupported_media_type", "send application/json")
         # A body of unknown length is cut at the limit without a word, and what is left may even be JSON.
-        if request.content_length is None and len(request.get_data()) >= app.config["MAX_CONTENT_LENGTH"]:
+        if request.content_length is None and len(_read_body()) >= app.config["MAX_CONTENT_LENGTH"]:
             return problems.problem(413, "body_too_large", RequestEntityTooLarge.description)
         return None
+
+
+def _read_body() -> bytes:
+    try:
+        return request.get_data()
+    except HTTPException:
+        raise
+    except Exception as error:
+        # Each server has its own for chunks that are none.
+        raise Invalid("the body can't be read: its chunks are broken") from error
 
 
 def _docs_assets() -> APIBlueprint:

@@ -10,8 +10,8 @@ from typing import Any
 
 from apiflask import APIFlask
 from apiflask.exceptions import HTTPError, _ValidationError
-from flask import Response, request
-from werkzeug.exceptions import BadRequest, HTTPException
+from flask import Response, current_app, request
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from ..errors import (
     BackchatError,
@@ -105,6 +105,8 @@ def install(app: APIFlask) -> None:
         # The framework blames the browser.
         unread = isinstance(error, BadRequest) and request.is_json
         detail = "the body is no JSON in UTF-8" if unread else error.description or error.name
+        if isinstance(error, RequestEntityTooLarge):
+            detail = f"the body may have {current_app.config['MAX_CONTENT_LENGTH']} bytes (MAX_BODY_BYTES)"
         return problem(status, CODES.get(status, "http_error"), detail, headers)
 
     @app.errorhandler(RecursionError)  # type: ignore[untyped-decorator,unused-ignore]

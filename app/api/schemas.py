@@ -97,7 +97,7 @@ class SessionsQuery(Camel):
     cursor: str | None = Field(None, max_length=64)
     status: Literal["running", "done", "error"] | None = None
     agent_id: int | None = Field(None, ge=1, le=2**31 - 1)
-    conversation_id: str | None = Field(None, min_length=1, max_length=64)
+    conversation_id: Annotated[str, AfterValidator(str.lower)] | None = Field(None, min_length=1, max_length=64)
 
 
 class SessionsOut(Shown):

@@ -8,6 +8,8 @@ const en = {
   conversations: 'Conversations',
   search: 'Search',
   searchNothing: 'Nothing found.',
+  /** @param {number} n */
+  found: (n) => `${number(n)} found.`,
   noConversations: 'Your conversations appear here.',
   loadMore: 'Show more',
   loadEarlier: 'Show earlier messages',
@@ -42,6 +44,7 @@ const en = {
   unsent: 'Not sent.',
   sendAgain: 'Send again',
   starting: 'Starting',
+  stopping: 'Stopping',
   queued: 'Waiting for a worker',
   waitingTurn: 'Waiting for the answer before it',
   working: 'Working',
@@ -94,6 +97,8 @@ const en = {
   useToken: 'Go on',
 
   offline: 'No connection to the server. What runs goes on there; this page catches up by itself.',
+  unreachable: 'The server can’t be reached. Try again in a moment.',
+  busy: 'The server can’t answer at the moment. This page tries again by itself.',
   online: 'Connected again.',
   unauthorized: 'The server wants a valid access token.',
   enterToken: 'Enter a token',
@@ -117,6 +122,7 @@ const en = {
     model_rate_limited: 'The model provider is limiting requests. Try again in a while.',
     model_timeout: 'The model did not answer in time.',
     model_not_found: 'The model provider does not know this model.',
+    model_not_configured: 'This model is not set up on the server.',
     model_unavailable: 'The model can’t be reached at the moment.',
     context_too_long: 'The conversation is too long for the model. Start a new one.',
     content_filtered: 'The model provider held this answer back.',
@@ -125,6 +131,8 @@ const en = {
     empty_answer: 'The model answered nothing.',
     too_many_model_requests: 'This needed more steps than are allowed.',
     tools_unavailable: 'The tools can’t be reached at the moment.',
+    agent_misconfigured: 'This agent is not set up right on the server.',
+    unknown_agent: 'This agent is not available any more.',
     orchestrator_error: 'Something went wrong on the server.',
     internal_error: 'Something went wrong on the server.',
   },
@@ -137,9 +145,12 @@ const en = {
     unknown_agent: 'This agent is not available any more.',
     insufficient_balance: 'Your balance is used up.',
     body_too_large: 'The message is too long.',
+    invalid_request: 'The server can’t accept this.',
+    queue_unavailable: 'The server can’t reach its queue. Try again in a moment.',
     database_unavailable: 'The server can’t reach its database. Try again in a moment.',
     internal_error: 'Something went wrong on the server.',
   },
+  tooMany: 'The server limits requests. Try again in a while.',
   requestFailed: 'That did not work.',
 }
 
@@ -151,6 +162,7 @@ const ru = {
   conversations: 'Беседы',
   search: 'Поиск',
   searchNothing: 'Ничего не найдено.',
+  found: (n) => `Найдено: ${number(n)}.`,
   noConversations: 'Здесь появятся ваши беседы.',
   loadMore: 'Показать ещё',
   loadEarlier: 'Показать предыдущие сообщения',
@@ -185,6 +197,7 @@ const ru = {
   unsent: 'Не отправлено.',
   sendAgain: 'Отправить ещё раз',
   starting: 'Начинает',
+  stopping: 'Останавливается',
   queued: 'Ждёт свободного исполнителя',
   waitingTurn: 'Ждёт предыдущего ответа',
   working: 'Работает',
@@ -233,6 +246,8 @@ const ru = {
   useToken: 'Продолжить',
 
   offline: 'Нет связи с сервером. Работа там продолжается; страница догонит её сама.',
+  unreachable: 'Сервер недоступен. Попробуйте чуть позже.',
+  busy: 'Сервер сейчас не может ответить. Страница попробует ещё раз сама.',
   online: 'Связь восстановлена.',
   unauthorized: 'Серверу нужен действующий токен доступа.',
   enterToken: 'Ввести токен',
@@ -255,6 +270,7 @@ const ru = {
     model_rate_limited: 'Поставщик модели ограничивает запросы. Попробуйте чуть позже.',
     model_timeout: 'Модель не ответила вовремя.',
     model_not_found: 'Поставщик не знает такой модели.',
+    model_not_configured: 'Эта модель не настроена на сервере.',
     model_unavailable: 'Модель сейчас недоступна.',
     context_too_long: 'Беседа слишком длинна для модели. Начните новую.',
     content_filtered: 'Поставщик модели не пропустил этот ответ.',
@@ -263,6 +279,8 @@ const ru = {
     empty_answer: 'Модель ничего не ответила.',
     too_many_model_requests: 'Потребовалось больше шагов, чем разрешено.',
     tools_unavailable: 'Инструменты сейчас недоступны.',
+    agent_misconfigured: 'Этот агент неправильно настроен на сервере.',
+    unknown_agent: 'Этот агент больше недоступен.',
     orchestrator_error: 'На сервере что-то пошло не так.',
     internal_error: 'На сервере что-то пошло не так.',
   },
@@ -274,9 +292,12 @@ const ru = {
     unknown_agent: 'Этот агент больше недоступен.',
     insufficient_balance: 'Баланс исчерпан.',
     body_too_large: 'Сообщение слишком длинное.',
+    invalid_request: 'Сервер не может это принять.',
+    queue_unavailable: 'Сервер не может обратиться к очереди. Попробуйте чуть позже.',
     database_unavailable: 'Сервер не может обратиться к базе данных. Попробуйте чуть позже.',
     internal_error: 'На сервере что-то пошло не так.',
   },
+  tooMany: 'Сервер ограничивает запросы. Попробуйте чуть позже.',
   requestFailed: 'Не получилось.',
 }
 
@@ -343,8 +364,14 @@ export function runError(error) {
   return texts.runErrors[error.code] ?? (error.message || texts.runErrors.internal_error)
 }
 
+/** What is in the way of a request that is made again by itself. @param {any} error */
+export function troubleInWords(error) {
+  return error?.status >= 400 ? texts.busy : texts.offline
+}
+
 /** Why a request failed, in words. @param {any} error */
 export function requestError(error) {
-  if (!error?.status) return texts.offline
+  if (!error?.status) return texts.unreachable
+  if (error.status === 429) return texts.tooMany
   return texts.requestErrors[error.code] ?? (error.status >= 500 ? texts.requestErrors.internal_error : error.detail || texts.requestFailed)
 }

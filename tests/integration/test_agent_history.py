@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -157,6 +158,52 @@ def test_a_large_result_is_cut_and_says_so(stage: Stage) -> None:
 
     [used] = stage.history(event_type="tool_use")
     assert (used["metadata"]["truncated"], used["metadata"]["result"]) == (True, large[: 64 * 1024])
+
+
+def test_a_result_is_told_beyond_a_nul(stage: Stage) -> None:
+    short, large = "a\0ж", "\0" + "ж" * 100_000
+    calls = [ToolCall("a", "t", {}, short, True, 1), ToolCall("b", "t", {}, large, True, 1)]
+    with working(stage.settings, saying(*calls)) as worker:
+        stage.ask(worker, "Hello?")
+
+    told = [used["metadata"] for used in stage.history(event_type="tool_use")]
+    assert [each["result"] for each in told] == [short, large[: 64 * 1024]]
+    assert [each["truncated"] for each in told] == [False, True]
+
+
+def test_large_arguments_are_cut_in_the_history_and_say_so(stage: Stage) -> None:
+    args = {"text": "ж" * 100_000}
+    with working(stage.settings, saying(ToolCall("a", "t", args), ToolCall("a", "t", args, "5", True, 1))) as worker:
+        session = stage.ask(worker, "Hello?")
+
+    [used] = stage.history(event_type="tool_use")
+    beginning = json.dumps(args, ensure_ascii=False, separators=(",", ":"))[: 64 * 1024]
+    assert (used["metadata"]["truncated"], used["metadata"]["input"]) == (True, beginning)
+    assert used["metadata"]["result"] == "5"
+    [told] = stage.messages(session["conversationId"])[1]["metadata"]["toolCalls"]
+    assert told == {"toolCallId": "a", "toolName": "t", "args": beginning, "isError": False}
+    page = stage.get(f"/api/chat/session/{session['sessionId']}/events")
+    assert [event["toolArgs"] for event in page["events"] if event["eventType"] == "tool_call"] == [args, args]
+
+
+def test_of_more_calls_than_a_message_can_tell_the_first_ones_are_told_whole(stage: Stage) -> None:
+    args = {"text": "ж" * 50_000}
+    calls = [(ToolCall(f"c{n}", "t", args), ToolCall(f"c{n}", "t", args, "ok", True, 1)) for n in range(40)]
+    with working(stage.settings, saying(*(event for both in calls for event in both))) as worker:
+        session = stage.ask(worker, "Hello?")
+
+    metadata = stage.messages(session["conversationId"])[1]["metadata"]
+    assert [told["toolCallId"] for told in metadata["toolCalls"]] == [f"c{n}" for n in range(40)]
+    assert [told["args"] for told in metadata["toolCalls"]] == [args] * 3 + [None] * 37
+    assert stage.get("/api/agents/1/conversation", event_type="tool_use")["total"] == 40
+
+
+def test_long_reasoning_is_told_in_pieces(stage: Stage) -> None:
+    with working(stage.settings, saying(*[Thinking("x" * 16_384)] * 100, "answer")) as worker:
+        stage.ask(worker, "Hello?")
+
+    thoughts = [event["content"] for event in stage.history(event_type="thinking")]
+    assert list(map(len, thoughts)) == [1024 * 1024, 100 * 16_384 - 1024 * 1024]
 
 
 def test_a_row_that_can_not_be_stored_fails_the_end_of_its_session(stage: Stage) -> None:

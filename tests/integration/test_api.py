@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 import redis
 from flask.testing import FlaskClient
+from gunicorn.http.errors import InvalidChunkSize
 from werkzeug.test import TestResponse
 
 from app import access
@@ -167,6 +168,7 @@ def test_a_body_over_the_limit_is_refused_and_one_below_it_taken(client: FlaskCl
     large = post(client, message="x" * 999_000)
 
     assert_problem(too_large, 413, "body_too_large")
+    assert "1048576 bytes" in too_large.get_json(force=True)["detail"]
     assert large.status_code == 202
 
 
@@ -182,6 +184,29 @@ def test_a_body_over_the_limit_is_refused_without_a_length_too(client: FlaskClie
     )
 
     assert_problem(response, 413, "body_too_large")
+
+
+class BrokenChunks(io.BytesIO):
+    """What gunicorn gives for a chunked body that is none."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        raise InvalidChunkSize(b"zz")
+
+    readinto = read  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/api/chat/session"), ("GET", "/api/chat/sessions")])
+def test_a_body_whose_chunks_are_broken_is_refused(client: FlaskClient, method: str, path: str) -> None:
+    response = client.open(
+        path,
+        method=method,
+        input_stream=BrokenChunks(),
+        content_type="application/json",
+        headers={"Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+
+    assert_problem(response, 400, "invalid_request")
 
 
 @pytest.mark.parametrize(
@@ -506,6 +531,15 @@ def test_recent_sessions_are_listed_newest_first_in_pages(client: FlaskClient) -
 
     newest_first = made[::-1]
     assert pages == [newest_first[:3], newest_first[3:6], newest_first[6:]]
+
+
+def test_the_list_knows_a_conversation_by_the_id_that_began_it(client: FlaskClient) -> None:
+    conversation_id = str(uuid4()).upper()
+    started = post(client, conversationId=conversation_id).json
+
+    listed = client.get("/api/chat/sessions", query_string={"conversationId": conversation_id}).json
+
+    assert [session["sessionId"] for session in listed["sessions"]] == [started["sessionId"]]
 
 
 def test_the_list_filters_by_status_agent_and_conversation(client: FlaskClient) -> None:

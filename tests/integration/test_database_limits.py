@@ -1,16 +1,29 @@
-"""What a process is told when the database has no room for it."""
+"""What a process is told when the database has no room for it, and what a commit withstands."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from app import database
+from app import conversations, database
 from app.errors import DatabaseUnavailable
+from tests.factories import OWNER, at_once, failures, make_session
 from tests.servers import MariaDB
+
+
+def test_sqlite_keeps_every_commit_through_a_power_cut(tmp_path: Path) -> None:
+    opened = database.open_database(f"sqlite:///{tmp_path / 'chat.db'}")
+    full = 2
+
+    with database.connection():
+        assert database.sql("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.sql("PRAGMA synchronous").fetchone() == (full,)
+
+    opened.close()
 
 
 @pytest.mark.slow
@@ -37,6 +50,62 @@ def test_a_pool_without_a_free_connection_is_an_unavailable_database(mariadb: Ma
     assert database.transaction(lambda: "again") == "again"
     database.db.close_all()
     mariadb.drop_database("pool")
+
+
+def test_a_server_without_a_connection_for_this_user_is_an_unavailable_database(
+    make_mariadb: Callable[[], MariaDB],
+) -> None:
+    server = make_mariadb()
+    database.open_database(server.create_database("limited"))
+
+    with server.connect() as earlier, earlier.cursor() as cursor:
+        cursor.execute("ALTER USER CURRENT_USER() WITH MAX_USER_CONNECTIONS 1")
+        with server.connect(), pytest.raises(DatabaseUnavailable):
+            database.transaction(lambda: None)
+        cursor.execute("ALTER USER CURRENT_USER() WITH MAX_USER_CONNECTIONS 0")
+
+    assert database.transaction(lambda: "again") == "again"
+    database.db.close_all()
+
+
+def test_a_full_disk_is_an_unavailable_database(tmp_path: Path) -> None:
+    opened = database.open_database(f"sqlite:///{tmp_path / 'chat.db'}")
+    database.transaction(lambda: database.sql("CREATE TABLE texts (text TEXT)"))
+
+    def write() -> None:
+        database.sql("INSERT INTO texts VALUES (?)", ["x" * 100_000])
+
+    def limit(pages: int) -> None:
+        opened.pragma("max_page_count", pages, permanent=True)
+        opened.close()
+
+    limit(4)
+    with pytest.raises(DatabaseUnavailable):
+        database.transaction(write)
+    limit(1_000_000)
+
+    database.transaction(write)
+
+
+def test_a_deadlock_within_a_savepoint_runs_the_transaction_again(store: str) -> None:
+    for name in "ab":
+        make_session(conversation_id=name)
+    met = threading.Barrier(2)
+    tries: list[str] = []
+
+    def lock(first: str, second: str) -> None:
+        tries.append(first)
+        conversations.lock(OWNER, first)
+        if not database.is_sqlite() and len(tries) <= 2:
+            met.wait()
+        with database.db.atomic():
+            conversations.lock(OWNER, second)
+
+    outcomes = at_once(
+        [lambda: database.transaction(lambda: lock("a", "b")), lambda: database.transaction(lambda: lock("b", "a"))]
+    )
+
+    assert failures(outcomes) == []
 
 
 def test_a_read_does_not_notice_that_the_database_was_restarted(make_mariadb: Callable[[], MariaDB]) -> None:

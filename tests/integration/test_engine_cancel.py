@@ -14,7 +14,7 @@ import pytest
 from app.events import Delta
 from tests import sample_tools
 from tests.model_server import ModelServer
-from tests.turns import make_agent, make_settings, make_turn, record, with_engine
+from tests.turns import answer, make_agent, make_settings, make_turn, record, with_engine
 from worker.orchestrator import Checkpoint
 
 APIS = ["openai-chat", "openai"]
@@ -181,3 +181,15 @@ def test_a_turn_that_fails_after_it_was_closed_leaves_no_complaint(model_server:
     gc.collect()
 
     assert complaints == []
+
+
+def test_a_turn_that_nobody_stopped_does_not_end_as_cancelled(
+    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cancelled(self: Any) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr("worker.engine.EngineTurn.go_on", cancelled)
+
+    with pytest.raises(RuntimeError, match="from within"):
+        answer(make_settings(model_server), "openai-chat:any")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ def call(name: str, arguments: str, call_id: str = "a") -> dict[str, Any]:
     return {"steps": [{"tool": {"index": 0, "id": call_id, "name": name, "arguments": arguments}}]}
 
 
+SAY_HI = {"steps": [{"text": "Hi"}]}
 SAY_RESULT = {"steps": [{"text": "It is "}, {"echo": "tool"}]}
 
 
@@ -46,8 +48,37 @@ def test_without_a_key_openai_is_model_auth() -> None:
     assert answer(make_settings(), "openai:gpt-5-mini").failed == "model_auth"
 
 
-def test_an_unknown_provider_is_model_not_found() -> None:
-    assert answer(make_settings(), "nobody:nothing").failed == "model_not_found"
+@pytest.mark.parametrize("name", ["nobody:nothing", "gpt-5", "A_KEY:x", "openai:", "test"])
+def test_an_unknown_provider_is_model_not_found_and_the_text_says_what_a_name_is(name: str) -> None:
+    turn = answer(make_settings(), name)
+
+    assert turn.failed == "model_not_found"
+    assert "'provider:model'" in turn.failure.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("anthropic:claude-sonnet-4-5", "install pydantic-ai-slim[anthropic]"),
+        ("google:gemini-3-pro", "install pydantic-ai-slim[google]"),
+        ("deepseek:deepseek-chat", "set DEEPSEEK_API_KEY"),
+        ("openrouter:meta/llama", "set OPENROUTER_API_KEY"),
+        ("ollama:llama3.2", "set OLLAMA_BASE_URL"),
+        ("vercel:x", "set VERCEL_AI_GATEWAY_API_KEY or VERCEL_OIDC_TOKEN"),
+        ("openai-codex:gpt-5", "its settings are not complete"),
+    ],
+)
+def test_a_provider_that_is_not_set_up_is_model_not_configured_and_the_text_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, says: str
+) -> None:
+    for variable in ("DEEPSEEK_API_KEY", "OPENROUTER_API_KEY", "OLLAMA_BASE_URL", "VERCEL_OIDC_TOKEN"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    turn = answer(make_settings(), name)
+
+    assert turn.failed == "model_not_configured"
+    assert turn.failure.detail == f"The provider {name.partition(':')[0]!r} is not set up on the server: {says}."
 
 
 def test_an_unknown_model_is_model_not_found(model_server: ModelServer) -> None:
@@ -103,6 +134,38 @@ def test_a_server_that_keeps_failing_is_model_unavailable(model_server: ModelSer
 
     assert turn.failed == "model_unavailable"
     assert len(model_server.requests(model)) == 3
+
+
+def test_each_request_of_a_turn_has_tries_of_its_own(model_server: ModelServer) -> None:
+    failing = {"fault": {"status": 500, "times": 2}}
+    calls = [call("calculate", '{"expression": "6*7"}', call_id) | failing for call_id in "ab"]
+    model = model_server.add({"answers": [*calls, SAY_RESULT | failing]})
+
+    turn = answer(make_settings(model_server), f"openai-chat:{model}")
+
+    assert turn.done.content == "It is 42"
+    assert len(model_server.requests(model)) == 9
+
+
+def test_a_server_that_has_moved_is_followed(model_server: ModelServer) -> None:
+    where = {"Location": f"{model_server.url}/chat/completions"}
+    model = model_server.add({"answers": [{"fault": {"status": 307, "headers": where, "times": 1}, **SAY_HI}]})
+
+    assert answer(make_settings(model_server), f"openai-chat:{model}").done.content == "Hi"
+
+
+@pytest.mark.parametrize(
+    "chunk", ["[1, 2]", '{"id": "c", "choices": [null]}', '{"choices": [{"delta": {"tool_calls": [null]}}]}']
+)
+def test_an_answer_that_makes_no_sense_is_model_error_and_the_text_is_kept(
+    model_server: ModelServer, chunk: str
+) -> None:
+    model = model_server.add({"answers": [{"steps": [{"text": "Hi"}, {"raw": f"data: {chunk}\n\n"}]}]})
+
+    turn = answer(make_settings(model_server), f"openai-chat:{model}")
+
+    assert turn.failed == "model_error"
+    assert turn.text == "Hi"
 
 
 def test_no_server_is_model_unavailable() -> None:
@@ -198,6 +261,16 @@ def test_an_empty_answer_is_asked_again_once_and_then_empty_answer(model_server:
 
     assert turn.failed == "empty_answer"
     assert len(model_server.requests(model)) == 2
+
+
+def test_an_answer_that_is_cut_by_a_filter_is_content_filtered_and_keeps_its_text(model_server: ModelServer) -> None:
+    cut = '{"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "content_filter"}]}'
+    model = model_server.add({"answers": [{"steps": [{"text": "It is"}, {"raw": f"data: {cut}\n\n"}], "no_end": True}]})
+
+    turn = answer(make_settings(model_server), f"openai-chat:{model}")
+
+    assert turn.failed == "content_filtered"
+    assert turn.text == "It is"
 
 
 def test_arguments_that_are_no_json_are_told_to_the_model(model_server: ModelServer) -> None:

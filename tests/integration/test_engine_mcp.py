@@ -7,7 +7,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from app.agents import McpServer
 from app.events import ToolCall
 from tests.model_server import ModelServer
 from tests.turns import answer, make_agent, make_settings, make_turn, record, with_engine
+from worker import agent_tools
 from worker.orchestrator import Checkpoint
 from worker.tool_calls import OUTCOME_UNKNOWN
 
@@ -27,10 +29,11 @@ STDIO = McpServer(
 )
 
 
-@pytest.fixture(scope="module")
-def http() -> Iterator[McpServer]:
+@contextmanager
+def over_http(port: int = 0) -> Iterator[int]:
+    """A server on *port*, or on a free one."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.mcp_server", "--http"],
+        [sys.executable, "-m", "tests.mcp_server", "--http", str(port)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -38,10 +41,22 @@ def http() -> Iterator[McpServer]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    yield McpServer(name="sample", url=f"http://127.0.0.1:{int(process.stdout.readline())}/mcp")
-    process.stdin.close()
-    process.wait(10)
-    process.stdout.close()
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
+
+
+def at(port: int) -> McpServer:
+    return McpServer(name="sample", url=f"http://127.0.0.1:{port}/mcp")
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[McpServer]:
+    with over_http() as port:
+        yield at(port)
 
 
 @pytest.fixture(params=["stdio", "http"])
@@ -149,6 +164,121 @@ def test_a_server_that_dies_in_a_call_is_told_to_the_model_and_is_there_for_the_
     assert first.calls("a")[1].tool_success is False
     assert first.done.content.startswith("It said: ")
     assert second.done.content == "It said: AGAIN"
+
+
+@asynccontextmanager
+async def a_turn_that_goes_on(engine: Any, server: ModelServer, agent: Any) -> AsyncIterator[None]:
+    """A turn that holds its servers of tools for as long as the context lasts."""
+    model = server.add({"answers": [{"steps": [{"text": "Wait"}, {"stall": True}]}]})
+    async with aclosing(engine(make_turn(make_settings(server), f"openai-chat:{model}", agent=agent))) as turn:
+        await anext(turn)
+        yield
+
+
+def test_a_server_that_died_is_there_for_the_next_turn_while_another_turn_still_holds_it(
+    model_server: ModelServer,
+) -> None:
+    settings = make_settings(model_server)
+    dying = model_server.add({"answers": [call("die"), SAY_RESULT]})
+    next_one = model_server.add({"answers": [call("shout", text="again"), SAY_RESULT]})
+    agent = make_agent(mcp_servers=(STDIO,))
+
+    async def overlapping(engine: Any) -> Any:
+        async with a_turn_that_goes_on(engine, model_server, agent):
+            await record(engine(make_turn(settings, f"openai-chat:{dying}", agent=agent)))
+            during = await record(engine(make_turn(settings, f"openai-chat:{next_one}", agent=agent)))
+        after = await record(engine(make_turn(settings, f"openai-chat:{next_one}", agent=agent)))
+        return during, after
+
+    during, after = with_engine(settings, overlapping)
+
+    assert during.done.content == after.done.content == "It said: AGAIN"
+    assert servers_left() == []
+
+
+def test_a_server_is_let_go_when_the_last_of_several_turns_ends(model_server: ModelServer) -> None:
+    settings = make_settings(model_server)
+    shouting = model_server.add({"answers": [call("shout", text="again"), SAY_RESULT]})
+    agent = make_agent(mcp_servers=(STDIO,))
+
+    async def overlapping(engine: Any) -> Any:
+        async with a_turn_that_goes_on(engine, model_server, agent):
+            await record(engine(make_turn(settings, f"openai-chat:{shouting}", agent=agent)))
+        for pid in servers_left():
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).kill()
+        return await record(engine(make_turn(settings, f"openai-chat:{shouting}", agent=agent)))
+
+    assert with_engine(settings, overlapping).done.content == "It said: AGAIN"
+
+
+def test_a_server_over_http_that_restarts_is_there_again_after_one_failed_call(model_server: ModelServer) -> None:
+    settings = make_settings(model_server)
+    shouting = model_server.add({"answers": [call("shout", text="again"), SAY_RESULT]})
+
+    async def restarting(engine: Any) -> list[Any]:
+        with over_http() as port:
+            agent = make_agent(mcp_servers=(at(port),))
+            holding = a_turn_that_goes_on(engine, model_server, agent)
+            await holding.__aenter__()
+        with over_http(port):
+            turns = [
+                await record(engine(make_turn(settings, f"openai-chat:{shouting}", agent=agent))) for _ in range(2)
+            ]
+            await holding.__aexit__(None, None, None)
+            return turns
+
+    first, second = with_engine(settings, restarting)
+
+    assert first.done
+    assert second.done.content == "It said: AGAIN"
+
+
+def test_turns_that_wait_for_a_server_that_hangs_all_end_in_time(
+    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_tools, "MCP_START_S", 0.5)
+    settings = make_settings(model_server)
+    hanging = McpServer(name="sample", command=sys.executable, args=("-c", "import time; time.sleep(100)"))
+    agent = make_agent(mcp_servers=(hanging,))
+
+    async def three(engine: Any) -> list[str]:
+        turns = [record(engine(make_turn(settings, "openai-chat:any", agent=agent))) for _ in range(3)]
+        return [turn.failed for turn in await asyncio.gather(*turns)]
+
+    started = time.monotonic()
+
+    assert with_engine(settings, three) == ["tools_unavailable"] * 3
+    assert time.monotonic() - started < 5
+
+
+def test_a_picture_is_a_result_that_survives_a_crash(model_server: ModelServer) -> None:
+    settings = make_settings(model_server)
+    model = model_server.add({"answers": [call("picture"), {"steps": [{"text": "Nice."}]}]})
+    agent = make_agent(mcp_servers=(STDIO,))
+
+    first = answer(settings, f"openai:{model}", agent=agent)
+    resumed = answer(settings, f"openai:{model}", agent=agent, checkpoint=json.loads(json.dumps(first.checkpoints[-1])))
+
+    assert first.calls("a")[1].tool_success is True
+    assert first.done.content == resumed.done.content == "Nice."
+    asked = [request["body"]["input"][-1] for request in model_server.requests(model)]
+    assert asked[1] == asked[2]
+    assert "a cat" in str(asked[1])
+
+
+@pytest.mark.parametrize(
+    "misconfigured",
+    [
+        make_agent(tools=("tests.sample_tools:counted", "tests.sample_tools:counted")),
+        make_agent(mcp_servers=(STDIO, STDIO)),
+    ],
+    ids=["functions", "servers"],
+)
+def test_two_tools_of_one_name_are_agent_misconfigured(model_server: ModelServer, misconfigured: Any) -> None:
+    turn = answer(make_settings(model_server), "openai-chat:any", agent=misconfigured)
+
+    assert turn.failed == "agent_misconfigured"
 
 
 @pytest.mark.parametrize(

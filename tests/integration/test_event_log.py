@@ -83,10 +83,18 @@ def test_events_of_another_owner_look_like_none() -> None:
         event_log.read_after(OWNER, str(uuid4()), 0, 10)
 
 
-def test_a_page_of_large_events_is_short_and_the_next_one_goes_on() -> None:
+@pytest.mark.parametrize(
+    "large",
+    [
+        ToolCall("c", "read", None, "x" * 1024 * 1024, True, 1),
+        ToolCall("c", "write", {"text": "x" * 1024 * 1024}),
+        Delta("x" * 1024 * 1024),
+    ],
+    ids=["result", "arguments", "text"],
+)
+def test_a_page_of_large_events_is_short_and_the_next_one_goes_on(large: Event) -> None:
     claim = make_claim()
-    result = "x" * (1024 * 1024)
-    write(claim, *(ToolCall(f"c{number}", "read", None, result, True, 1) for number in range(6)), Done("ok"))
+    write(claim, *[large] * 6, Done("ok"))
 
     first = event_log.read_after(OWNER, claim.session_id, 0, 1000)
     second = event_log.read_after(OWNER, claim.session_id, first.next_after, 1000)

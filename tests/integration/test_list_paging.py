@@ -11,8 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import conversation_list, database, message_list
+from app import agent_history_list, conversation_list, database, list_pages, message_list, session_list
+from app.agent_history_list import Wanted
+from app.events import Done, Thinking
 from app.models import Conversation, Message
+from tests.factories import change, make_claim, make_session, write
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -79,3 +82,97 @@ def test_messages_of_equal_times_are_listed_once_either_way(how_many: int, limit
 
     expected = [str(number) for number in range(how_many)]
     assert found == (expected if order == "asc" else expected[::-1])
+
+
+LARGE = list_pages.PAGE_BYTES // 2 + 1
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_page_of_large_messages_has_fewer_and_goes_on_with_the_next(order: Any) -> None:
+    conversation_id = str(uuid4())
+    contents = ["small", "x" * LARGE, "y" * (3 * LARGE), "z" * LARGE, "", "last"]
+    rows = [
+        {
+            "conversation_id": conversation_id,
+            "session_id": str(uuid4()),
+            "role": "user",
+            "content": each,
+            "metadata": {},
+        }
+        for each in contents
+    ]
+    conversation = {"conversation_id": conversation_id, "owner": "large", "message_count": len(rows)}
+    database.transaction(lambda: Conversation.insert(**conversation).execute())
+    database.transaction(lambda: Message.insert_many(rows).execute())
+
+    pages = []
+    cursor = None
+    while True:
+        page = message_list.of_conversation("large", conversation_id, limit=4, cursor=cursor, order=order)
+        pages.append([message["content"][:5] for message in page.messages])
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+
+    if order == "asc":
+        assert pages == [["small", "xxxxx"], ["yyyyy"], ["zzzzz", "", "last"]]
+    else:
+        assert pages == [["last", "", "zzzzz"], ["yyyyy"], ["xxxxx", "small"]]
+
+
+@pytest.mark.parametrize(
+    "large",
+    [{"metadata": {"toolCalls": "x" * LARGE}}, {"content": "\0" + "x" * LARGE}],
+    ids=["metadata", "text after a NUL"],
+)
+def test_all_that_makes_a_message_large_counts(large: dict[str, Any]) -> None:
+    conversation_id = str(uuid4())
+    message = {"conversation_id": conversation_id, "role": "user", "content": "x", "metadata": {}}
+    rows = [message | {"session_id": str(uuid4())} | large for _ in range(3)]
+    conversation = {"conversation_id": conversation_id, "owner": "large", "message_count": len(rows)}
+    database.transaction(lambda: Conversation.insert(**conversation).execute())
+    database.transaction(lambda: Message.insert_many(rows).execute())
+
+    page = message_list.of_conversation("large", conversation_id)
+
+    assert len(page.messages) == 1
+    assert page.next_cursor is not None
+
+
+def test_a_page_of_large_sessions_has_fewer_and_goes_on_with_the_next() -> None:
+    made = [make_session(owner="large") for _ in range(3)]
+    for session_id in made:
+        change(session_id, final_response="x" * LARGE)
+
+    first, cursor = session_list.list_recent("large", limit=20)
+    second, further = session_list.list_recent("large", limit=20, cursor=cursor)
+    third, end = session_list.list_recent("large", limit=20, cursor=further)
+
+    assert [[row["sessionId"] for row in page] for page in (first, second, third)] == [[each] for each in made[::-1]]
+    assert end is None
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_page_of_large_history_has_fewer_and_goes_on_with_the_next(order: Any) -> None:
+    claim = make_claim()
+    write(claim, Thinking(""), Done("x" * LARGE))
+    write(second := make_claim(make_session(conversation_id=claim.conversation_id)), Thinking(""), Done("y" * LARGE))
+    wanted = Wanted(claim.owner, 1, conversation_id=claim.conversation_id)
+
+    whole = [row["eventType"] for row in agent_history_list.page(wanted, limit=500, order=order).events]
+    found: list[dict[str, Any]] = []
+    after = before = None
+    pages = 0
+    while True:
+        page = agent_history_list.page(wanted, limit=500, order=order, after=after, before=before)
+        found += page.events
+        pages += 1
+        if page.next_cursor is None:
+            break
+        place = agent_history_list.place_of(page.next_cursor, "after")
+        after, before = (place, None) if order == "asc" else (None, place)
+
+    assert pages == 2
+    assert len(whole) < len(found)
+    assert len({row["id"] for row in found}) == len(found) == found[0 if order == "desc" else -1]["seq"]
+    assert {row["sessionId"] for row in found} == {claim.session_id, second.session_id}

@@ -496,6 +496,30 @@ def test_deeply_nested_arguments_come_back_as_they_were() -> None:
     assert events_of(claim.session_id)[0]["toolArgs"] == args
 
 
+@pytest.mark.parametrize("depth", [501, 940])
+def test_arguments_nested_too_deeply_for_their_readers_are_told_as_text(depth: int) -> None:
+    claim = make_claim()
+    args: object = '"}]'
+    for _ in range(depth):
+        args = [args]
+
+    write(claim, ToolCall("c", "tool", args))
+    write(claim, ToolCall("c", "tool", args, "ok", True, 1), Done("all"))
+
+    told = events_of(claim.session_id)[0]["toolArgs"]
+    assert told == "[" * depth + json.dumps('"}]') + "]" * depth
+    assert row(claim.session_id).status == "done"
+
+
+def test_brackets_beside_each_other_are_not_deep() -> None:
+    claim = make_claim()
+    args = {"lists": [[[]]] * 1000, "text": "[{" * 1000 + '"'}
+
+    write(claim, ToolCall("c", "tool", args))
+
+    assert events_of(claim.session_id)[0]["toolArgs"] == args
+
+
 def test_names_and_ids_that_are_too_long_are_cut() -> None:
     claim = make_claim()
     long = "ж" * 300

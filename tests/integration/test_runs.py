@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,7 +107,7 @@ class Scripted:
         self.turns.append(turn)
         try:
             for step in self.steps:
-                if isinstance(step, Exception):
+                if isinstance(step, BaseException):
                     raise step
                 if isinstance(step, Hold):
                     self.held.set()
@@ -180,12 +181,19 @@ class Secret(Exception):
     """Must not be shown to a client."""
 
 
+class Panic(BaseException):
+    """What libraries in other languages raise when they are at their wits' end."""
+
+
 FAILURES = {
     "told": (TurnFailed("model_rate_limited", "the model has had enough"), "model_rate_limited"),
     "unexpected": (Secret("sk-123"), "orchestrator_error"),
     "own timeout": (TimeoutError("of something inside"), "orchestrator_error"),
+    "exit": (SystemExit("usage: …"), "orchestrator_error"),
+    "panic": (Panic("of a library"), "orchestrator_error"),
     "wrong type": (42, "orchestrator_error"),
     "checkpoint that is no json": (Checkpoint({"a": object()}), "orchestrator_error"),
+    "whole answer that is no text": (Done(5), "orchestrator_error"),  # type: ignore[arg-type]
     "thinking that is no text": (Thinking(b"x"), "orchestrator_error"),  # type: ignore[arg-type]
     "delta that is no text": (Delta(5), "orchestrator_error"),  # type: ignore[arg-type]
 }
@@ -260,6 +268,33 @@ def test_a_timeout_is_told_as_such_whatever_the_orchestrator_makes_of_its_cancel
     assert shown(session_id)["errorCode"] == "timeout"
 
 
+def test_a_turn_that_is_resumed_past_its_deadline_keeps_what_it_had_said(settings: Settings) -> None:
+    claim = make_claim(worker="dead")
+    write(claim, Thinking(""), Delta("half"), checkpoint='{"said": 1}')
+    write(claim, Delta(" is lost"))
+    expire_lease(claim.session_id)
+    change(claim.session_id, deadline_ms=database.now_ms(-1))
+
+    answered(settings, Scripted(" and more"), claim.session_id)
+
+    session = shown(claim.session_id)
+    assert (session["errorCode"], session["finalResponse"]) == ("timeout", "half")
+    assert events_of(claim.session_id)[-1]["content"] == "half"
+    assert_sound(claim.session_id)
+
+
+def test_a_cancellation_that_the_orchestrator_made_itself_is_a_failure_that_keeps_the_text(settings: Settings) -> None:
+    async def answer(turn: Turn) -> AsyncIterator[Any]:
+        yield "half"
+        helper = asyncio.create_task(asyncio.sleep(60))
+        helper.cancel()
+        await helper
+
+    session_id = answered(settings, answer)
+
+    assert (shown(session_id)["errorCode"], shown(session_id)["finalResponse"]) == ("orchestrator_error", "half")
+
+
 def test_an_answer_that_is_too_large_ends_with_what_fits(settings: Settings) -> None:
     limited = Settings(**(vars_of(settings) | {"max_content_bytes": 1000}))
 
@@ -267,6 +302,16 @@ def test_an_answer_that_is_too_large_ends_with_what_fits(settings: Settings) -> 
 
     assert shown(session_id)["errorCode"] == "answer_too_large"
     assert shown(session_id)["finalResponse"] == "жж" * 200 + "x" * 150
+
+
+def test_a_whole_answer_that_is_too_large_ends_with_what_was_streamed(settings: Settings) -> None:
+    limited = Settings(**(vars_of(settings) | {"max_content_bytes": 1000}))
+
+    session_id = answered(limited, Scripted("streamed", Done("ж" * 501)))
+
+    assert shown(session_id)["errorCode"] == "answer_too_large"
+    assert shown(session_id)["finalResponse"] == "streamed"
+    assert shown(answered(limited, Scripted("streamed", Done("ж" * 500))))["finalResponse"] == "ж" * 500
 
 
 def test_a_tool_result_that_is_too_large_is_cut_and_says_so(settings: Settings) -> None:
@@ -517,6 +562,18 @@ def test_a_session_past_its_deadline_ends_as_timeout_although_its_worker_lives(s
 
     assert (shown(claim.session_id)["errorCode"], shown(claim.session_id)["finalResponse"]) == ("timeout", "half")
     assert not sessions.hand_back(claim)
+
+
+def test_a_session_that_can_not_be_ended_does_not_keep_the_sweeper_from_the_others(settings: Settings) -> None:
+    broken, orphan, waiting = lost(attempts=3), lost(), make_session()
+    write(make_claim(broken, max_attempts=9), ToolCall("c", "tool", {}))
+    no_json = "UPDATE chatEvents SET toolArgs = '{' WHERE sessionId = ?"
+    database.transaction(lambda: database.sql(no_json, [broken]))
+    expire_lease(broken)
+
+    assert sweeper(settings).sweep() == 2
+
+    assert sorted(jobs(settings)) == sorted([f"{orphan}-1", f"{waiting}-0"])
 
 
 def test_sessions_whose_jobs_redis_lost_are_rung_again(settings: Settings) -> None:
@@ -843,3 +900,63 @@ def test_a_checkpoint_larger_than_a_packet_ends_its_own_session_alone(own_mariad
     assert row(small).final_response == "text and more"
     assert_sound(large)
     assert_sound(small)
+
+
+def test_runs_wait_while_the_disk_is_full(tmp_path: Path, redis_server: RedisServer) -> None:
+    bound = database.db.obj
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path / 'full.db'}", redis_url=redis_server.url, flush_ms=20, lease_s=60.0
+    )
+    text, hold = "x" * 100_000, Hold()
+
+    def limit(pages: int) -> None:
+        database.db.pragma("max_page_count", pages, permanent=True)
+        database.db.close()
+
+    async def run(session_id: str) -> None:
+        async with working(settings, Scripted("begun", hold, text)) as runtime:
+            running = asyncio.create_task(runtime.run(session_id))
+            await eventually(lambda: row(session_id).last_seq == 2, "the first text")
+            pages = database.reading(lambda: database.sql("PRAGMA page_count").fetchone()[0])
+            limit(pages)
+            hold.let_go()
+            await asyncio.sleep(0.5)
+            assert row(session_id).status == "running"
+            limit(1_000_000)
+            await running
+
+    with opened(settings.database_url):
+        session_id = make_session()
+        play(run(session_id))
+        assert (row(session_id).status, row(session_id).final_response) == ("done", "begun" + text)
+        assert_sound(session_id)
+        close_all(database.db.obj)
+    database.db.initialize(bound)
+
+
+LARGE_ARGUMENTS = {"text": "ж" * 1_000_000}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [Thinking("x" * 16_384)] * 1_100,
+        [ToolCall("c", "write", LARGE_ARGUMENTS), ToolCall("c", "write", LARGE_ARGUMENTS, "ok", True, 1)] * 4,
+    ],
+    ids=["reasoning", "arguments of tools"],
+)
+def test_a_session_whose_steps_together_are_larger_than_a_packet_ends_all_the_same(
+    own_mariadb: tuple[MariaDB, Settings], said: list[Any]
+) -> None:
+    server, settings = own_mariadb
+    server.execute("SET GLOBAL max_allowed_packet = 16777216")
+    close_all(database.db.obj)
+    ended, cancelled = make_session(), make_claim()
+    for event in said:
+        write(cancelled, event)
+
+    answered(settings, Scripted(*said, "all"), ended)
+    sessions.end(cancelled.session_id, Error("cancelled", "…"))
+
+    assert (row(ended).status, row(ended).final_response) == ("done", "all")
+    assert row(cancelled.session_id).error_code == "cancelled"

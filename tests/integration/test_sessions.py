@@ -325,6 +325,15 @@ def test_a_session_out_of_attempts_is_not_claimed() -> None:
     assert [each.failures for each in session_list.unattended()] == [2]
 
 
+def test_orphans_are_found_before_those_that_wait_longer() -> None:
+    waiting = [make_session() for _ in range(2)]
+    orphan = make_claim().session_id
+    expire_lease(orphan)
+
+    assert [each.session_id for each in session_list.unattended()] == [orphan, *waiting]
+    assert [each.session_id for each in session_list.unattended(limit=1)] == [orphan]
+
+
 def test_an_attempt_that_was_handed_back_does_not_count() -> None:
     session_id = make_session()
 
@@ -402,6 +411,15 @@ def test_a_renewal_to_the_same_instant_is_no_loss() -> None:
     sessions.renew([], lease_s=30.0)
 
     assert all(sessions.hand_back(claim) for claim in claims)
+
+
+def test_a_renewal_that_comes_after_the_hand_back_does_not_keep_others_from_the_session() -> None:
+    claim = make_claim()
+    assert sessions.hand_back(claim)
+
+    sessions.renew([claim], lease_s=30.0)
+
+    assert try_claim(claim.session_id) is not None
 
 
 def test_a_session_that_is_no_longer_ours_is_not_handed_back() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from redis import Redis
@@ -11,7 +13,7 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from app import database, event_log, schema, sessions
 from app.sessions import NewSession
 from app.turn_queue import QUEUE_NAME, TurnQueue
-from tests.servers import Process, free_port, wait_until
+from tests.servers import MariaDB, Process, free_port, wait_until
 
 #: On a busy machine the engine alone takes seconds to import.
 START_S = 90.0
@@ -104,6 +106,48 @@ def test_without_its_database_it_gives_up_with_a_status_of_its_own(make_process:
 
     assert worker.wait() == 69
     assert "Traceback" not in worker.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"password": "wrong"}, "Access denied for user 'backchat'"),
+        ({"database": "absent"}, "Unknown database 'absent'"),
+        ({"port": "1"}, "Connection refused"),
+    ],
+)
+def test_a_database_url_that_is_wrong_is_told_with_the_server_s_reason(
+    mariadb: MariaDB, make_process: Callable[..., Process], changes: dict[str, str], reason: str
+) -> None:
+    parts = {"password": quote(mariadb.PASSWORD, safe=""), "port": str(mariadb.port), "database": "mysql"} | changes
+    url = "mysql://{user}:{password}@127.0.0.1:{port}/{database}".format(user=mariadb.USER, **parts)
+    environment = {"DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1"}
+
+    worker = make_process("-m", "worker", **environment)
+    migration = make_process("-m", "app.cli", "migrate", **environment)
+
+    assert (worker.wait(), migration.wait()) == (69, 1)
+    for output in (worker.output, migration.output):
+        assert "the database can't be reached: " in output
+        assert reason in output
+        assert "(DATABASE_URL)" in output
+        assert "Traceback" not in output
+
+
+def test_a_database_file_that_can_not_be_written_is_told(make_process: Callable[..., Process], tmp_path: Path) -> None:
+    (tmp_path / "chat.db.migrate-lock").mkdir()
+    (tmp_path / "file").touch()
+    files = {
+        "chat.db": "the database can't be written: [Errno 21]",
+        "file/chat.db": "the folder of DATABASE_URL can't be",
+    }
+
+    for file, reason in files.items():
+        migration = make_process("-m", "app.cli", "migrate", DATABASE_URL=f"sqlite:///{tmp_path / file}")
+
+        assert migration.wait() == 1
+        assert reason in migration.output
+        assert "Traceback" not in migration.output
 
 
 def test_the_web_process_names_what_keeps_it_from_starting(

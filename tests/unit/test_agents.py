@@ -84,6 +84,13 @@ def test_an_unknown_agent_is_an_error() -> None:
         ('[[agents]]\nid = 1\nname = "a"\n[[agents]]\nid = 1\nname = "b"', "share an id"),
         ('[[agents]]\nid = 1\nname = "a"\n[[agents.mcp_servers]]\nname = "x"', "either"),
         ('[[agents]]\nid = 1\nname = "a"\n[[agents.mcp_servers]]\nname = "x"\nurl = "u"\ncommand = "c"', "either"),
+        ('[[agents]]\nid = 1\nname = "a"' + '\n[[agents.mcp_servers]]\nname = "x"\nurl = "u"' * 2, "share a name"),
+        ('[[agents]]\nid = 1\nname = "a"\ntools = ["calculate", "calculate"]', "twice"),
+        ('[[agents]]\nid = 1\nname = "a"\n[[agents.mcp_servers]]\nname = "x"\nurl = "u"\nargs = ["v"]', "belong"),
+        (
+            '[[agents]]\nid = 1\nname = "a"\n[[agents.mcp_servers]]\nname = "x"\ncommand = "c"\nheaders = {a = "b"}',
+            "belong",
+        ),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong(write, text: str, says: str) -> None:  # type: ignore[no-untyped-def]

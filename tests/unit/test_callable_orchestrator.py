@@ -162,10 +162,11 @@ def test_a_blocked_plain_generator_learns_of_a_cancel() -> None:
 
 
 def test_a_thread_that_does_not_stop_is_left_to_itself(caplog: pytest.LogCaptureFixture) -> None:
-    release = threading.Event()
+    inside, release = threading.Event(), threading.Event()
 
     def answer(turn: Turn) -> Iterator[str]:
         yield "x"
+        inside.set()
         release.wait(10)
         yield "never seen"
 
@@ -173,7 +174,7 @@ def test_a_thread_that_does_not_stop_is_left_to_itself(caplog: pytest.LogCapture
         turn = CallableOrchestrator(answer)(make_turn(make_settings()))
         await anext(turn)
         waiting = asyncio.create_task(anext(turn))
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(inside.wait, 10)
         started = time.monotonic()
         waiting.cancel()
         await asyncio.wait({waiting})
@@ -210,6 +211,22 @@ def test_what_it_raises_reaches_the_reader_after_what_it_said(kind: str, error: 
         return said
 
     assert asyncio.run(read()) == [Delta("said"), error]
+    assert no_turn_threads()
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
+def test_what_would_end_the_worker_or_look_like_a_cancel_is_a_failure(kind: str, error: type[BaseException]) -> None:
+    def plain(turn: Turn) -> Iterator[str]:
+        yield "said"
+        raise error
+
+    async def asynchronous(turn: Turn) -> AsyncIterator[str]:
+        yield "said"
+        raise error
+
+    with pytest.raises(RuntimeError, match=error.__name__):
+        run(plain if kind == "plain" else asynchronous)
     assert no_turn_threads()
 
 

@@ -17,10 +17,12 @@ from app.models import utc_now
 from app.recording import Recorded
 from app.session_list import Standing
 from app.sessions import Batch, Claim
-from worker.event_writer import SESSION_BUFFER_CHARACTERS, EventWriter, Recorder, RecordingFailed
+from worker.event_writer import EventWriter
+from worker.recorder import SESSION_BUFFER_CHARACTERS, Recorder, RecordingFailed
 
 #: A flush that is never due: what is written was asked for.
 NEVER_S = 3600.0
+LARGE = "r" * SESSION_BUFFER_CHARACTERS
 
 
 class Database:
@@ -339,7 +341,8 @@ def test_a_session_that_outruns_the_database_waits_and_then_goes_on() -> None:
     on_stage(play, flush_s=0.01)
 
 
-def test_large_tool_results_fill_the_buffer_as_well() -> None:
+@pytest.mark.parametrize("large", [{"tool_result": LARGE}, {"tool_args": {"text": LARGE}}], ids=["result", "arguments"])
+def test_large_tool_calls_fill_the_buffer_as_well(large: dict[str, Any]) -> None:
     async def play(stage: Stage) -> None:
         stage.database.open.clear()
         recorder = stage.open(1)
@@ -349,7 +352,7 @@ def test_large_tool_results_fill_the_buffer_as_well() -> None:
         async def call(**fields: Any) -> None:
             await recorder.put(ToolCall("c", "tool", **fields))
 
-        await call(tool_result="r" * SESSION_BUFFER_CHARACTERS)
+        await call(**large)
         blocked = asyncio.create_task(call(tool_result="small"))
         done, _ = await asyncio.wait([blocked], timeout=0.2)
         assert not done

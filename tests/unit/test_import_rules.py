@@ -15,9 +15,9 @@ from tests.servers import ROOT
 #: What keeps rows; only these speak to the database through peewee.
 STORES = {
     "app.accounts", "app.agent_history", "app.agent_history_list", "app.clearing", "app.conversation_list",
-    "app.conversations", "app.database", "app.event_log", "app.leases", "app.message_list", "app.message_search",
-    "app.models", "app.recording", "app.retention", "app.schema", "app.session_list", "app.session_steps",
-    "app.sessions",
+    "app.conversations", "app.database", "app.event_log", "app.leases", "app.list_pages", "app.message_list",
+    "app.message_search", "app.models", "app.recording", "app.retention", "app.schema", "app.session_list",
+    "app.session_steps", "app.sessions",
 }  # fmt: skip
 ORCHESTRATORS = {
     "worker.orchestrator", "worker.orchestrators", "worker.callable_orchestrator", "worker.names", "worker.engine",
@@ -91,8 +91,8 @@ def test_only_the_web_process_imports_the_http_edge() -> None:
     assert _importers("app.api") - _below("app.api") <= {"app.wsgi"}
 
 
-def test_only_the_queue_and_the_session_worker_import_rq() -> None:
-    assert _importers("rq") <= {"app.turn_queue", "worker.session_worker"}
+def test_only_the_queue_and_the_worker_at_it_import_rq() -> None:
+    assert _importers("rq") <= {"app.turn_queue", "worker.session_worker", "worker.bookkeeper"}
 
 
 def test_only_the_stores_import_the_database_library() -> None:
@@ -108,7 +108,8 @@ def test_an_orchestrator_knows_no_database_queue_or_http_edge(module: str) -> No
     forbidden = (
         "flask", "apiflask", "rq", "redis", "peewee", "playhouse", "pymysql", "app.api", "app.broker",
         "app.database", "app.models", "app.sessions", "app.event_log", "app.recording", "app.conversations",
-        "app.heads", "app.doorbell", "app.turn_queue", "worker.event_writer", "worker.runtime",
+        "app.heads", "app.doorbell", "app.turn_queue", "worker.event_writer", "worker.recorder",
+        "worker.runtime",
     )  # fmt: skip
 
     known = [name for name in imports(module) if any(name == each or name.startswith(f"{each}.") for each in forbidden)]

@@ -34,7 +34,7 @@ CHUNKS = st.one_of(
     st.builds(lambda t: chunk({"content": t}), TEXTS),
     st.builds(lambda t: chunk({"reasoning_content": t, "content": None}), TEXTS),
     st.builds(lambda i, t: tool(i, t), st.integers(0, 2), TEXTS),
-    st.builds(lambda i, t, c: tool(i, t, id=f"call-{c}"), st.integers(0, 2), TEXTS, st.integers(0, 9)),
+    st.builds(lambda i, t: tool(i, t, id=f"call-{i}"), st.integers(0, 2), TEXTS),
     st.builds(lambda t: chunk({"content": t}, finish="stop"), TEXTS),
     st.builds(lambda n: {"id": "c", "choices": [], "usage": {"total_tokens": n}}, st.integers(1, 9)),
     st.builds(lambda t: chunk({"content": t, "annotations": [1]}), TEXTS),
@@ -181,10 +181,34 @@ def test_halves_of_an_emoji_that_a_server_escaped_apart_become_one_character() -
 
 
 @pytest.mark.parametrize(
+    "halves",
+    [
+        [chunk({"content": half}) for half in ("a\ud83d", "\ude42b")],
+        [chunk({"reasoning": half}) for half in ("a\ud83d", "\ude42b")],
+        [responses("response.output_text.delta", 0, half) for half in ("a\ud83d", "\ude42b")],
+    ],
+)
+def test_halves_that_arrive_apart_become_one_character_too(halves: list[dict[str, Any]]) -> None:
+    merger = SseMerger()
+
+    said = [folded(read(merger.feed(on_the_wire([half], ascii_only=True)))) for half in halves]
+
+    assert [text for [[_, text]] in said] == ["a", "🙂b"]
+
+
+def test_half_a_character_without_its_other_half_is_dropped() -> None:
+    merger = SseMerger()
+
+    wire = merger.feed(on_the_wire([chunk({"content": "a\ud83d"})], ascii_only=True))
+    wire += merger.feed(on_the_wire([chunk({"reasoning": "b"}), chunk({"content": "c"})]))
+
+    assert folded(read(wire)) == [[("content",), "a"], [("reasoning",), "b"], [("content",), "c"]]
+
+
+@pytest.mark.parametrize(
     "bodies",
     [
         [chunk({"content": "a"}), chunk({"content": "b"}, citations=["x"])],
-        [chunk({"content": "a"}), chunk({"content": "b"}, usage={"total_tokens": 1})],
         [chunk({"content": "a"}), {"id": "c", "choices": [{"index": 1, "delta": {"content": "b"}}]}],
         [chunk({"content": "a"}), chunk({"content": [{"type": "text", "text": "b"}]})],
         [responses("response.output_text.delta", 0, "a"), responses("response.output_text.delta", 1, "b")],
@@ -198,14 +222,81 @@ def test_what_says_more_than_text_is_not_merged(bodies: list[dict[str, Any]]) ->
 
 @pytest.mark.parametrize(
     "event",
-    [b"data: not json\n\n", b"data: [1, 2]\n\n", b"id: 7\ndata: {}\n\n", b"data: {}\ndata: {}\n\n", b"event: ping\n\n"],
+    [
+        b"data: not json\n\n",
+        b"data: [1, 2]\n\n",
+        b"id: 7\ndata: {}\n\n",
+        b"data: {}\ndata: {}\n\n",
+        b'data: {"choices":[null]}\n\n',
+        b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":null}]}}]}\n\n',
+        b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":{"a":1}}}]}}]}\n\n',
+    ],
 )
 def test_what_is_not_understood_passes_as_it_came(event: bytes) -> None:
     assert SseMerger().feed(event) == event
 
 
-def test_comments_are_dropped() -> None:
-    assert SseMerger().feed(b": keep-alive\n\n") == b""
+@pytest.mark.parametrize("event", [b": keep-alive", b"event: ping", b"retry: 3000", b": a\n: b", b": a\nid: 7"])
+def test_an_event_without_data_is_dropped(event: bytes) -> None:
+    assert SseMerger().feed(event + b"\n\n") == b""
+
+
+@pytest.mark.parametrize("before", [b": keep-alive\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf: keep-alive\n\n"])
+def test_a_comment_or_a_mark_before_an_event_does_not_hide_it(before: bytes) -> None:
+    wire = on_the_wire([chunk({"content": "a"})])
+    merger = SseMerger()
+
+    merged = b"".join(merger.feed(bytes([byte])) for byte in before + wire)
+
+    assert merged == wire
+
+
+def test_thoughts_that_are_said_under_two_names_are_merged() -> None:
+    wire = on_the_wire([chunk({"reasoning": text, "reasoning_content": text}) for text in "ab"])
+
+    [merged] = read(SseMerger().feed(wire))
+
+    assert merged["choices"][0]["delta"] == {"reasoning": "ab", "reasoning_content": "ab"}
+
+
+def test_thinking_tags_stay_alone() -> None:
+    said = ["<think>", "a", "b", "</think>", "c", "d"]
+
+    merged = read(SseMerger().feed(on_the_wire([chunk({"content": text}) for text in said])))
+
+    assert [each["choices"][0]["delta"]["content"] for each in merged] == ["<think>", "ab", "</think>", "cd"]
+
+
+@pytest.mark.parametrize("done", [b"data: [DONE]\n\n", b""])
+def test_of_the_usage_in_each_chunk_only_the_last_counts(done: bytes) -> None:
+    wire = on_the_wire([chunk({"content": str(n)}, usage={"total_tokens": n}) for n in (1, 2)])
+    wire += on_the_wire([chunk({}, finish="stop", usage={"total_tokens": 3})]) + done
+    merger = SseMerger()
+
+    merged = read(merger.feed(wire) + merger.finish())
+
+    assert [each.get("usage") for each in merged] == [None, None, {"total_tokens": 3}]
+    assert folded(merged[:2]) == [[("content",), "12"], "stop"]
+
+
+def test_usage_in_each_chunk_and_in_one_of_its_own_counts_once() -> None:
+    own = {"id": "c", "choices": [], "usage": {"total_tokens": 2}}
+    wire = on_the_wire([chunk({"content": "a"}, usage={"total_tokens": 1}), own]) + b"data: [DONE]\n\n"
+
+    merged = read(SseMerger().feed(wire))
+
+    assert [each.get("usage") for each in merged] == [None, {"total_tokens": 2}]
+
+
+def test_calls_that_a_server_gives_the_same_index_are_told_apart() -> None:
+    fragments = [tool(0, "{", id="a"), tool(0, "}"), tool(0, "[", id="b"), tool(0, "]"), tool(1, "{}", id="c")]
+    last = chunk({"tool_calls": [{"index": 0, "id": "d", "function": {"name": "x"}}]}, finish="tool_calls")
+
+    merged = read(SseMerger().feed(on_the_wire([*fragments, last])))
+
+    calls = [call for each in merged for call in each["choices"][0]["delta"]["tool_calls"]]
+    assert [(call["index"], call["id"]) for call in calls] == [(0, "a"), (1, "b"), (2, "c"), (3, "d")]
+    assert [call["function"].get("arguments") for call in calls] == ["{}", "[]", "{}", None]
 
 
 @pytest.mark.parametrize(

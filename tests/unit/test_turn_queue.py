@@ -35,14 +35,24 @@ def test_a_ring_queues_the_job_by_name_and_lets_go_of_its_result(client: redis.R
     assert client.smembers("rq:queues") == {b"rq:queue:sessions"}
 
 
-def test_ringing_twice_leaves_one_job(client: redis.Redis) -> None:
+def test_ringing_twice_leaves_one_job_in_its_place(client: redis.Redis) -> None:
     queue = TurnQueue(client)
 
     queue.ring("a", 0)
     queue.ring("b", 0)
     queue.ring("a", 0)
 
-    assert client.lrange("rq:queue:sessions", 0, -1) == [b"b-0", b"a-0"]
+    assert client.lrange("rq:queue:sessions", 0, -1) == [b"a-0", b"b-0"]
+
+
+def test_what_is_resumed_goes_before_what_has_not_begun(client: redis.Redis) -> None:
+    queue = TurnQueue(client)
+    queue.ring("first", 0)
+    queue.ring("second", 0)
+
+    queue.ring("resumed", 1)
+
+    assert client.lrange("rq:queue:sessions", 0, -1) == [b"resumed-1", b"first-0", b"second-0"]
 
 
 def test_a_ring_is_heard_although_a_killed_worker_left_its_job_behind(client: redis.Redis) -> None:

@@ -1,0 +1,224 @@
+"""RQ's registries for many jobs at once: what started, lives and ended, written by one thread.
+
+No session waits for it. While Redis is away it keeps what it has to write; a Redis that comes back empty is told again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from rq import worker_registration
+from rq.executions import Execution
+from rq.job import Job, JobStatus
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
+from rq.timeouts import TimerDeathPenalty
+from rq.utils import now
+from rq.worker import BaseWorker
+from rq.worker.base import WorkerStatus
+
+from app.redis_client import open_redis
+from app.turn_queue import QUEUE_NAME
+
+from .outage import Outage
+
+logger = logging.getLogger(__name__)
+
+#: Pause between two heartbeats; what is silent for 75 s counts as dead.
+HEARTBEAT_S = 15
+#: Pause between two clean-ups of what dead workers left in the registries.
+MAINTENANCE_S = 60
+
+
+@dataclass(eq=False)
+class Slot:
+    """One job that runs here."""
+
+    job: Job
+    task: asyncio.Task[None] | None = None
+    #: What RQ knows of this run; None until it is recorded.
+    execution: Execution | None = None
+    ended_at: datetime | None = None
+    #: RQ's stop command named this job.
+    stopped: bool = False
+
+
+class Bookkeeper(BaseWorker):
+    """The half of a worker that RQ sees: `rq info`, `Job.get_status()` and the clean-up of other workers.
+
+    Args:
+        redis_url: The broker; it may be away, also at the start.
+        name: Unique among all workers.
+    """
+
+    # RQ's own uses SIGALRM, which threads can't.
+    death_penalty_class = TimerDeathPenalty
+
+    def __init__(self, redis_url: str, name: str) -> None:
+        super().__init__(
+            [QUEUE_NAME],
+            name=name,
+            connection=open_redis(redis_url, timeout_s=5.0),
+            worker_ttl=HEARTBEAT_S * 2,
+            job_monitoring_interval=HEARTBEAT_S,
+            maintenance_interval=MAINTENANCE_S,
+            log_job_description=False,
+            # It would ask Redis who we are, which may be away.
+            prepare_for_work=False,
+        )
+        self.hostname, self.pid = socket.gethostname(), os.getpid()
+        self.birth_date = self.last_heartbeat = now()
+        self.queue = self.queues[0]
+        #: The jobs that run here.
+        self._slots: dict[str, Slot] = {}
+        #: What has to be written, in order; None ends it.
+        self._entries: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        #: Set: every session has ended, only the registries are still written.
+        self._ending = threading.Event()
+        #: Set: whoever waits for Redis gives up.
+        self._closing = threading.Event()
+
+    def _set_connection(self, connection: Redis) -> Redis:
+        # RQ raises every timeout to that of its blocking pop; here that one has a client of its own.
+        return connection
+
+    def _keep_books(self) -> None:
+        next_beat = 0.0
+        while not self._closing.is_set():
+            if time.monotonic() >= next_beat:
+                self._write(self._beat)
+                next_beat = time.monotonic() + self.job_monitoring_interval
+            try:
+                entry = self._entries.get(timeout=max(0.0, next_beat - time.monotonic()))
+            except queue.Empty:
+                continue
+            if entry is None:
+                self._write(self.register_death)
+                return
+            if not self._write(entry):
+                next_beat = 0.0
+
+    def _write(self, entry: Callable[[], None]) -> bool:
+        """Write until Redis has it; False when Redis was away in between."""
+        outage = Outage("registries are not kept", self._ending)
+        while True:
+            try:
+                entry()
+            except (RedisConnectionError, RedisTimeoutError) as error:
+                if self._ending.is_set():
+                    # What is left runs out by itself; nobody should wait for it.
+                    self._closing.set()
+                    return False
+                outage.wait(error)
+            except Exception:
+                # Bookkeeping that can't be done must not take the sessions with it.
+                logger.exception("bookkeeping failed")
+                return True
+            else:
+                return not outage.over()
+
+    def _beat(self) -> None:
+        """Tell RQ that this worker and its jobs are alive, also a Redis that has forgotten them."""
+        self.last_heartbeat = now()
+        with self.connection.pipeline() as pipeline:
+            pipeline.hset(self.key, mapping=self.serialize() | {"state": self._state_now()})
+            pipeline.expire(self.key, self.worker_ttl + 60)
+            worker_registration.register(self, pipeline)
+            pipeline.execute()
+            running = [slot for slot in list(self._slots.values()) if slot.execution is not None]
+            for slot in running:
+                pipeline.exists(slot.job.key)
+            known = pipeline.execute()
+            for slot, is_known in zip(running, known, strict=True):
+                if is_known and slot.execution is not None:
+                    ttl = self.get_heartbeat_ttl(slot.job)
+                    slot.execution.heartbeat(self.queue.started_job_registry, ttl, pipeline=pipeline)
+                    slot.job.heartbeat(self.last_heartbeat, ttl, pipeline=pipeline)
+            pipeline.execute()
+        for slot, is_known in zip(running, known, strict=True):
+            if not is_known:
+                slot.execution = None
+                slot.job.save()
+                self._record_start(slot)
+        if self.should_run_maintenance_tasks:
+            self.clean_registries()
+
+    def _record_start(self, slot: Slot) -> None:
+        books = self._books(slot)
+        if slot.execution is None:
+            slot.execution = books.prepare_execution(slot.job)
+        books.prepare_job_execution(slot.job, remove_from_intermediate_queue=True)
+
+    def _record_end(self, slot: Slot, error: BaseException | None) -> None:
+        books, job, registry = self._books(slot), slot.job, self.queue.started_job_registry
+        # RQ can't end a job that Redis has forgotten. This also hears of a lost connection, which RQ may swallow.
+        if not self.connection.exists(job.key):
+            job.save()
+        job.ended_at = slot.ended_at
+        if slot.stopped:
+            books._stopped_job_id = job.id
+            if job.stopped_callback:
+                job.execute_stopped_callback(self.death_penalty_class)
+            books.handle_job_failure(job, self.queue, registry, exc_string="Job stopped by user.")
+        elif error is None:
+            job._status = JobStatus.FINISHED
+            books.handle_job_success(job, self.queue, registry)
+        else:
+            job._status = JobStatus.FAILED
+            logger.error("job failed", exc_info=error, extra={"job": job.id})
+            exc_string = "".join(traceback.format_exception(error))
+            books.handle_job_failure(job, self.queue, registry, exc_string=exc_string)
+        if not self._slots:
+            self.set_state(WorkerStatus.IDLE)
+
+    def _books(self, slot: Slot) -> Bookkeeper:
+        """RQ's bookkeeping holds one job in attributes of the worker: give each job its own shallow copy."""
+        books = copy.copy(self)
+        books.execution = slot.execution
+        return books
+
+    def _state_now(self) -> str:
+        return WorkerStatus.BUSY if self._slots else WorkerStatus.IDLE
+
+    def set_current_job_id(self, job_id: str | None = None, pipeline: Pipeline | None = None) -> None:
+        """RQ shows one job for each worker: when it ends, another that still runs takes its place."""
+        super().set_current_job_id(job_id or next(iter(list(self._slots)), None), pipeline)
+
+    def clean_registries(self) -> None:
+        """Move what dead workers left to the failed jobs; one worker at a time."""
+        self.last_cleaned_at = now()  # type: ignore[assignment]  # rq declares it None
+        if not self.queue.acquire_maintenance_lock():
+            return
+        try:
+            for clean in (
+                StartedJobRegistry(queue=self.queue, death_penalty_class=TimerDeathPenalty).cleanup,
+                FinishedJobRegistry(queue=self.queue).cleanup,
+                FailedJobRegistry(queue=self.queue).cleanup,
+                partial(worker_registration.clean_worker_registry, self.queue),
+                partial(self.queue.intermediate_queue.cleanup, self, self.queue),
+            ):
+                try:
+                    clean()
+                except RedisError:
+                    raise
+                except Exception:
+                    # Callbacks of abandoned jobs run in there, and RQ lets through what they raise.
+                    logger.exception("registry clean-up failed")
+        finally:
+            self.queue.release_maintenance_lock()  # type: ignore[no-untyped-call]

@@ -1,0 +1,37 @@
+"""Waiting for a Redis that is away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from redis.exceptions import RedisError
+
+logger = logging.getLogger(__name__)
+
+#: Longest pause before Redis is tried again.
+RETRY_S = 2.0
+
+
+class Outage:
+    """Pauses while Redis is away, longer each time, and says so once."""
+
+    def __init__(self, what: str, given_up: threading.Event) -> None:
+        self._what = what
+        self._given_up = given_up
+        self._delay_s = 0.0
+
+    def wait(self, error: RedisError) -> None:
+        """Pause before the next try."""
+        if not self._delay_s:
+            logger.warning("redis is away: %s", self._what, extra={"error": str(error)})
+        self._delay_s = min(max(0.1, self._delay_s * 2), RETRY_S)
+        self._given_up.wait(self._delay_s)
+
+    def over(self) -> bool:
+        """Redis answers; true when it had been away."""
+        was_away = self._delay_s > 0
+        if was_away:
+            logger.info("redis is back")
+        self._delay_s = 0.0
+        return was_away
