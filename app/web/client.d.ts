@@ -419,6 +419,13 @@ export type Started = {
     conversationId: string;
     status: Status;
 };
+export type Outgoing = {
+    message: string;
+    options: StartOptions & {
+        idempotencyKey: string;
+    };
+    at: number;
+};
 export type SessionRow = {
     sessionId: string;
     conversationId: string;
@@ -506,7 +513,8 @@ export declare class Client {
     /** @param {ClientOptions} [options] */
     constructor(options?: ClientOptions);
     /**
-     * Send a message. Tries again by itself with one idempotency key, so the message runs once at most.
+     * Send a message. Tries again by itself with one idempotency key, so the message runs once at most. Messages of one
+     * conversation are sent in the order of the calls.
      * @param {string} message
      * @param {StartOptions} [options]
      * @returns {Promise<Started>}
@@ -531,6 +539,12 @@ export declare class Client {
     }): (Pending & {
         ended: Promise<SessionState>;
     })[];
+    /**
+     * What is being sent, also what was when the page went away, oldest first. `start(message, options)` sends it again
+     * with its key.
+     * @returns {Outgoing[]}
+     */
+    outgoing(): Outgoing[];
     /**
      * Send again what was being sent when the page went away, with the same keys.
      * @returns {Promise<Started[]>}

@@ -574,6 +574,13 @@ class Follower {
       }
       if (signal?.aborted) return leave()
       signal?.addEventListener('abort', leave, { once: true })
+      // One signal may outlive many sessions.
+      const settle = (/** @type {() => void} */ run) => {
+        signal?.removeEventListener('abort', leave)
+        run()
+      }
+      subscriber.resolve = (state) => settle(() => resolve(state))
+      subscriber.reject = (reason) => settle(() => reject(reason))
       if (this.state.after > this.state.from) this.tell(subscriber)
       if (this.trouble) call(options.onTrouble, this.trouble)
     })
@@ -940,6 +947,7 @@ class Follower {
  */
 
 /** @typedef {{ sessionId: string, conversationId: string, status: Status }} Started */
+/** @typedef {{ message: string, options: StartOptions & { idempotencyKey: string }, at: number }} Outgoing */
 
 /**
  * @typedef {object} SessionRow
@@ -1013,7 +1021,8 @@ export class Client {
   }
 
   /**
-   * Send a message. Tries again by itself with one idempotency key, so the message runs once at most.
+   * Send a message. Tries again by itself with one idempotency key, so the message runs once at most. Messages of one
+   * conversation are sent in the order of the calls.
    * @param {string} message
    * @param {StartOptions} [options]
    * @returns {Promise<Started>}
@@ -1025,7 +1034,7 @@ export class Client {
     const body = { message, conversationId, agentId, model, onBusy }
     this.outbox.put(key, { body, at: this.clock.now() })
     try {
-      const started = await this.post(key, body, options)
+      const started = await this.inLine(conversationId, () => this.post(key, body, options))
       this.rememberSession(started.sessionId, 0, started.conversationId)
       // Nobody else knows of it yet: this tab leads from the first moment.
       this.fresh.add(started.sessionId)
@@ -1037,6 +1046,27 @@ export class Client {
 
   /** @internal @type {Set<string>} Sessions that this page began and nobody follows yet. */
   fresh = new Set()
+
+  /** @internal @type {Map<string, Promise<Started>>} The newest message on its way, by conversation. */
+  lines = new Map()
+
+  /**
+   * @internal Messages of one conversation leave one after another: two that wait for the network keep their order.
+   * @param {string | undefined} conversationId
+   * @param {() => Promise<Started>} send
+   * @returns {Promise<Started>}
+   */
+  async inLine(conversationId, send) {
+    if (!conversationId) return send()
+    const before = this.lines.get(conversationId)
+    const sent = before ? before.then(send, send) : send()
+    this.lines.set(conversationId, sent)
+    try {
+      return await sent
+    } finally {
+      if (this.lines.get(conversationId) === sent) this.lines.delete(conversationId)
+    }
+  }
 
   /** @internal @param {string} key @param {object} body @param {StartOptions} options @returns {Promise<Started>} */
   async post(key, body, options) {
@@ -1107,19 +1137,34 @@ export class Client {
   }
 
   /**
+   * What is being sent, also what was when the page went away, oldest first. `start(message, options)` sends it again
+   * with its key.
+   * @returns {Outgoing[]}
+   */
+  outgoing() {
+    /** @type {Outgoing[]} */
+    const outgoing = []
+    for (const [key, { body, at }] of this.outbox.entries()) {
+      if (!body?.message || !(this.clock.now() - at < OUTBOX_MS)) {
+        this.outbox.remove(key)
+        continue
+      }
+      const { message, ...options } = body
+      outgoing.push({ message, options: { ...options, idempotencyKey: key }, at })
+    }
+    return outgoing.sort((a, b) => a.at - b.at)
+  }
+
+  /**
    * Send again what was being sent when the page went away, with the same keys.
    * @returns {Promise<Started[]>}
    */
   async resend() {
     /** @type {Started[]} */
     const sent = []
-    for (const [key, { body, at }] of this.outbox.entries().sort(([, a], [, b]) => a.at - b.at)) {
-      if (!body?.message || !(this.clock.now() - at < OUTBOX_MS)) {
-        this.outbox.remove(key)
-        continue
-      }
+    for (const { message, options } of this.outgoing()) {
       try {
-        sent.push(await this.start(body.message, { ...body, idempotencyKey: key }))
+        sent.push(await this.start(message, options))
       } catch { /* the server refused it, or is away; the list shows what became of it */ }
     }
     return sent
@@ -1245,6 +1290,8 @@ export class Client {
     }
     this.unlisten()
     this.channel?.close()
+    // A closed channel throws; who follows again does it alone.
+    this.channel = null
   }
 
   /** @internal @typedef {{ body?: object, headers?: Record<string, string>, signal?: AbortSignal, timeoutMs?: number }} RequestOptions */

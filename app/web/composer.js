@@ -9,6 +9,8 @@ import { texts } from './texts.js'
 /** @param {string} id @returns {any} */
 const byId = (id) => document.getElementById(id)
 
+const touch = window.matchMedia('(pointer: coarse)')
+
 /** Drafts outlive a reload, but not the tab. */
 const drafts = {
   /** @param {string} key */
@@ -58,8 +60,10 @@ export class Composer {
     })
     this.field.addEventListener('input', () => this.changed())
     this.field.addEventListener('keydown', (event) => {
-      // During a composition Enter chooses a word of the input method.
-      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return
+      // During a composition Enter chooses a word of the input method; Safari tells only by the code that it was one.
+      if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return
+      // A keyboard on the screen has no Shift + Enter: there the button sends.
+      if (touch.matches && !event.ctrlKey && !event.metaKey) return
       event.preventDefault()
       if (this.field.value.trim()) byId('composer').requestSubmit()
     })

@@ -65,6 +65,13 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text
 }
 
+/** Make *children* those of *parent*, moving only what is not in its place: what moves loses clicks and the place of a screen reader. @param {Element} parent @param {Element[]} children */
+export function arrange(parent, children) {
+  const wanted = new Set(children)
+  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove()
+  for (const [at, child] of children.entries()) if (parent.children[at] !== child) parent.insertBefore(child, parent.children[at] ?? null)
+}
+
 /** Tell a screen reader, politely. @param {string} text */
 export function announce(text) {
   const region = /** @type {HTMLElement} */ (document.getElementById('announcer'))
@@ -93,12 +100,12 @@ export async function copyText(text) {
 
 /**
  * Ask in a dialog; the browser keeps the focus inside and gives it back.
- * @param {{ title: string, text?: string, confirm: string, cancel: string, danger?: boolean, input?: { label: string, value: string, type?: string } }} question
+ * @param {{ title: string, text?: string, confirm: string, cancel: string, danger?: boolean, input?: { label: string, value: string, type?: string, longest?: number } }} question
  * @returns {Promise<string | null>} what was entered (empty without an input), null when it was dismissed
  */
 export function ask({ title, text, confirm, cancel, danger, input }) {
   return new Promise((resolve) => {
-    const field = input && h('input', { type: input.type ?? 'text', id: 'dialog-input', autocomplete: 'off', maxlength: '4096' })
+    const field = input && h('input', { type: input.type ?? 'text', id: 'dialog-input', autocomplete: 'off', maxlength: input.longest ?? 4096 })
     if (field) field.value = input.value
     const dialog = h('dialog', { class: 'dialog', 'aria-labelledby': 'dialog-title' },
       h('form', { method: 'dialog' },

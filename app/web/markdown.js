@@ -233,6 +233,11 @@ function become(old, fresh) {
 /** What the sanitiser can't know: links leave the page, wide things scroll, each block has its own direction. @param {DocumentFragment} fragment */
 function finish(fragment) {
   for (const link of fragment.querySelectorAll('a')) {
+    // The address of a file or a heading that only the model knows would lead to a page of this server.
+    if (!/^[a-z][a-z\d+.-]*:/i.test(link.getAttribute('href') ?? '')) {
+      link.replaceWith(...link.childNodes)
+      continue
+    }
     link.target = '_blank'
     link.rel = 'noopener noreferrer nofollow'
   }

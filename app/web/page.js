@@ -5,7 +5,7 @@ import { Composer } from './composer.js'
 import { announce, ask, icon, iconButton, setText } from './dom.js'
 import { Sidebar } from './sidebar.js'
 import { Store } from './store.js'
-import { requestError, texts } from './texts.js'
+import { requestError, texts, troubleInWords } from './texts.js'
 import { Thread } from './thread.js'
 
 /** @typedef {import('./store.js').Turn} Turn */
@@ -14,6 +14,10 @@ import { Thread } from './thread.js'
 const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id))
 
 const store = new Store()
+/** Longer titles are refused. */
+const LONGEST_TITLE = 255
+/** What is said of it at the moment, '' when all is well. */
+let trouble = ''
 const keyInAddress = () => {
   try {
     return decodeURIComponent(location.hash.slice(1))
@@ -46,7 +50,10 @@ function complain(error) {
 }
 
 /** @param {Turn} turn */
-const stop = (turn) => store.stop(turn).catch(complain)
+function stop(turn) {
+  if (!trouble) Composer.notice('')
+  return store.stop(turn).catch(complain)
+}
 
 const deeds = {
   stop,
@@ -55,7 +62,8 @@ const deeds = {
   /** @param {Turn} turn */
   retry: (turn) => void send(turn.message, turn.row?.agentId),
   /** @param {Turn} turn */
-  sendAgain: (turn) => void store.sendAgain(turn, composer.agentId),
+  sendAgain: (turn) => void store.sendAgain(turn),
+  now: () => store.now(),
   /** @param {Turn} turn */
   async remove(turn) {
     const sure = await ask({
@@ -85,6 +93,7 @@ const composer = new Composer(store, (message, agentId) => void send(message, ag
 
 /** @param {string} message @param {number} [agentId] */
 async function send(message, agentId) {
+  if (!trouble) Composer.notice('')
   const sending = store.send(message, { agentId })
   if (keyInAddress() !== store.openKey) history.pushState(null, '', `#${encodeURIComponent(store.openKey)}`)
   thread.goToEnd()
@@ -95,26 +104,33 @@ async function send(message, agentId) {
 
 async function openFromAddress() {
   const key = keyInAddress()
+  if (!trouble) Composer.notice('')
   try {
-    // Its first message may be on its way for the second time.
-    await store.open(key).catch(() => store.resent.then(() => store.open(key)))
-    Composer.notice('')
+    await store.open(key)
   } catch (error) {
-    if (/** @type {any} */ (error).status !== 404) return complain(error)
-    Composer.notice(texts.gone)
-    history.replaceState(null, '', location.pathname)
-    store.entries.delete(key)
-    store.emit('list')
-    await store.open('')
+    // Somebody who went on meanwhile is not called back.
+    if (key === store.openKey) store.note(error, true)
   }
 }
+
+store.addEventListener('refused', (event) => complain(/** @type {CustomEvent} */ (event).detail))
+
+store.addEventListener('gone', () => {
+  const key = store.openKey
+  Composer.notice(texts.gone)
+  announce(texts.gone)
+  if (keyInAddress() === key) history.replaceState(null, '', location.pathname)
+  store.entries.delete(key)
+  store.emit('list')
+  void store.open('')
+})
 
 // head
 
 const rename = iconButton('pencil', texts.rename, async () => {
   const entry = store.entries.get(store.openKey)
   const title = await ask({
-    title: texts.renameTitle, confirm: texts.save, cancel: texts.cancel, input: { label: texts.title, value: entry?.title ?? '' } })
+    title: texts.renameTitle, confirm: texts.save, cancel: texts.cancel, input: { label: texts.title, value: entry?.title ?? '', longest: LONGEST_TITLE } })
   if (title?.trim()) await store.rename(store.openKey, title.trim()).catch(complain)
 })
 const remove = iconButton('trash', texts.deleteConversation, async () => {
@@ -134,7 +150,7 @@ byId('head-tools').append(rename, remove)
 
 function drawHead() {
   const entry = store.entries.get(store.openKey)
-  const title = store.openKey ? entry?.title || texts.untitled : texts.newConversation
+  const title = store.openKey ? entry ? entry.title || texts.untitled : '…' : texts.newConversation
   setText(byId('title'), title)
   document.title = store.openKey ? `${title} · Backchat` : 'Backchat'
   byId('head-tools').hidden = !store.exists
@@ -151,22 +167,23 @@ byId('skip').addEventListener('click', (event) => {
   event.preventDefault()
   composer.field.focus()
 })
-window.addEventListener('hashchange', () => void openFromAddress())
-window.addEventListener('popstate', () => {
-  if (keyInAddress() !== store.openKey) void openFromAddress()
-})
+for (const type of ['hashchange', 'popstate']) {
+  window.addEventListener(type, () => {
+    if (keyInAddress() !== store.openKey) void openFromAddress()
+  })
+}
 
 // trouble
 
-let offline = false
 store.addEventListener('trouble', (event) => {
-  const now = /** @type {CustomEvent} */ (event).detail
-  if (now === offline) return
-  offline = now
-  Composer.notice(offline ? texts.offline : '')
-  announce(offline ? texts.offline : texts.online)
+  const error = /** @type {CustomEvent} */ (event).detail
+  const now = error ? troubleInWords(error) : ''
+  if (now === trouble) return
+  trouble = now
+  Composer.notice(trouble)
+  announce(trouble || texts.online)
 })
-window.addEventListener('online', () => void store.refresh().then(() => store.emit('trouble', store.troubled.size > 0)))
+window.addEventListener('online', () => void store.refresh())
 
 let asking = false
 async function askForToken() {

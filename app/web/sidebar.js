@@ -1,7 +1,7 @@
 // @ts-check
 /** The list of conversations: live status, search, and the drawer that it is on a phone. */
 
-import { h, icon, setText } from './dom.js'
+import { announce, arrange, h, icon, setText } from './dom.js'
 import { dayOf, shortTime, texts } from './texts.js'
 
 /** @typedef {import('./store.js').Store} Store */
@@ -25,6 +25,9 @@ export class Sidebar {
     this.shade = byId('shade')
     /** @type {Map<string, { item: HTMLElement, link: HTMLAnchorElement, title: HTMLElement, snippet: HTMLElement, meta: HTMLElement, shown: string }>} */
     this.items = new Map()
+    /** @type {Map<string, { element: HTMLElement, items: HTMLElement }>} */
+    this.sections = new Map()
+    this.nothing = h('p', { class: 'nothing' })
     /** @type {(Entry & { snippet?: string })[] | null} What the search found; null: no search. */
     this.found = null
     this.more = h('button', { type: 'button', class: 'button quiet more', onclick: () => store.loadList(true) }, texts.loadMore)
@@ -32,6 +35,7 @@ export class Sidebar {
     this.opener.addEventListener('click', () => this.open(true))
     this.shade.addEventListener('click', () => this.open(false))
     byId('close-menu').addEventListener('click', () => this.open(false))
+    byId('brand').addEventListener('click', () => this.open(false, false))
     this.element.addEventListener('keydown', (event) => {
       if (event.key === 'Escape' && narrow.matches) this.open(false)
     })
@@ -74,6 +78,7 @@ export class Sidebar {
       try {
         this.found = await this.store.search(q, this.search.signal)
         this.schedule()
+        announce(this.found.length ? texts.found(this.found.length) : texts.searchNothing)
       } catch { /* another search took its place */ }
     }, SEARCH_PAUSE_MS)
   }
@@ -87,7 +92,7 @@ export class Sidebar {
 
   draw() {
     const { store } = this
-    const now = Date.now()
+    const now = store.now()
     const snippets = new Map(this.found?.map((entry) => [entry.key, entry.snippet ?? '']))
     const entries = [...store.entries.values()].filter((entry) => !this.found || snippets.has(entry.key))
       .sort((a, b) => Number(b.status === 'running') - Number(a.status === 'running') || b.at - a.at)
@@ -97,19 +102,32 @@ export class Sidebar {
       const day = entry.status === 'running' ? 'today' : dayOf(entry.at, now)
       groups.set(day, [...(groups.get(day) ?? []), entry])
     }
+    const focused = this.list.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement) : null
     const children = [...groups].map(([day, members]) => {
-      const name = texts[/** @type {'today' | 'yesterday' | 'earlier'} */ (day)]
-      return h('section', { 'aria-label': name }, h('h3', { 'aria-hidden': 'true' }, name),
-        h('ul', {}, ...members.map((entry) => this.item(entry, now, snippets.get(entry.key) ?? ''))))
+      const section = this.section(day)
+      arrange(section.items, members.map((entry) => this.item(entry, now, snippets.get(entry.key) ?? '')))
+      return section.element
     })
     if (!entries.length && (store.listed || this.found)) {
-      children.push(h('section', {}, h('p', { class: 'nothing' }, this.found ? texts.searchNothing : texts.noConversations)))
+      setText(this.nothing, this.found ? texts.searchNothing : texts.noConversations)
+      children.push(this.nothing)
     }
+    arrange(this.list, children)
     for (const key of this.items.keys()) if (!store.entries.has(key)) this.items.delete(key)
-    const focused = this.list.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement) : null
-    this.list.replaceChildren(...children)
     focused?.focus({ preventScroll: true })
     this.more.hidden = Boolean(this.found) || !store.listCursor
+  }
+
+  /** @param {string} day */
+  section(day) {
+    let known = this.sections.get(day)
+    if (!known) {
+      const name = texts[/** @type {'today' | 'yesterday' | 'earlier'} */ (day)]
+      const items = h('ul')
+      known = { items, element: h('section', { 'aria-label': name }, h('h3', { 'aria-hidden': 'true' }, name), items) }
+      this.sections.set(day, known)
+    }
+    return known
   }
 
   /** @param {Entry} entry @param {number} now @param {string} snippet what the search found in it */

@@ -26,7 +26,9 @@ import { texts } from './texts.js'
  * @property {SessionState | null} state null: its events have not been read
  * @property {'sending' | 'unsent' | 'running' | 'ended'} phase
  * @property {any} problem why it could not be sent
- * @property {number} at
+ * @property {number} at by the server's clock
+ * @property {boolean} [stopping] the user has stopped it, and its end has not been read yet
+ * @property {number} [agentId] whom it was sent to
  */
 
 const LIST_PAGE = 40
@@ -34,18 +36,23 @@ const THREAD_PAGE = 20
 /** Between two looks at a running session; the page reveals new text over that time. */
 export const POLL_MS = 1500
 const REFRESH_MS = 10_000
+/** After a read that failed, the first pause and the longest. */
+const RECOVERY_MS = 2000
+const LONGEST_RECOVERY_MS = 30_000
+/** Clocks that differ by less than this agree: the server tells whole seconds. */
+const SKEW_MS = 3000
 const TOKEN_KEY = 'backchat:token'
 
 /** @param {string | null | undefined} time */
-const ms = (time) => (time ? Date.parse(time) : Date.now())
+const ms = (time) => (time ? Date.parse(time) : 0)
 
 /** @param {SessionRow} row */
 export const keyOf = (row) => row.conversationId ?? `session:${row.sessionId}`
 
 /** @param {string} text */
 const titleOf = (text) => {
-  const line = text.trim().split('\n', 1)[0]
-  return line.length > 80 ? `${line.slice(0, 79)}…` : line
+  const letters = [...text.trim().split('\n', 1)[0].slice(0, 200)]
+  return letters.length > 80 ? `${letters.slice(0, 79).join('').trimEnd()}…` : letters.join('')
 }
 
 /** @param {{ status: string, errorCode?: string | null }} row @returns {Entry['status']} */
@@ -54,7 +61,9 @@ const statusOf = (row) => row.status === 'running' ? 'running' : row.status === 
 export class Store extends EventTarget {
   constructor() {
     super()
-    this.client = createClient({ token: () => this.token, minPollMs: POLL_MS })
+    this.client = createClient({ token: () => this.token, minPollMs: POLL_MS, fetch: (input, init) => this.fetch(input, init) })
+    /** How far the server's clock is ahead of this one. */
+    this.skew = 0
     /** @type {Map<string, Entry>} */
     this.entries = new Map()
     /** @type {string | null} */
@@ -76,33 +85,57 @@ export class Store extends EventTarget {
     this.agents = []
     /** @type {Set<string>} */
     this.following = new Set()
-    /** @type {Set<string>} Sessions whose requests fail at the moment. */
-    this.troubled = new Set()
+    /** @type {Set<string>} Sessions and conversations that were deleted here. */
+    this.deleting = new Set()
+    /** @type {Set<Turn>} Turns whose events are on their way. */
+    this.reading = new Set()
+    /** @type {Map<string, Turn[]>} Turns that the server doesn't know yet, by conversation. */
+    this.outgoing = new Map()
+    /** @type {Map<string, Error>} What is in the way at the moment, by session, message, or '' for what is read here. */
+    this.troubles = new Map()
+    this.failures = 0
+    this.recovery = 0
     this.refreshTimer = 0
     document.addEventListener('visibilitychange', () => {
-      if (document.visibilityState === 'visible' && this.listed) void this.refresh()
+      if (document.visibilityState === 'visible' && (this.listed || this.failures)) void this.refresh()
     })
-    /** What was being sent when the page went away has been sent. @type {Promise<void>} */
-    this.resent = Promise.resolve()
+    /** The first look at the list is over. @type {Promise<void>} */
+    this.listing = Promise.resolve()
+  }
+
+  /** @param {RequestInfo | URL} input @param {RequestInit} [init] */
+  async fetch(input, init) {
+    const response = await fetch(input, init)
+    const skew = Date.parse(response.headers.get('Date') ?? '') - Date.now()
+    if (!Number.isNaN(skew)) this.skew = Math.abs(skew) > SKEW_MS ? skew : 0
+    return response
+  }
+
+  /** Now, by the server's clock: its times are shown beside ours. */
+  now() {
+    return Date.now() + this.skew
   }
 
   get token() {
     try {
-      return localStorage.getItem(TOKEN_KEY)
+      return this.heldToken ?? localStorage.getItem(TOKEN_KEY)
     } catch {
-      return this.heldToken ?? null
+      return null
     }
   }
 
   /** @param {string} token */
   useToken(token) {
-    this.heldToken = token
+    /** @type {string | null} A token that could not be stored lasts as long as the page. */
+    this.heldToken = null
     try {
       localStorage.setItem(TOKEN_KEY, token)
-    } catch { /* it lasts as long as the page */ }
+    } catch {
+      this.heldToken = token
+    }
   }
 
-  /** @param {'list' | 'thread' | 'turn' | 'trouble' | 'unauthorized' | 'agents' | 'ended'} type @param {any} [detail] */
+  /** @param {'list' | 'thread' | 'turn' | 'trouble' | 'unauthorized' | 'agents' | 'ended' | 'gone' | 'refused'} type @param {any} [detail] */
   emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }))
   }
@@ -112,11 +145,26 @@ export class Store extends EventTarget {
     for (const { sessionId, conversationId } of this.client.pending().slice(0, LIST_PAGE)) {
       this.follow(sessionId, conversationId ?? `session:${sessionId}`)
     }
-    this.resent = this.client.resend().then((sent) => {
-      for (const { sessionId, conversationId } of sent) this.follow(sessionId, conversationId)
-      if (sent.length) void this.refresh()
-    })
-    await Promise.allSettled([this.loadList(), this.loadAgents(), this.resent])
+    for (const { message, options, at } of this.client.outgoing()) this.sendOn(message, options, at)
+    this.listing = this.loadList()
+    await Promise.allSettled([this.listing, this.loadAgents()])
+  }
+
+  /**
+   * Go on with a message whose POST had no answer when the page went away.
+   * @param {string} message
+   * @param {import('./client.js').Outgoing['options']} options
+   * @param {number} at
+   */
+  sendOn(message, { conversationId, agentId, idempotencyKey }, at) {
+    const key = conversationId ?? ''
+    const id = `new:${idempotencyKey}`
+    if (this.outgoing.get(key)?.some((turn) => turn.id === id)) return
+    /** @type {Turn} */
+    const turn = { id, message, row: null, state: null, phase: 'sending', problem: null, at, agentId }
+    this.outgoing.set(key, [...(this.outgoing.get(key) ?? []), turn])
+    if (key) this.touch(key, { status: 'running', at }, { userMessage: message })
+    void this.transmit(turn, key)
   }
 
   async loadAgents() {
@@ -143,7 +191,7 @@ export class Store extends EventTarget {
       }
       if (!this.hasConversations) await this.loadSessions(cursor)
     } catch (error) {
-      this.note(error)
+      this.note(error, true)
       return
     }
     this.listed = true
@@ -161,6 +209,7 @@ export class Store extends EventTarget {
         ? this.client.list({ limit: LIST_PAGE, cursor: this.sessionsCursor }) : null,
     ])
     for (const conversation of page.conversations) this.enter(conversation)
+    if (cursor === null && this.listed) this.forgetMissing(page)
     if (sessions) {
       for (const row of [...sessions.sessions].reverse()) {
         const known = this.entries.get(keyOf(row))
@@ -170,6 +219,16 @@ export class Store extends EventTarget {
       this.sessionsCursor = sessions.nextCursor
     }
     if (beyond) this.listCursor = page.nextCursor
+  }
+
+  /** Conversations that were deleted elsewhere. @param {{ conversations: { conversationId: string, updatedAt: string }[], nextCursor: string | null }} page the newest ones */
+  forgetMissing({ conversations, nextCursor }) {
+    const there = new Set(conversations.map((conversation) => conversation.conversationId))
+    const oldest = nextCursor ? ms(conversations[conversations.length - 1]?.updatedAt) : 0
+    for (const { key, at, status } of this.entries.values()) {
+      if (there.has(key) || at <= oldest || status === 'running' || key === this.openKey || key.startsWith('session:')) continue
+      if (!this.outgoing.has(key)) this.entries.delete(key)
+    }
   }
 
   /** @param {{ conversationId: string, title: string, updatedAt: string, runningSessionId?: string | null }} conversation */
@@ -212,9 +271,35 @@ export class Store extends EventTarget {
   }
 
   async refresh() {
+    const { failures } = this
+    clearTimeout(this.recovery)
+    this.recovery = 0
     await this.loadList()
-    // Another device may have gone on with the open conversation.
-    if (this.exists) await this.loadThread().catch((error) => this.note(error))
+    if (this.deleting.has(this.openKey)) return
+    // Another device may have gone on with the open conversation, or deleted it.
+    if (this.openKey) await this.loadThread().catch((error) => this.note(error, true))
+    if (this.failures !== failures) return
+    this.failures = 0
+    this.setTrouble('', null)
+  }
+
+  /** Reading failed: it is tried again by itself, ever more rarely. @param {any} error */
+  recoverSoon(error) {
+    this.setTrouble('', error)
+    if (this.recovery) return
+    const pause = Math.min(RECOVERY_MS * 2 ** this.failures++, LONGEST_RECOVERY_MS) * (0.75 + Math.random() / 4)
+    this.recovery = window.setTimeout(() => {
+      this.recovery = 0
+      // Coming back to the tab does it too.
+      if (document.visibilityState === 'visible') void this.refresh()
+    }, Math.max(pause, error.retryAfterMs ?? 0))
+  }
+
+  /** @param {string} name @param {Error | null} error */
+  setTrouble(name, error) {
+    if (error) this.troubles.set(name, error)
+    else this.troubles.delete(name)
+    this.emit('trouble', [...this.troubles.values()].pop() ?? null)
   }
 
   /**
@@ -246,7 +331,7 @@ export class Store extends EventTarget {
   async open(key) {
     if (key !== this.openKey) {
       this.openKey = key
-      this.turns = []
+      this.turns = key ? [...(this.outgoing.get(key) ?? [])] : []
       this.earlierCursor = null
       this.exists = false
       this.emit('thread')
@@ -259,16 +344,41 @@ export class Store extends EventTarget {
   /** Read the newest turns of the open conversation; those that are there already stay. */
   async loadThread() {
     const key = this.openKey
+    const ended = this.turns.filter((turn) => turn.phase === 'ended')
     const page = key.startsWith('session:')
       ? { sessions: [await this.client.session(key.slice(8))], nextCursor: null }
       : await this.client.list({ conversationId: key, limit: THREAD_PAGE })
     if (key !== this.openKey) return
+    if (!key.startsWith('session:')) this.dropMissing(ended, page)
     if (!page.sessions.length && !this.turns.length) throw Object.assign(new Error('gone'), { status: 404, code: 'not_found' })
-    this.exists = true
+    this.exists ||= page.sessions.length > 0
     if (!this.turns.some((turn) => turn.row)) this.earlierCursor = page.nextCursor
     this.merge(page.sessions)
     const last = page.sessions[0]
-    if (last) this.touch(key, {}, last)
+    if (last) void this.learnTitle(key, last)
+  }
+
+  /**
+   * Turns that were deleted elsewhere.
+   * @param {Turn[]} ended what had ended before the page was asked for
+   * @param {{ sessions: SessionRow[], nextCursor: string | null }} page the newest ones
+   */
+  dropMissing(ended, { sessions, nextCursor }) {
+    const there = new Set(sessions.map((row) => row.sessionId))
+    const oldest = nextCursor ? ms(sessions[sessions.length - 1]?.createdAt) : 0
+    const missing = new Set(ended.filter((turn) => turn.at > oldest && !there.has(turn.id)))
+    this.turns = this.turns.filter((turn) => !missing.has(turn))
+  }
+
+  /** The list may not reach back to a conversation that was opened by its address. @param {string} key @param {SessionRow} last */
+  async learnTitle(key, last) {
+    if (!this.entries.has(key)) await this.listing
+    if (this.entries.has(key)) return
+    const conversation = this.hasConversations && !key.startsWith('session:')
+      ? await this.client.conversations.get(key).catch(() => null) : null
+    if (!conversation) return this.touch(key, { status: statusOf(last) }, last)
+    this.enter(conversation)
+    this.emit('list')
   }
 
   async loadEarlier() {
@@ -286,6 +396,7 @@ export class Store extends EventTarget {
       const turn = known.get(row.sessionId)
       if (turn) {
         turn.row = row
+        turn.at = ms(row.createdAt)
         // What is followed knows better than a row that was read a moment ago.
         if (!this.following.has(turn.id)) turn.phase = row.status === 'running' ? 'running' : 'ended'
       } else {
@@ -294,18 +405,22 @@ export class Store extends EventTarget {
           phase: row.status === 'running' ? 'running' : 'ended' })
       }
     }
-    this.turns = [...known.values()].sort((a, b) => a.at - b.at)
+    // Ids are in the order of their times, and finer.
+    this.turns = [...known.values()].sort((a, b) => a.at - b.at || (a.id < b.id ? -1 : 1))
     for (const turn of this.turns) if (turn.phase === 'running') this.follow(turn.id, this.openKey)
     this.emit('thread')
   }
 
   /** Read the events of an ended turn: its thoughts and tool calls. @param {Turn} turn */
   async readSteps(turn) {
-    if (turn.state || turn.phase !== 'ended' || !turn.row) return
+    if (turn.state || turn.phase !== 'ended' || !turn.row || this.reading.has(turn)) return
+    this.reading.add(turn)
     try {
       turn.state = await this.client.read(turn.id)
       this.emit('turn', turn)
-    } catch { /* retention took the events; the row has the answer */ }
+    } catch { /* retention took the events; the row has the answer */ } finally {
+      this.reading.delete(turn)
+    }
   }
 
   /** @param {string} sessionId @param {string} key */
@@ -320,27 +435,25 @@ export class Store extends EventTarget {
       if (state.status !== 'running') turn.phase = 'ended'
       this.emit('turn', turn)
     }
-    /** @param {boolean} troubled */
-    const trouble = (troubled) => {
-      if (troubled) this.troubled.add(sessionId)
-      else this.troubled.delete(sessionId)
-      this.emit('trouble', this.troubled.size > 0)
-    }
     this.touch(key, { status: 'running' })
-    this.client.follow(sessionId, { onState: show, onTrouble: (error) => trouble(error !== null) })
+    this.client.follow(sessionId, { onState: show, onTrouble: (error) => this.setTrouble(sessionId, error) })
       .then((state) => {
         show(state)
         this.ended(key, { status: state.status, errorCode: state.error?.code })
       }, (error) => {
         if (error.status === 404 || error.status === 410) {
+          // It was deleted, perhaps with its conversation, perhaps by us.
+          if (this.deleting.has(sessionId) || this.deleting.has(key)) return
           this.turns = this.turns.filter((turn) => turn.id !== sessionId || turn.row?.status === 'done')
           this.emit('thread')
-          this.ended(key, { status: 'done' })
+          this.touch(key, { status: '' })
+          this.following.delete(sessionId)
+          void this.refresh()
         } else this.note(error)
       })
       .finally(() => {
         this.following.delete(sessionId)
-        trouble(false)
+        this.setTrouble(sessionId, null)
         this.scheduleRefresh()
       })
   }
@@ -348,7 +461,7 @@ export class Store extends EventTarget {
   /** @param {string} key @param {{ status: string, errorCode?: string }} how */
   ended(key, how) {
     const looking = key === this.openKey && document.visibilityState === 'visible'
-    this.touch(key, { status: statusOf(how), unread: !looking && how.status === 'done', at: Date.now() })
+    this.touch(key, { status: statusOf(how), unread: !looking && how.status === 'done', at: this.now() })
     if (key === this.openKey) this.emit('ended', how)
   }
 
@@ -362,79 +475,105 @@ export class Store extends EventTarget {
       this.openKey = key
       this.turns = []
     }
+    // What was written last stands last, whatever the clocks say.
+    const at = Math.max(this.now(), (this.turns[this.turns.length - 1]?.at ?? 0) + 1)
     /** @type {Turn} */
-    const turn = {
-      id: `new:${newId()}`, message, row: null, state: null, phase: 'sending', problem: null, at: Date.now() }
+    const turn = { id: `new:${newId()}`, message, row: null, state: null, phase: 'sending', problem: null, at, agentId }
     this.turns.push(turn)
+    this.outgoing.set(key, [...(this.outgoing.get(key) ?? []), turn])
     this.touch(key, { status: 'running', at: turn.at }, { userMessage: message })
     this.emit('thread')
-    await this.transmit(turn, key, agentId)
+    await this.transmit(turn, key)
   }
 
-  /** @param {Turn} turn @param {string} key @param {number} [agentId] */
-  async transmit(turn, key, agentId) {
-    const conversationId = key.startsWith('session:') ? undefined : key
+  /** @param {Turn} turn @param {string} key */
+  async transmit(turn, key) {
+    const conversationId = !key || key.startsWith('session:') ? undefined : key
     turn.phase = 'sending'
     turn.problem = null
     this.emit('turn', turn)
+    const name = turn.id
     try {
       const started = await this.client.start(turn.message, {
-        conversationId, agentId, idempotencyKey: turn.id.slice(4),
-        onTrouble: () => this.emit('trouble', true) })
-      this.emit('trouble', this.troubled.size > 0)
+        conversationId, agentId: turn.agentId, idempotencyKey: turn.id.slice(4),
+        onTrouble: (error) => this.setTrouble(name, error) })
+      this.sent(turn, key)
       turn.id = started.sessionId
       turn.phase = 'running'
       // A refresh may have met the session before its answer was here.
       this.turns = this.turns.filter((other) => other === turn || other.id !== turn.id)
       if (key === this.openKey) this.exists = true
       this.emit('thread')
-      this.follow(started.sessionId, key)
+      this.follow(started.sessionId, key || started.conversationId)
     } catch (error) {
       turn.phase = 'unsent'
       turn.problem = error
       this.touch(key, { status: '' })
       this.emit('turn', turn)
       this.note(error)
+    } finally {
+      this.setTrouble(name, null)
     }
   }
 
-  /** @param {Turn} turn @param {number} [agentId] */
-  sendAgain(turn, agentId) {
-    return this.transmit(turn, this.openKey, agentId)
+  /** Nothing of this turn waits to be sent any more. @param {Turn} turn @param {string} key */
+  sent(turn, key) {
+    const others = (this.outgoing.get(key) ?? []).filter((other) => other !== turn)
+    if (others.length) this.outgoing.set(key, others)
+    else this.outgoing.delete(key)
+  }
+
+  /** With its key and to the same agent: it may have arrived. @param {Turn} turn */
+  sendAgain(turn) {
+    return this.transmit(turn, this.openKey)
   }
 
   /** @param {Turn} turn */
   async stop(turn) {
-    await this.client.cancel(turn.id)
+    turn.stopping = true
+    this.emit('turn', turn)
+    try {
+      await this.client.cancel(turn.id)
+    } catch (error) {
+      turn.stopping = false
+      this.emit('turn', turn)
+      throw error
+    }
   }
 
   /** @param {Turn} turn */
   async removeTurn(turn) {
-    if (turn.row || turn.phase === 'running' || turn.phase === 'ended') await this.forgiving(this.client.remove(turn.id))
+    const known = turn.row || turn.phase === 'running' || turn.phase === 'ended'
+    if (known) await this.deletes(turn.id, () => this.client.remove(turn.id))
+    this.sent(turn, this.openKey)
     this.turns = this.turns.filter((other) => other !== turn)
     this.emit('thread')
   }
 
   /** @param {string} key */
   async removeConversation(key) {
-    if (key.startsWith('session:')) await this.forgiving(this.client.remove(key.slice(8)))
-    else if (this.hasConversations) await this.forgiving(this.client.conversations.remove(key))
-    else {
+    await this.deletes(key, async () => {
+      if (key.startsWith('session:')) return this.client.remove(key.slice(8))
+      if (this.hasConversations) return this.client.conversations.remove(key)
       for (let page = await this.client.list({ conversationId: key, limit: 100 }); page.sessions.length;
         page = await this.client.list({ conversationId: key, limit: 100 })) {
-        for (const row of page.sessions) await this.forgiving(this.client.remove(row.sessionId))
+        for (const row of page.sessions) await this.deletes(row.sessionId, () => this.client.remove(row.sessionId))
       }
-    }
+    })
+    this.outgoing.delete(key)
     this.entries.delete(key)
     this.emit('list')
   }
 
-  /** What is gone already needs no deleting. @param {Promise<void>} request */
-  async forgiving(request) {
+  /** What is gone already needs no deleting. @param {string} name @param {() => Promise<void>} run */
+  async deletes(name, run) {
+    this.deleting.add(name)
     try {
-      await request
+      await run()
     } catch (error) {
-      if (/** @type {any} */ (error).status !== 404) throw error
+      if ([404, 410].includes(/** @type {any} */ (error).status)) return
+      this.deleting.delete(name)
+      throw error
     }
   }
 
@@ -445,10 +584,17 @@ export class Store extends EventTarget {
     this.emit('thread')
   }
 
-  /** @param {any} error */
-  note(error) {
+  /**
+   * What concerns the whole page and not only what was asked for.
+   * @param {any} error
+   * @param {boolean} [reading] it was to show the list or the open conversation
+   */
+  note(error, reading = false) {
+    if (error?.name === 'AbortError') return
     if (error?.status === 401) this.emit('unauthorized')
-    else if (!error?.status && error?.name !== 'AbortError') this.emit('trouble', true)
+    else if (reading && (error?.status === 404 || error?.status === 410)) this.emit('gone')
+    else if (reading && (!error?.status || error.transient)) this.recoverSoon(error)
+    else if (reading) this.emit('refused', error)
   }
 }
 

@@ -24,7 +24,7 @@ export class Thread {
     this.dirty = new Set()
     this.frame = 0
     this.key = ''
-    this.following = true
+    this.following = false
     this.scroller = /** @type {HTMLElement} */ (document.getElementById('scroller'))
     this.list = /** @type {HTMLElement} */ (document.getElementById('thread'))
     this.toEnd = /** @type {HTMLElement} */ (document.getElementById('to-end'))
@@ -70,7 +70,11 @@ export class Thread {
     const { turns, openKey, earlierCursor } = this.store
     const changed = openKey !== this.key
     this.key = openKey
-    if (changed) this.following = true
+    if (changed) {
+      // A new conversation begins at its top, where there is little room too.
+      this.following = openKey !== ''
+      if (!openKey) this.scroller.scrollTop = 0
+    }
     const wanted = new Set(turns)
     for (const [turn, view] of this.views) {
       if (wanted.has(turn)) continue
@@ -128,7 +132,7 @@ export class Thread {
 
   keepPlace() {
     if (this.following) this.scroller.scrollTop = this.scroller.scrollHeight
-    this.toEnd.hidden = this.following || this.distance() < NEAR_END
+    this.toEnd.hidden = this.following || !this.key || this.distance() < NEAR_END
   }
 
   distance() {
@@ -139,9 +143,9 @@ export class Thread {
     const top = this.scroller.scrollTop
     // Only the reader scrolls up; content that grows does not.
     if (top < (this.lastTop ?? 0) - 2 && this.distance() > 4) this.following = false
-    else if (this.distance() < NEAR_END) this.following = true
+    else if (this.distance() < NEAR_END) this.following = this.key !== ''
     this.lastTop = top
-    this.toEnd.hidden = this.following
+    this.toEnd.hidden = this.following || !this.key
   }
 
   /** @param {boolean} [smoothly] */

@@ -37,6 +37,7 @@ const stillness = window.matchMedia('(prefers-reduced-motion: reduce)')
  * @property {(turn: Turn) => void} retry
  * @property {(turn: Turn) => void} remove
  * @property {(turn: Turn) => void} sendAgain
+ * @property {() => number} now by the server's clock
  * @property {() => boolean} atEnd the reader is at the end of the conversation
  * @property {(turn: Turn) => boolean} isNext no other turn of the conversation runs before it
  * @property {(view: TurnView) => void} changed draw this view in the next frame
@@ -67,6 +68,10 @@ export class TurnView {
       h('div', { class: 'question' }, h('h2', { class: 'visually-hidden' }, texts.you), this.question),
       h('div', { class: 'answer' }, h('h2', { class: 'visually-hidden' }, texts.answer), this.earlier, this.content, this.foot))
     this.element.dataset.id = turn.id
+    /** It waited for another one, or for a worker, and when that was over. */
+    this.waited = false
+    /** @type {number | undefined} */
+    this.begunAt = undefined
     /** It was on the page while its answer grew. */
     this.witnessed = turn.phase !== 'ended'
   }
@@ -150,14 +155,14 @@ export class TurnView {
     const { state, row } = turn
     const resumed = (state?.attempt ?? 1) > 1
     const begun = Boolean(state?.after || row?.startedAt)
-    const kind = `${turn.phase} ${this.deeds.isNext(turn)} ${begun} ${resumed} ${hasParts} ${turn.problem?.code} ${state?.status} ${row?.status}`
+    const kind = `${turn.phase} ${turn.stopping} ${this.deeds.isNext(turn)} ${begun} ${resumed} ${hasParts} ${turn.problem?.code} ${state?.status} ${row?.status}`
     if (kind !== this.footKind) {
       this.footKind = kind
       const parts = turn.phase === 'ended' ? this.endFoot() : turn.phase === 'unsent' ? this.unsentFoot() : this.runningFoot(begun, resumed)
-      // Whoever stands on Stop by keyboard must not fall to the top of the page.
+      // Whoever stands on Stop by keyboard must not fall to the top of the page, nor ask again with the next key.
       const held = this.foot.contains(document.activeElement)
       this.foot.replaceChildren(...parts)
-      if (held) this.foot.querySelector('button')?.focus({ preventScroll: true })
+      if (held) (turn.phase === 'ended' ? this.content : this.foot.querySelector('button'))?.focus({ preventScroll: true })
     }
     this.tick()
   }
@@ -167,8 +172,8 @@ export class TurnView {
     const { turn } = this
     this.elapsed = h('span', { class: 'elapsed' })
     this.label = h('span', { class: 'working-label' })
-    this.waits = turn.phase === 'running' && !begun
-    setText(this.label, turn.phase === 'sending' ? texts.sending : begun ? texts.working : texts.starting)
+    this.waits = turn.phase === 'running' && !begun && !turn.stopping
+    setText(this.label, turn.phase === 'sending' ? texts.sending : turn.stopping ? texts.stopping : begun ? texts.working : texts.starting)
     return [
       h('div', { class: 'working' },
         h('span', { class: 'spinner', 'aria-hidden': 'true' }),
@@ -200,7 +205,8 @@ export class TurnView {
     const took = state?.durationMs ?? /** @type {any} */ (row)?.processingTimeMs ?? 0
     // The row names the provider as well, `openai:gpt-5-mini`.
     const model = state?.model ?? row?.model?.replace(/^[\w-]+:/, '')
-    const facts = [model, took > 0 && duration(took)].filter((fact) => typeof fact === 'string')
+    const facts = [model, took > 0 && duration(took)].filter(Boolean).map((fact) => h('span', { title: fullTime(turn.at) }, fact))
+    if (tokens > 0) facts.push(h('span', { title: usage ? texts.usage(usage) : null }, texts.tokens(tokens)))
     this.elapsed = null
     return [
       error && h('p', { class: error.code === 'cancelled' ? 'problem stopped' : 'problem' },
@@ -210,18 +216,22 @@ export class TurnView {
         text && copyButton(texts.copy, () => turn.state?.text || turn.row?.finalResponse || ''),
         iconButton('retry', texts.retry, () => this.deeds.retry(turn)),
         iconButton('trash', texts.remove, () => this.deeds.remove(turn)),
-        ...facts.map((fact) => h('span', { class: 'facts', title: fullTime(turn.at) }, fact)),
-        tokens > 0 && h('span', { class: 'facts', title: usage ? texts.usage(usage) : null }, texts.tokens(tokens))),
+        facts.length > 0 && h('div', { class: 'facts' }, ...facts)),
     ].filter((node) => node instanceof Node)
   }
 
   /** The running second; called once a second too. */
   tick() {
     if (!this.elapsed) return
-    const since = this.turn.row?.startedAt ? Date.parse(this.turn.row.startedAt) : this.turn.at
-    const took = Date.now() - since
+    const now = this.deeds.now()
+    // One that had to wait began when that was over, and not when it was sent.
+    if (this.waited && !this.waits) this.begunAt ??= now
+    const { row, at } = this.turn
+    const since = this.begunAt ?? (row?.startedAt ? Date.parse(row.startedAt) : at)
+    const took = now - since
     setText(this.elapsed, this.turn.phase === 'running' ? ticking(took) : '')
     if (this.waits && this.label && took > LONG_WAIT_MS) {
+      this.waited = true
       setText(this.label, this.deeds.isNext(this.turn) ? texts.queued : texts.waitingTurn)
     }
   }

@@ -74,7 +74,7 @@ def test_a_token_is_asked_for_once_and_everybody_sees_only_their_own(
 
     bob = make_device()(f"/#{alice.conversation}")
     give_token(bob.page, "bob")
-    expect(bob.page.get_by_text("This conversation no longer exists.")).to_be_visible()
+    expect(bob.page.locator("#banner")).to_have_text("This conversation no longer exists.")
     expect(bob.list.get_by_text("Your conversations appear here.")).to_be_visible()
 
 
@@ -119,6 +119,11 @@ def test_search_finds_what_was_answered_and_a_title_can_be_changed(
         chat.say(question)
         chat.wait_ended()
 
+    page.get_by_role("button", name="Rename").click()
+    page.locator("#dialog-input").fill("")
+    page.keyboard.insert_text("T" * 300)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("T" * 255)
     page.get_by_role("button", name="Rename").click()
     page.locator("#dialog-input").fill("Something <b>else</b>")
     page.keyboard.press("Enter")

@@ -132,7 +132,7 @@ def test_the_keyboard_alone_does_it_all(make_device: MakeDevice, model_server: M
     tab_to("First line", back=True)
     tab_to("Search", back=True)
     keys.type("nothing like this")
-    expect(page.get_by_text("Nothing found.")).to_be_visible()
+    expect(chat.list.get_by_text("Nothing found.")).to_be_visible()
     tab_to("New conversation", back=True)
     keys.press("Enter")
     expect(chat.turns).to_have_count(0)
@@ -164,6 +164,22 @@ def test_a_run_is_stopped_by_keyboard(make_device: MakeDevice, model_server: Mod
 
     chat.wait_ended()
     expect(chat.page.get_by_role("status")).to_have_text("Stopped.")
+
+
+def test_a_second_press_on_stop_asks_nothing_again(make_device: MakeDevice, model_server: ModelServer) -> None:
+    model = model_server.add({"answers": [{"steps": [{"stall": True}]}]})
+    chat = make_device(model)()
+    chat.say("Stop me twice")
+    chat.turn.get_by_role("button", name="Stop").focus()
+
+    chat.page.keyboard.press("Enter")
+    chat.wait_ended()
+    chat.page.keyboard.press("Enter")
+
+    expect(chat.turn.locator(".content")).to_be_focused()
+    chat.page.keyboard.press("Tab")
+    expect(chat.turn.get_by_role("button", name="Ask again")).to_be_focused()
+    expect(chat.turns).to_have_count(1)
 
 
 def test_a_screen_reader_is_told_politely_what_happens_and_not_each_word(

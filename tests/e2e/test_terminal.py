@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.terminal import Server, Transcript
+from app.terminal import RETRY_S, Server, Transcript, Unreachable
 from tests.servers import EmbeddedBroker, Process, free_port, wait_until
 
 START_S = 90.0
@@ -104,7 +104,7 @@ def test_ctrl_c_of_a_script_leaves_the_session_running_and_cancel_ends_it(url: s
     asking.signal(signal.SIGINT)
 
     assert asking.wait() == 130
-    assert f"backchat attach {session_id}" in asking.output
+    assert f"left running: python -m app.cli attach {session_id}" in asking.output
     assert Server(url).session(session_id)["status"] == "running"
     cancelled = backchat(url, "cancel", session_id)
     assert (cancelled.returncode, cancelled.stdout.strip()) == (0, f"{session_id}: cancelled")
@@ -120,6 +120,37 @@ def test_sessions_lists_them_newest_first(url: str) -> None:
     listed = backchat(url, "sessions", "--json", "--limit", "3")
 
     assert [json.loads(line)["sessionId"] for line in listed.stdout.splitlines()] == ids[::-1]
+
+
+def test_the_list_of_sessions_shows_whole_ids_and_states_in_80_columns(url: str) -> None:
+    session_id = Server(url).start("a message that is too long for what is left of the line of a terminal")["sessionId"]
+    backchat(url, "cancel", session_id)
+
+    listed = backchat(url, "sessions", "--limit", "1").stdout.splitlines()[1]
+
+    assert listed.startswith(f"{session_id} ")
+    assert listed.split()[1] in ("cancelled", "done")
+    assert listed.rstrip().endswith("…")
+
+
+def test_a_field_that_is_not_valid_is_named_with_the_reason(url: str) -> None:
+    asked = backchat(url, "ask", "--conversation", "7", "hello")
+
+    assert (asked.returncode, asked.stderr.strip()) == (3, "backchat: conversationId must be a UUID")
+
+
+def test_a_server_that_does_not_answer_is_told_at_once_and_given_up_in_the_end() -> None:
+    told: list[str] = []
+    paused: list[float] = []
+    address = f"127.0.0.1:{free_port()}"
+
+    with pytest.raises(Unreachable, match="Connection refused"):
+        Server(address, sleep=paused.append, told=told.append).sessions()
+
+    assert [line.split(";")[0] for line in told] == [
+        f"http://{address} does not answer: [Errno 111] Connection refused"
+    ]
+    assert len(paused) == len(RETRY_S)
 
 
 def test_an_unknown_session_ends_with_3(url: str) -> None:

@@ -245,6 +245,26 @@ test('an aborted follow stops polling and leaves the session pending', async () 
   assert.equal(client.pending().length, 1)
 })
 
+test('a signal that outlives its sessions keeps no listener of theirs', async () => {
+  const { client, server, clock } = setUp()
+  const { signal } = new AbortController()
+  let listeners = 0
+  const { addEventListener, removeEventListener } = signal
+  signal.addEventListener = (/** @type {any[]} */ ...given) => (listeners++, /** @type {any} */ (addEventListener).apply(signal, given))
+  signal.removeEventListener = (/** @type {any[]} */ ...given) => (listeners--, /** @type {any} */ (removeEventListener).apply(signal, given))
+  const followed = ['done', 'gone'].map((name) => outcome(client.follow(server.add(name), { signal })))
+  assert.equal(listeners, 2)
+
+  server.done('done', 'x')
+  server.sessions.delete('gone')
+  await clock.advance(5000)
+
+  assert.equal(followed[0].value.text, 'x')
+  assert.equal(followed[1].error.status, 404)
+  assert.equal(listeners, 0)
+  assert.equal(client.followers.size, 0)
+})
+
 test('a listener that leaves does not stop the others, and following anew works at once', async () => {
   const { client, server, clock } = setUp()
   server.add('s')
@@ -395,6 +415,50 @@ test('a message whose POST had no answer before the reload is sent again with it
   assert.equal(started.sessionId, 's1')
   assert.deepEqual(server.requests.map((request) => request.body), Array(2).fill({ message: 'hello', agentId: 2 }))
   assert.equal(server.requests[0].headers.get('Idempotency-Key'), server.requests[1].headers.get('Idempotency-Key'))
+})
+
+test('messages of one conversation arrive in the order they were written, whatever fails on the way', async () => {
+  const { client, server, clock } = setUp()
+  for (let n = 0; n < 4; n++) server.faults.push(() => { throw new TypeError('Failed to fetch') })
+  const written = ['one', 'two', 'three']
+
+  const sent = written.map((message) => client.start(message, { conversationId: 'c' }))
+  await clock.advance(60_000)
+  await Promise.all(sent)
+
+  const arrived = server.requests.slice(4).map((request) => request.body.message)
+  assert.deepEqual(arrived, written)
+  assert.equal(/** @type {any} */ (client).lines.size, 0)
+})
+
+test('a message that is refused does not hold up the one after it, nor another conversation', async () => {
+  const { client, server, clock } = setUp()
+  server.faults.push(() => new Promise(() => {}), () => json(413, { code: 'body_too_large' }))
+  const long = outcome(client.start('long', { conversationId: 'c' }))
+
+  const elsewhere = outcome(client.start('other', { conversationId: 'd' }))
+  const after = outcome(client.start('short', { conversationId: 'c' }))
+  await clock.advance(0)
+  assert.equal(elsewhere.error.status, 413)
+  assert.equal(after.ended, false)
+  await clock.advance(60_000)
+
+  assert.equal(long.value.status, 'running')
+  assert.equal(after.value.status, 'running')
+})
+
+test('what is being sent is told, also after a reload', async () => {
+  const { client, server, clock, makeClient } = setUp()
+  server.faults.push(() => new Promise(() => {}))
+  for (const message of ['one', 'two']) client.start(message, { conversationId: 'c', agentId: 2, idempotencyKey: `key-${message}` }).catch(() => {})
+  await clock.advance(1000)
+
+  const outgoing = makeClient().outgoing()
+
+  assert.deepEqual(outgoing.map(({ message, options }) => ({ message, ...options })), [
+    { message: 'one', conversationId: 'c', agentId: 2, idempotencyKey: 'key-one' },
+    { message: 'two', conversationId: 'c', agentId: 2, idempotencyKey: 'key-two' },
+  ])
 })
 
 test('a message from yesterday is not sent any more', async () => {

@@ -240,3 +240,25 @@ test('a session that this tab has just started is polled at once, without asking
 
   assert.equal(a.seen.text, 'x')
 })
+
+test('a closed client can follow again, alone, and leaves no timer behind when it is closed again', async () => {
+  const { clock, server, openTab } = setUp()
+  server.add('s')
+  const a = openTab()
+  a.follow('s')
+  await clock.advance(500)
+  a.client.close()
+  await clock.advance(0)
+  assert.equal(a.seen.error.name, 'AbortError')
+
+  a.follow('s')
+  server.delta('s', 'x')
+  await clock.advance(2000)
+  assert.equal(a.seen.text, 'x')
+
+  a.client.close()
+  const polls = server.polls().length
+  await clock.advance(60_000)
+  assert.equal(server.polls().length, polls)
+  assert.equal(clock.timers.size, 0)
+})

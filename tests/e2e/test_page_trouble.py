@@ -1,0 +1,372 @@
+"""The page when something goes wrong: away servers, reloads in between, other tabs, wrong clocks."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from playwright.sync_api import Route, expect
+
+from tests.browser import Chat
+from tests.model_server import ModelServer
+from tests.servers import wait_until
+from tests.stack import Stack
+
+MakeDevice = Callable[..., Callable[..., Chat]]
+
+LISTS = re.compile(r"/api/(conversations|chat/sessions)\?")
+
+
+def short(model_server: ModelServer) -> str:
+    return model_server.add({"answers": [{"steps": [{"text": "Here."}]}], "loop": True})
+
+
+def bubbles(chat: Chat) -> list[str]:
+    return chat.page.locator(".bubble").all_inner_texts()
+
+
+def refuse(status: int, code: str = "database_unavailable") -> Callable[[Route], None]:
+    return lambda route: route.fulfill(
+        status=status, content_type="application/problem+json", body=f'{{"code": "{code}", "detail": "raw words"}}'
+    )
+
+
+def look_again(chat: Chat) -> None:
+    """Come back to the tab."""
+    chat.become("hidden")
+    chat.become("visible")
+
+
+def test_messages_on_their_way_stay_where_they_were_written(make_device: MakeDevice, model_server: ModelServer) -> None:
+    chat = make_device(short(model_server))()
+    chat.page.context.set_offline(True)
+    chat.say("First of all")
+    chat.say("And then")
+    expect(chat.turns).to_have_count(2)
+
+    chat.page.get_by_role("button", name="New conversation").click()
+    expect(chat.turns).to_have_count(0)
+    chat.list.get_by_role("link", name="First of all").click()
+
+    expect(chat.turns).to_have_count(2)
+    expect(chat.turn).to_contain_text("Sending")
+    chat.page.context.set_offline(False)
+    chat.wait_ended()
+    expect(chat.page.locator("#banner")).to_be_hidden()
+    chat.page.reload()
+    expect(chat.turns).to_have_count(2)
+    assert bubbles(chat) == ["First of all", "And then"]
+
+
+def test_a_reload_shows_the_messages_on_their_way_and_goes_on_sending_them_in_order(
+    make_device: MakeDevice, model_server: ModelServer, stack: Stack
+) -> None:
+    chat = make_device(short(model_server))()
+    posts = "**/api/chat/session"
+    chat.page.route(posts, lambda route: route.abort())
+    chat.say("First of all")
+    chat.say("And then")
+    expect(chat.turns).to_have_count(2)
+
+    chat.page.reload()
+
+    again = Chat(chat.page)
+    expect(again.turns).to_have_count(2)
+    expect(again.turn).to_contain_text("Sending")
+    expect(again.page.locator("#banner")).to_contain_text("No connection")
+    again.page.unroute(posts)
+    again.wait_ended()
+    assert bubbles(again) == ["First of all", "And then"]
+    sessions = stack.get(f"/api/chat/sessions?conversationId={again.conversation}")["sessions"]
+    assert [session["userMessage"] for session in sessions] == ["And then", "First of all"]
+
+
+def test_what_could_not_be_read_appears_by_itself_when_the_server_is_back(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    device = make_device(short(model_server))
+    chat = device()
+    chat.say("Read me later")
+    chat.wait_ended()
+    page = chat.page
+    key = chat.conversation
+    page.get_by_role("button", name="New conversation").click()
+    page.route(LISTS, refuse(503))
+
+    chat.list.get_by_role("link", name="Read me later").click()
+
+    banner = page.locator("#banner")
+    expect(banner).to_contain_text("can’t answer at the moment")
+    page.unroute(LISTS)
+    page.route(LISTS, lambda route: route.abort())
+    expect(banner).to_contain_text("No connection")
+    page.unroute(LISTS)
+    expect(chat.text).to_have_text("Here.", timeout=20_000)
+    expect(banner).to_be_hidden()
+
+    other = device()
+    other.page.route(LISTS, refuse(500, "internal_error"))
+    other.page.goto("about:blank")
+    other.page.goto(f"{page.url.partition('#')[0]}#{key}")
+    expect(other.page.locator("#banner")).to_be_visible()
+    other.page.unroute(LISTS)
+    expect(other.text).to_have_text("Here.", timeout=20_000)
+    expect(other.list.get_by_role("link", name="Read me later")).to_be_visible()
+
+
+def test_a_server_that_is_away_is_asked_ever_more_rarely(make_device: MakeDevice, model_server: ModelServer) -> None:
+    chat = make_device(short(model_server))()
+    chat.say("Rarely")
+    chat.wait_ended()
+    asked: list[float] = []
+
+    def away(route: Route) -> None:
+        asked.append(time.monotonic())
+        route.abort()
+
+    chat.page.route("**/api/**", away)
+    look_again(chat)
+    wait_until(lambda: chat.page.evaluate("1") and len(asked) >= 6, "it tries again", timeout_s=20)
+    chat.page.wait_for_timeout(8000)
+
+    # Each time the list and the conversation.
+    assert len(asked) <= 10
+
+
+def test_a_message_that_the_server_does_not_take_now_says_so(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    chat = make_device(short(model_server))()
+    posts = "**/api/chat/session"
+    chat.page.route(posts, refuse(429, "too_many_requests"))
+
+    chat.say("Much asked for")
+
+    expect(chat.page.locator("#banner")).to_contain_text("can’t answer at the moment")
+    chat.page.unroute(posts)
+    chat.wait_ended()
+    expect(chat.page.locator("#banner")).to_be_hidden()
+    chat.page.route(posts, refuse(413, "body_too_large"))
+    chat.say("Far too long")
+    expect(chat.turn.locator(".problem")).to_have_text("Not sent. The message is too long.")
+    chat.page.unroute(posts)
+    chat.turn.get_by_role("button", name="Send again").click()
+    chat.wait_ended()
+    expect(chat.text).to_have_text("Here.")
+
+
+def test_whoever_went_on_is_not_called_back_by_an_answer_that_comes_late(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    chat = make_device(short(model_server))()
+    chat.say("Where I am")
+    chat.wait_ended()
+    here = chat.conversation
+    gone = "0b9f9a52-7c1b-4f0e-9d0e-3c6f8f6d2f11"
+    held: list[Route] = []
+    chat.page.route(f"**/api/chat/sessions?conversationId={gone}*", lambda route: held.append(route))
+    chat.page.evaluate(f"location.hash = '{gone}'")
+    wait_until(lambda: chat.page.evaluate("1") and held, "it is asked for")
+
+    chat.page.go_back()
+    expect(chat.turns).to_have_count(1)
+    refuse(404, "not_found")(held[0])
+    chat.page.wait_for_timeout(500)
+
+    assert chat.conversation == here
+    expect(chat.turn.locator(".bubble")).to_have_text("Where I am")
+    expect(chat.page.locator("#banner")).to_be_hidden()
+
+
+def test_a_refusal_to_show_a_conversation_is_told(make_device: MakeDevice) -> None:
+    chat = make_device()()
+
+    chat.page.evaluate("location.hash = 'x'.repeat(3000)")
+
+    expect(chat.page.locator("#banner")).to_be_visible()
+
+
+def test_a_stop_is_seen_at_once_and_taken_back_when_it_does_not_arrive(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    endless = model_server.add({"answers": [{"steps": [{"text": "Some. "}, {"stall": True}]}]})
+    chat = make_device(endless)()
+    chat.say("Stop this")
+    chat.wait_text("Some.")
+    cancels = "**/cancel"
+    chat.page.route(cancels, lambda route: route.abort())
+    chat.turn.get_by_role("button", name="Stop").click()
+    expect(chat.page.locator("#banner")).to_contain_text("can’t be reached")
+    expect(chat.turn.locator(".working-label")).to_have_text("Working")
+    chat.page.unroute(cancels)
+    # The end is kept back, so that it can be looked at before.
+    held: list[Route] = []
+    chat.page.route("**/events?*", lambda route: held.append(route))
+
+    chat.turn.get_by_role("button", name="Stop").click()
+
+    expect(chat.turn.locator(".working-label")).to_have_text("Stopping")
+    chat.page.unroute("**/events?*")
+    for route in held:
+        route.continue_()
+    expect(chat.turn.locator(".problem")).to_have_text("Stopped.")
+
+
+def test_what_another_tab_deleted_is_gone_when_one_looks_again(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    device = make_device(short(model_server))
+    chat = device()
+    for message in ("It stays", "It goes"):
+        chat.say(message)
+        chat.wait_ended()
+    other = device(f"/#{chat.conversation}")
+    expect(other.turns).to_have_count(2)
+
+    other.turn.get_by_role("button", name="Delete").click()
+    other.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(other.turns).to_have_count(1)
+    look_again(chat)
+    expect(chat.turns).to_have_count(1)
+    expect(chat.turn.locator(".bubble")).to_have_text("It stays")
+
+    other.page.locator("#head-tools").get_by_role("button", name="Delete").click()
+    other.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(other.list.get_by_role("link", name="It stays")).to_have_count(0)
+    expect(other.page.locator("#banner")).to_be_hidden()
+    look_again(chat)
+    expect(chat.page.locator("#banner")).to_contain_text("no longer exists")
+    expect(chat.list.get_by_role("link", name="It stays")).to_have_count(0)
+    assert chat.conversation == ""
+
+
+def test_a_run_deleted_elsewhere_while_it_streams_leaves_no_new_answer_behind(
+    make_device: MakeDevice, model_server: ModelServer, stack: Stack
+) -> None:
+    endless = model_server.add({"answers": [{"steps": [{"text": "Some. "}, {"stall": True}]}]})
+    chat = make_device(endless)()
+    chat.say("Deleted elsewhere")
+    chat.wait_text("Some.")
+    key = chat.conversation
+    chat.page.get_by_role("button", name="New conversation").click()
+
+    assert stack.call("DELETE", f"/api/conversations/{key}")[0] == 204
+
+    expect(chat.list.get_by_role("link", name="Deleted elsewhere")).to_have_count(0)
+    expect(chat.page.locator("#banner")).to_be_hidden()
+
+
+def test_a_clock_that_is_wrong_neither_moves_messages_nor_counts_their_seconds(
+    make_device: MakeDevice, model_server: ModelServer, stack: Stack
+) -> None:
+    streaming = model_server.add({"answers": [{"steps": [{"repeat": {"text": "a ", "count": 60, "every": 0.1}}]}]})
+    device = make_device(streaming)
+    started = stack.ask("Before", model=f"openai-chat:{short(model_server)}")
+    for minutes in (-90, 90):
+        chat = device("/")
+        chat.page.add_init_script(f"const now = Date.now; Date.now = () => now() + {minutes * 60_000}")
+        chat.page.goto("about:blank")
+        chat.page.goto(f"{stack.url}/#{started['conversationId']}")
+        chat = Chat(chat.page)
+        chat.wait_ended()
+
+        chat.say(f"Clock at {minutes}")
+        chat.wait_text("a a")
+        look_again(chat)
+        chat.page.reload()
+
+        chat.wait_text("a a")
+        assert bubbles(chat)[-1] == f"Clock at {minutes}"
+        expect(chat.turn.locator(".elapsed")).to_have_text(re.compile(r"^\d\ss$"))
+        chat.wait_ended()
+
+
+def test_a_conversation_that_the_list_does_not_reach_has_its_own_title(
+    make_device: MakeDevice, model_server: ModelServer, stack: Stack
+) -> None:
+    model = f"openai-chat:{short(model_server)}"
+    old = stack.ask("What it is called", model=model)["conversationId"]
+    stack.ask("What was said last", model=model, conversationId=old)
+    stack.ask("A newer one", model=model)
+    chat = make_device()()
+
+    def only_newest(route: Route) -> None:
+        answer = route.fetch()
+        page: dict[str, Any] = answer.json()
+        route.fulfill(response=answer, json=page | {"conversations": page["conversations"][:1], "nextCursor": "later"})
+
+    chat.page.route("**/api/conversations?*", only_newest)
+    chat.page.goto("about:blank")
+    chat.page.goto(f"{stack.url}/#{old}")
+
+    expect(chat.page.get_by_role("heading", level=1)).to_have_text("What it is called")
+    expect(chat.turns).to_have_count(2)
+
+
+def test_the_list_keeps_still_what_has_not_changed(make_device: MakeDevice, model_server: ModelServer) -> None:
+    chat = make_device(short(model_server))()
+    for message in ("An older one", "A newer one"):
+        chat.page.get_by_role("button", name="New conversation").click()
+        expect(chat.turns).to_have_count(0)
+        chat.say(message)
+        chat.wait_ended()
+    chat.page.evaluate(
+        """() => {
+          window.moved = []
+          new MutationObserver(records => {
+            const removed = records.flatMap(record => [...record.removedNodes])
+            moved.push(...removed.filter(node => node.nodeName === 'LI').map(node => node.innerText))
+          }).observe(document.getElementById('conversations'), { childList: true, subtree: true })
+        }"""
+    )
+
+    chat.list.get_by_role("link", name="An older one").click()
+    expect(chat.turn.locator(".bubble")).to_have_text("An older one")
+    look_again(chat)
+    chat.page.wait_for_timeout(500)
+
+    assert chat.page.evaluate("moved") == []
+
+
+def test_enter_on_a_touch_screen_begins_a_new_line_and_the_button_sends(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    phone = make_device(short(model_server), viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)()
+    phone.field.tap()
+
+    phone.page.keyboard.type("one")
+    phone.page.keyboard.press("Enter")
+    phone.page.keyboard.type("two")
+    phone.page.get_by_role("button", name="Send").tap()
+
+    expect(phone.turn.locator(".bubble")).to_have_text("one\ntwo", use_inner_text=True)
+    phone.page.get_by_role("button", name="Open the list").tap()
+    phone.page.get_by_role("link", name="Backchat").tap()
+    expect(phone.turns).to_have_count(0)
+    phone.page.get_by_role("button", name="What time").tap()
+    expect(phone.field).to_have_value(re.compile("Tokyo"))
+
+
+def test_a_new_conversation_begins_at_its_top_on_a_small_screen(make_device: MakeDevice) -> None:
+    page = make_device(viewport={"width": 320, "height": 300})().page
+
+    expect(page.get_by_role("heading", name="What can I do")).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Jump to the latest")).to_be_hidden()
+
+
+def test_a_link_that_leads_nowhere_outside_is_only_its_words(make_device: MakeDevice) -> None:
+    html = make_device()().page.evaluate(
+        """async () => {
+          const { MarkdownView } = await import('/web/markdown.js')
+          const view = new MarkdownView(document.createElement('div'))
+          const outside = '[real](https://example.org)'
+          view.set(`See [the file](src/a.py), [above](#top), [root](/docs), [x](//evil.example) and ${outside}.`, true)
+          while (view.pending) view.work(Infinity)
+          return view.element.innerHTML
+        }"""
+    )
+
+    assert "See the file, above, root, x and <a" in html
+    assert html.count("<a ") == 1
