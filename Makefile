@@ -21,8 +21,8 @@ ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration
-# One after another: these bring whole deployments, which want the machine for themselves.
-	$(BIN)/python -m pytest tests/chaos tests/e2e
+# Apart from the others: these bring whole deployments and mostly wait, while the others want all of the machine.
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/chaos tests/e2e
 endif
 
 lint: $(READY) ## Check style
@@ -32,10 +32,11 @@ lint: $(READY) ## Check style
 types: $(READY) ## Check types
 	$(BIN)/mypy
 
-bench: $(READY) ## Measure what a session and a poll cost, as ratios
+bench: $(READY) ## Measure what sessions, polls and held requests cost, as ratios
 	$(BIN)/python -m benchmarks.density
 	$(BIN)/python -m benchmarks.worker_density
 	$(BIN)/python -m benchmarks.polling
+	$(BIN)/python -m benchmarks.live_delivery
 
 docs: $(READY) ## Write docs/openapi.json
 	@mkdir -p docs
@@ -57,6 +58,7 @@ clean: ## Remove everything that the other targets made, also the development da
 
 $(READY): requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
+	@echo 'installing the dependencies into $(VENV), once; this takes a minute or two'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@

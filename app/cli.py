@@ -1,8 +1,4 @@
-"""The command line: `backchat …`, or `python -m app.cli …`.
-
-Exit status of the commands that follow a session: 0 it is done, 1 it ended in an error or was cancelled, 3 the server
-can't be reached or refuses, 130 it was left running.
-"""
+"""The command line: `backchat …`, or `python -m app.cli …`."""
 
 from __future__ import annotations
 
@@ -17,8 +13,9 @@ import click
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
-from . import access, database, schema
+from . import access, database, logs, schema
 from .errors import BackchatError
 from .settings import Settings
 from .terminal import ApiError, Server, Transcript, Unreachable
@@ -38,9 +35,17 @@ _TITLE_WIDTH = 60
 @click.option("--token", "bearer", default="", help="Bearer token. Or BACKCHAT_BEARER.")
 @click.pass_context
 def main(context: click.Context, url: str | None, bearer: str) -> None:
-    """Backchat: chat runs that live on the server."""
+    """Backchat: chat runs that live on the server.
+
+    Exit status of ask and attach: 0 it is done, 1 it ended in an error or was cancelled, 3 the server can't be reached
+    or refuses, 130 it was left running.
+    """
+    # Before the settings are read: what they warn of has to be seen.
+    logs.configure("WARNING")
     settings = Settings.from_environment()
-    context.obj = Server(url or f"http://{settings.host}:{settings.port}", bearer)
+    context.obj = Server(
+        url or f"http://{settings.host}:{settings.port}", bearer, told=lambda line: click.echo(line, err=True)
+    )
 
 
 @contextmanager
@@ -49,6 +54,10 @@ def _server_errors() -> Iterator[None]:
         yield
     except (ApiError, Unreachable) as error:
         click.echo(f"backchat: {error}", err=True)
+        if isinstance(error, Unreachable):
+            click.echo("start it with `make run`, or say where it is: --url, BACKCHAT_URL or PORT", err=True)
+        elif error.status == 401:
+            click.echo("give one by --token or BACKCHAT_BEARER; the command `token` prints it", err=True)
         sys.exit(EXIT_SERVER)
 
 
@@ -100,13 +109,16 @@ def sessions(server: Server, limit: int, status: str | None, as_json: bool) -> N
         for row in rows:
             click.echo(json.dumps(row))
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("session", "status", "created", "tokens", "message"):
-        table.add_column(heading, overflow="ellipsis", no_wrap=True)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for heading in ("session", "status", "created UTC", "tokens"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("message")
     for row in rows:
         status_text = f"[{_COLOURS[row['status']]}]{row['errorCode'] or row['status']}[/]"
-        message = " ".join(row["userMessage"].split())[:_TITLE_WIDTH].replace("[", "\\[")
-        table.add_row(row["sessionId"], status_text, row["createdAt"][:19], str(row["totalTokens"]), message)
+        # The one column that may be cut: `attach` and `cancel` need the whole id.
+        message = Text(" ".join(row["userMessage"].split())[:_TITLE_WIDTH], no_wrap=True, overflow="ellipsis")
+        created = row["createdAt"][5:16].replace("T", " ")
+        table.add_row(row["sessionId"], status_text, created, str(row["totalTokens"]), message)
     Console().print(table)
 
 
@@ -129,7 +141,7 @@ def migrate() -> None:
         database.open_database(Settings.from_environment().database_url, answer_s=MIGRATION_S)
         applied = schema.migrate()
     except BackchatError as error:
-        raise click.ClickException(error.detail) from error
+        raise click.ClickException(database.in_full(error)) from error
     for name in applied:
         click.echo(f"applied {name}")
     if not applied:
@@ -163,7 +175,7 @@ def _follow(server: Server, session_id: str, *, after: int = 0, as_json: bool) -
         except KeyboardInterrupt:
             shown.pause()
             if not sys.stdin.isatty():
-                click.echo(f"left running: backchat attach {session_id}", err=True)
+                _say_left_running(session_id)
                 return EXIT_LEFT_RUNNING
             choice = click.prompt(
                 "\n[c]ancel it, [l]eave it running, or [g]o on watching?",
@@ -173,10 +185,16 @@ def _follow(server: Server, session_id: str, *, after: int = 0, as_json: bool) -
                 show_choices=False,
             )
             if choice == "l":
-                click.echo(f"left running: backchat attach {session_id}", err=True)
+                _say_left_running(session_id)
                 return EXIT_LEFT_RUNNING
             if choice == "c":
                 server.cancel(session_id)
+
+
+def _say_left_running(session_id: str) -> None:
+    # As it was called: without an installation there is no `backchat`.
+    program = click.get_current_context().find_root().command_path
+    click.echo(f"left running: {program} attach {session_id}", err=True)
 
 
 class _Shown:

@@ -11,6 +11,7 @@ import errno
 import http.client
 import os
 import queue
+import secrets
 import shutil
 import signal
 import socket
@@ -21,9 +22,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from redis.exceptions import RedisError
 
+from . import logs
 from .errors import QueueUnavailable
 from .redis_client import open_redis
 from .settings import Settings, environment_with
@@ -34,6 +37,8 @@ VAR = Path("var")
 START_LIMIT_S = 60.0
 #: Beyond the worker's grace period.
 STOP_LIMIT_S = 15.0
+#: Systems give outgoing connections ports from 32768 on, or higher ones.
+_PORTS = range(15_000, 32_000)
 
 # The kernel ends the child with its parent; asked for in the child, as its parent may be gone by then.
 _TRAMPOLINE = """
@@ -118,7 +123,8 @@ class Run:
             Stopped: the user did not wait.
         """
         require_free(self._settings.host, self._settings.port)
-        VAR.mkdir(exist_ok=True)
+        if self._settings.redis_url:
+            require_redis(self._settings.redis_url)
         redis_url = self._settings.redis_url or self._start_broker()
         environment = environment_with(REDIS_URL=redis_url)
         self._migrate(environment)
@@ -169,14 +175,13 @@ class Run:
 
     def _start_broker(self) -> str:
         folder = (VAR / "broker").resolve()
-        folder.mkdir(parents=True, exist_ok=True)
         port = free_port()
         server = shutil.which("redis-server") or shutil.which("valkey-server")
         if server:
             command = [server, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
         else:
             command = [sys.executable, "-m", "app.broker", "--port", str(port)]
-        with (folder / "broker.log").open("ab") as log:
+        with _log_file(folder / "broker.log") as log:
             self._start("broker", command, environment_with(), log.fileno())
         url = f"redis://127.0.0.1:{port}/0"
         client = open_redis(url)
@@ -234,6 +239,28 @@ def _has_worker(queue: TurnQueue) -> bool:
         return False
 
 
+def _log_file(path: Path) -> BinaryIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
+    except OSError as error:
+        raise Failed(f"{path} can't be written: {error.strerror}") from error
+
+
+def require_redis(url: str) -> None:
+    """Return when the Redis that the user named answers.
+
+    Raises:
+        Failed: it does not, or the URL is none.
+    """
+    advice = "set REDIS_URL right, or leave it empty: then a broker is brought along"
+    try:
+        with open_redis(url) as client:
+            client.ping()
+    except (RedisError, ValueError) as error:
+        raise Failed(f"the Redis of REDIS_URL can't be used: {str(error).rstrip('.')}; {advice}") from error
+
+
 def require_free(host: str, port: int) -> None:
     """Return when nobody listens there.
 
@@ -246,6 +273,8 @@ def require_free(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+        except OverflowError as error:
+            raise Failed(f"PORT={port} is no port: they end at 65535") from error
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise Failed(
@@ -255,10 +284,15 @@ def require_free(host: str, port: int) -> None:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on right now and that no outgoing connection is given.
+
+    One of those would take the port while its server is away, or connect to itself there.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def reachable(host: str) -> str:
@@ -270,11 +304,20 @@ def greeting(settings: Settings) -> str:
     """What to try first."""
     host = reachable(settings.host)
     url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    # With a secret nobody gets in without a token, nor do these lines.
+    token = (
+        f"\n  TOKEN=$({sys.executable} -m app.cli token you)  # here, with the same CHAT_SECRET"
+        if settings.chat_secret
+        else ""
+    )
+    bearer = ' -H "Authorization: Bearer $TOKEN"' if settings.chat_secret else ""
+    json_type = "-H 'Content-Type: application/json'"
     return f"""
 Backchat runs at {url}
-
-  curl -s {url}/api/chat/session -H 'Content-Type: application/json' -d '{{"message": "What time is it in Tokyo?"}}'
-  curl -s '{url}/api/chat/session/SESSION_ID/events?after=0'
+Its API is described at {url}/docs
+{token}
+  curl -s {url}/api/chat/session{bearer} {json_type} -d '{{"message": "What time is it in Tokyo?"}}'
+  curl -s{bearer} '{url}/api/chat/session/SESSION_ID/events?after=0'
 
 Ctrl-C stops it.
 """
@@ -282,6 +325,8 @@ Ctrl-C stops it.
 
 def main() -> int:
     """Run until stopped; exit status 0 when the user stopped it, 1 when something failed."""
+    # Before the settings are read: what they warn of has to be seen.
+    logs.configure("WARNING")
     settings = Settings.from_environment()
     run = Run(settings)
     try:

@@ -46,12 +46,21 @@ class Server:
         url: Where it is: `http://127.0.0.1:8000`.
         token: Sent as a bearer token; empty: none.
         sleep: Pauses between tries.
+        told: Gets a line when the server does not answer and is asked again.
     """
 
-    def __init__(self, url: str, token: str = "", *, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._url = url.rstrip("/")
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        told: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._url = (url if "://" in url else f"http://{url}").rstrip("/")
         self._token = token
         self._sleep = sleep
+        self._told = told
 
     def start(self, message: str, **fields: Any) -> Json:
         """Start a session; a retried request never runs twice.
@@ -93,8 +102,11 @@ class Server:
                 if error.status != 503 or pause_s is None:
                     raise
             except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+                why = f"{self._url} does not answer: {getattr(error, 'reason', error)}"
                 if pause_s is None:
-                    raise Unreachable(f"{self._url} does not answer: {error}") from error
+                    raise Unreachable(why) from error
+                if pause_s == RETRY_S[0]:
+                    self._told(f"{why}; trying for {sum(RETRY_S):.0f} s")
             self._sleep(pause_s)
         raise AssertionError("unreachable")
 
@@ -117,9 +129,14 @@ class Server:
 def _api_error(error: urllib.error.HTTPError) -> ApiError:
     try:
         problem = json.loads(error.read())
-        return ApiError(error.code, problem["code"], problem["detail"])
-    except (ValueError, KeyError, TypeError):
+        faults = [f"{name} {_bare(told[0])}" for name, told in problem.get("errors", {}).items()]
+        return ApiError(error.code, problem["code"], "; ".join(faults) or problem["detail"])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return ApiError(error.code, "http_error", f"the server answered {error.code}")
+
+
+def _bare(fault: str) -> str:
+    return fault.removeprefix("Value error, ")
 
 
 def _quoted(session_id: str) -> str:

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,17 +23,12 @@ import psutil
 import pymysql
 import pytest
 
+from app.dev import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 
 #: How long anything here may take to start or stop, in seconds.
 PATIENCE_S = 30.0
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:

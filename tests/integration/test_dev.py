@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from app.dev import greeting
+from app.settings import Settings
 from tests.servers import Process, binary, free_port, wait_until
 
 #: On a busy machine the engine alone takes seconds to import.
@@ -120,3 +122,46 @@ def test_a_database_that_can_not_be_migrated_stops_the_run(make_run: Callable[..
     assert run.wait() == 1
     assert "could not be migrated" in run.output
     assert "Traceback" not in run.output
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"REDIS_URL": "redis://127.0.0.1:1/0"}, "Connection refused"),
+        ({"REDIS_URL": "127.0.0.1:6379"}, "must specify one of the following schemes"),
+        ({"PORT": "70000"}, "PORT=70000 is no port"),
+    ],
+)
+def test_a_setting_that_can_not_be_used_is_told_at_once(
+    make_process: Callable[..., Process], tmp_path: Path, environment: dict[str, str], reason: str
+) -> None:
+    run = make_process("-m", "app.dev", cwd=tmp_path, **({"PORT": str(free_port())} | environment))
+
+    assert run.wait() == 1
+    assert reason in run.output
+    assert "Traceback" not in run.output
+    assert not (tmp_path / "var").exists()
+
+
+def test_a_folder_that_can_not_be_written_is_told_at_once(make_run: Callable[..., Process], tmp_path: Path) -> None:
+    (tmp_path / "var").touch()
+
+    run = make_run(free_port(), PATH="")
+
+    assert run.wait() == 1
+    assert "broker.log can't be written" in run.output
+    assert "Traceback" not in run.output
+
+
+def test_a_number_that_is_none_is_named(make_process: Callable[..., Process], tmp_path: Path) -> None:
+    run = make_process(
+        "-m", "app.dev", cwd=tmp_path, PORT=str(free_port()), LEASE_S="ten", REDIS_URL="redis://127.0.0.1:1/0"
+    )
+
+    assert run.wait() == 1
+    assert "setting ignored, default used setting=LEASE_S" in run.output
+
+
+def test_the_greeting_names_a_token_when_requests_need_one() -> None:
+    assert "Bearer" not in greeting(Settings())
+    assert greeting(Settings(chat_secret="root key")).count("Bearer $TOKEN") == 2

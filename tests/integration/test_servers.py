@@ -14,7 +14,7 @@ import pymysql
 import pytest
 import redis
 
-from tests.servers import ROOT, MariaDB, Process, RedisServer, wait_until
+from tests.servers import ROOT, MariaDB, Process, RedisServer, free_port, wait_until
 
 
 def test_mariadb_comes_back_with_its_data_after_kill_9(make_mariadb: Callable[[], MariaDB]) -> None:
@@ -109,3 +109,15 @@ def test_nothing_survives_a_killed_test_run(tmp_path: Path) -> None:
     child = int(run.stdout)
 
     wait_until(lambda: not psutil.pid_exists(child), "the child's end")
+
+
+def test_a_free_port_is_none_that_outgoing_connections_are_given() -> None:
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    if not given.exists():
+        pytest.skip("only Linux says which ports those are")
+    first, last = map(int, given.read_text("ascii").split())
+
+    ports = {free_port() for _ in range(100)}
+
+    assert not [port for port in ports if first <= port <= last]
+    assert len(ports) > 1
