@@ -15,7 +15,6 @@ import statistics
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +38,9 @@ from app import (
 )
 from app.agent_history_list import Wanted
 from app.events import Delta, Done, Thinking, Usage
+from app.ids import new_id
 from app.models import AgentEvent, Message, utc_now
+from app.moments import to_ms
 from app.retention import Pruner
 from app.sessions import Batch, NewSession
 from app.settings import Settings
@@ -86,21 +87,22 @@ def fill(history: int, messages: int, seed: int = 1) -> Filled:
     counts = agent_history.Counts()
     told_rows, said_rows = history, messages
     for number in range(conversations):
-        conversation_id, agent_id = str(uuid.UUID(int=chance.getrandbits(128))), number % AGENTS + 1
         # In the order of their times, as they would have been written.
         begun = start + span * number / conversations
+        conversation_id, agent_id = new_id(to_ms(begun)), number % AGENTS + 1
         told = said = 0
         tables["chatSearch"].add(OWNER, conversation_id, None, None, f"xxtitle xx{chance.choice(WORDS)}")
         for turn in range(TURNS):
-            session_id = str(uuid.UUID(int=chance.getrandbits(128)))
-            moment = at(begun + timedelta(seconds=turn))
+            turn_at = begun + timedelta(seconds=turn)
+            session_id = new_id(to_ms(turn_at))
+            moment = at(turn_at)
             tables["chatSessions"].add(
                 session_id, conversation_id, OWNER, agent_id, "done", "question", "answer", 2, moment, moment, moment
             )
             for kind in TOLD[: max(0, told_rows)]:
                 told, told_rows = told + 1, told_rows - 1
                 tables["chatAgentEvents"].add(
-                    str(uuid.UUID(int=chance.getrandbits(128))), agent_id, OWNER, conversation_id, session_id, told, 1,
+                    new_id(to_ms(turn_at)), agent_id, OWNER, conversation_id, session_id, told, 1,
                     kind, "some text that somebody said " * 3, '{"ok":true}', moment,
                 )  # fmt: skip
                 counts[agent_id, OWNER, agent_history._shard(conversation_id), kind] += 1
@@ -261,43 +263,46 @@ def show_plans(filled: Filled) -> None:
                 print(f"   {step}")
 
 
-def append(seconds: float | None, until: threading.Event) -> list[float]:
-    """Flushes as a busy worker writes them, every 20 ms: milliseconds of each transaction."""
-    took: list[float] = []
+def append(seconds: float | None, until: threading.Event) -> list[tuple[float, str]]:
+    """Flushes as a busy worker writes them, every 20 ms: milliseconds of each transaction, and which it was."""
+    took: list[tuple[float, str]] = []
 
-    def timed(work: Callable[[], Any]) -> Any:
+    def timed(name: str, work: Callable[[], Any]) -> Any:
         started = time.perf_counter()
         try:
             return work()
         finally:
-            took.append((time.perf_counter() - started) * 1000)
+            took.append(((time.perf_counter() - started) * 1000, name))
 
     ends = time.monotonic() + (seconds or 10**9)
     while time.monotonic() < ends and not until.is_set():
-        created = [timed(lambda: sessions.create(NewSession(OWNER, "question", 1, "demo"))) for _ in range(3)]
+        created = [timed("create", lambda: sessions.create(NewSession(OWNER, "question", 1, "demo"))) for _ in range(3)]
         claims = [
             timed(
+                "claim",
                 lambda made=made: sessions.claim(
                     made.session_id, "bench", lease_s=600, max_attempts=3, turn_timeout_s=900
-                )
+                ),
             )
             for made in created
         ]
         steps = ([Thinking("")], *([Delta("some words ")] for _ in range(8)), [Done(usage=Usage(10, 10))])
         for after, events in enumerate(steps):
             batches = [Batch(claim, after, events) for claim in claims]
-            timed(lambda batches=batches: recording.record(batches))
+            name = "end" if events[-1].type == "done" else "events"
+            timed(name, lambda batches=batches: recording.record(batches))
             time.sleep(0.02)
     return took
 
 
-def show_delays(name: str, took: list[float]) -> None:
-    ordered = sorted(took)
-    late = sum(each > 200 for each in took)
+def show_delays(name: str, took: list[tuple[float, str]]) -> None:
+    ordered = sorted(each for each, _ in took)
+    late = sum(each > 200 for each in ordered)
     p99 = ordered[int(len(ordered) * 0.99)]
+    longest = ", ".join(f"{each:.0f} ({what})" for each, what in sorted(took, reverse=True)[:5])
     print(
-        f"{name:22} {len(took):6} appends   median {statistics.median(took):6.1f} ms   99 % {p99:6.1f} ms"
-        f"   longest {ordered[-1]:6.1f} ms   over 200 ms: {late}"
+        f"{name:22} {len(took):6} appends   median {statistics.median(ordered):6.1f} ms   99 % {p99:6.1f} ms"
+        f"   longest, ms: {longest}   over 200 ms: {late}"
     )
 
 
@@ -355,6 +360,17 @@ def run(arguments: argparse.Namespace, url: Callable[[str], str], filled: Callab
         prune(arguments.prune)
 
 
+def settle(server: MariaDB) -> None:
+    """Let the server write down what filling has left in memory, then keep every commit, as by default."""
+    durable, clean = "innodb_flush_log_at_trx_commit = 1", "innodb_max_dirty_pages_pct = 0"
+    server.execute(*(f"SET GLOBAL {each}" for each in (durable, clean, "innodb_io_capacity = 2000")))
+    dirty = "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'"
+    with database.connection():
+        while int(database.db.execute_sql(dirty).fetchone()[1]) > 1000:
+            time.sleep(0.5)
+    server.execute("SET GLOBAL innodb_max_dirty_pages_pct = 90", "SET GLOBAL innodb_io_capacity = 200")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--history", type=int, default=2_000_000, help="rows of agents' history")
@@ -374,8 +390,7 @@ def main() -> None:
                 "SET GLOBAL innodb_log_file_size = 536870912",
                 "SET GLOBAL innodb_flush_log_at_trx_commit = 0",
             )
-            durable = "SET GLOBAL innodb_flush_log_at_trx_commit = 1"
-            run(arguments, server.create_database, lambda: server.execute(durable))
+            run(arguments, server.create_database, lambda: settle(server))
         finally:
             server.kill9()
 
