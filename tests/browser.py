@@ -65,8 +65,10 @@ class Chat:
         context.route("**/api/chat/session", choose)
 
     def say(self, message: str) -> None:
+        before = self.turns.count()
         self.field.fill(message)
         self.field.press("Enter")
+        expect(self.turns).to_have_count(before + 1)
 
     @property
     def turn(self) -> Locator:

@@ -15,7 +15,8 @@ said since the last user message, so retries, resumed turns and other processes 
     `{"tool": {"index", "id", "name", "arguments"}}` (a fragment; `{n}` in an id is the number of the answer) ·
     `{"echo": "tool"}` (says the results of the last tool calls) · `{"echo": "user"}` ·
     `{"repeat": {"text": s, "count": n, "every": seconds}}` (`{i}` in the text counts) ·
-    `{"stall": true}` · `{"cut": true}` (the connection breaks) · `{"raw": s}` (bytes of SSE as they are)
+    `{"hold": true}` (until `release(model)`) · `{"stall": true}` · `{"cut": true}` (the connection breaks) ·
+    `{"raw": s}` (bytes of SSE as they are)
 - `no_end`: true: the stream ends without a finish reason
 - `usage`: `{"prompt_tokens", "completion_tokens", "cached_tokens"}`; null: none is sent
 - `split`: bytes of the stream that leave in one piece, so that a character may be cut in two
@@ -51,6 +52,8 @@ from aiohttp import web
 
 #: Pause between two pieces of a split stream: long enough that the client reads them apart.
 SPLIT_PAUSE_S = 0.001
+#: Between two looks whether a held stream may go on.
+HOLD_PAUSE_S = 0.02
 CREATED = 1_700_000_000
 
 
@@ -93,6 +96,10 @@ class ModelServer:
     def add(self, script: dict[str, Any]) -> str:
         """Register *script*; its id is the model name to ask for."""
         return str(self._call("POST", "/scripts", script)["id"])
+
+    def release(self, model: str) -> None:
+        """Let the answers of *model* go on where they hold, now and later."""
+        self._call("POST", f"/release?model={model}")
 
     def requests(self, model: str) -> list[dict[str, Any]]:
         """What came for *model*, oldest first: `at`, `path`, `authorization`, `body`, `closed_at`, `how`.
@@ -141,6 +148,13 @@ class _State:
                 return None
             self._scripts[name] = json.loads(path.read_text())
         return self._scripts[name]
+
+    def release(self, name: str) -> None:
+        (self.folder / f"released-{name}").touch()
+
+    async def released(self, name: str) -> None:
+        while not (self.folder / f"released-{name}").exists():
+            await asyncio.sleep(HOLD_PAUSE_S)
 
     def next_try(self, key: str) -> int:
         """1 for the first try under *key*, then 2, … in all processes together."""
@@ -379,6 +393,7 @@ def _sse(body: dict[str, Any]) -> bytes:
 
 
 _STALL = b"\0stall"
+_HOLD = b"\0hold"
 _CUT = b"\0cut"
 
 
@@ -411,6 +426,8 @@ def _compile(wire: _Chat | _Responses, answer: dict[str, Any], asked: _Asked) ->
                 send(wire.text(step["repeat"]["text"].replace("{i}", str(i))))
         elif "raw" in step:
             send(step["raw"].encode())
+        elif "hold" in step:
+            send(_HOLD)
         elif "stall" in step:
             send(_STALL)
         elif "cut" in step:
@@ -436,6 +453,10 @@ class _Handlers:
 
     async def add(self, request: web.Request) -> web.Response:
         return web.json_response({"id": self._state.add_script(await request.json())})
+
+    async def release(self, request: web.Request) -> web.Response:
+        self._state.release(request.query["model"])
+        return web.json_response({})
 
     async def requests(self, request: web.Request) -> web.Response:
         return web.json_response({"requests": self._state.records(request.query["model"])})
@@ -484,7 +505,10 @@ class _Handlers:
                 return await self._fail(request, fault), "fault"
         wire = _Chat(model) if asked.chat else _Responses(model)
         if not asked.stream:
-            await asyncio.sleep(sum(wait for wait, _ in _compile(wire, answer, asked)))
+            steps = _compile(wire, answer, asked)
+            await asyncio.sleep(sum(wait for wait, _ in steps))
+            if any(piece is _HOLD for _, piece in steps):
+                await self._state.released(model)
             return web.json_response(wire.whole_answer(_usage(answer))), "complete"
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         response.enable_chunked_encoding()
@@ -497,7 +521,10 @@ class _Handlers:
                 # Against the clock, so that a stream lasts as long as its script says.
                 due += wait
                 await asyncio.sleep(due - loop.time())
-            if piece is _STALL:
+            if piece is _HOLD:
+                await self._state.released(model)
+                due = loop.time()
+            elif piece is _STALL:
                 await asyncio.Event().wait()
             elif piece is _CUT:
                 assert request.transport is not None
@@ -540,6 +567,7 @@ async def _serve(sock: socket.socket, folder: Path, announce: bool) -> None:
     handlers = _Handlers(_State(folder))
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_post("/scripts", handlers.add)
+    app.router.add_post("/release", handlers.release)
     app.router.add_get("/requests", handlers.requests)
     app.router.add_post("/v1/chat/completions", handlers.answer)
     app.router.add_post("/v1/responses", handlers.answer)

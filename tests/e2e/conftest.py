@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser import Chat, Watch
 from tests.model_server import ModelServer
 from tests.servers import ROOT, MariaDB, RedisServer, binary
 from tests.stack import Stack
+
+# A busy machine takes longer than the five seconds that are usual.
+expect.set_options(timeout=15_000)
 
 WEB_TESTS = ROOT / "tests" / "web"
 

@@ -44,7 +44,7 @@ def test_the_page_of_the_documentation_works_on_a_foreign_origin(
 ) -> None:
     [html] = re.findall(r"```html\n(.*?)```", (ROOT / "docs/embedding.md").read_text("utf-8"), re.S)
     assert len(html.splitlines()) <= 30
-    steps = [{"text": "Here. "}, {"repeat": {"text": "word{i} ", "count": 80, "every": 0.1}}]
+    steps = [{"text": "Here. "}, {"repeat": {"text": "word{i} ", "count": 20, "every": 0.1}}, {"stall": True}]
     model = model_server.add({"answers": [{"steps": steps}], "loop": True})
     origin = f"http://127.0.0.1:{site.server_port}"
     stack = Stack(

@@ -27,6 +27,11 @@ def streaming(count: int, every: float, text: str = "word{i} ") -> dict[str, Any
     return {"repeat": {"text": text, "count": count, "every": every}}
 
 
+#: The answer stands still until the test releases it.
+HOLD = {"hold": True}
+END = {"text": "and the end"}
+
+
 def calling(call_id: str, name: str, arguments: str) -> dict[str, Any]:
     return {"tool": {"index": 0, "id": call_id, "name": name, "arguments": arguments}}
 
@@ -82,7 +87,8 @@ def test_thoughts_a_tool_call_and_text_grow_while_the_run_goes_on(
 def test_a_reload_in_mid_stream_shows_the_same_text_going_on_and_nothing_twice(
     make_device: MakeDevice, model_server: ModelServer
 ) -> None:
-    model = model_server.add({"answers": [{"steps": [streaming(80, 0.1)]}]})
+    model = model_server.add({"answers": [{"steps": [streaming(30, 0.1), HOLD, END]}]})
+    whole = f"{words(30)} and the end"
     chat = make_device(model)()
     chat.say("Count")
     chat.wait_text("word10")
@@ -92,22 +98,24 @@ def test_a_reload_in_mid_stream_shows_the_same_text_going_on_and_nothing_twice(
     again = Chat(chat.page)
     again.wait_text("word10", timeout_s=5)
     expect(again.turn).to_have_attribute("data-phase", "running")
+    model_server.release(model)
     again.wait_ended()
-    expect(again.text).to_have_text(words(80))
+    expect(again.text).to_have_text(whole)
     expect(again.turns).to_have_count(1)
-    grew_only(again, words(80))
+    grew_only(again, whole)
 
 
 def test_a_tab_that_was_closed_finds_the_answer_finished(
     make_device: MakeDevice, model_server: ModelServer, stack: Stack
 ) -> None:
-    model = model_server.add({"answers": [{"steps": [streaming(20, 0.1)]}]})
+    model = model_server.add({"answers": [{"steps": [HOLD, streaming(20, 0.05)]}]})
     device = make_device(model)
     chat = device()
     chat.say("Count to twenty")
     expect(chat.turn).to_have_attribute("data-phase", "running")
     chat.page.close()
 
+    model_server.release(model)
     later = device()
     later.list.get_by_role("link", name="Count to twenty").click()
 
@@ -179,7 +187,7 @@ def test_a_killed_worker_is_replaced_and_the_answer_goes_on_without_what_it_supe
         {
             "answers": [
                 {"steps": [{"text": "Before the call. "}, calling("a", "calculate", '{"expression": "2 + 2"}')]},
-                {"steps": [streaming(60, 0.1)]},
+                {"steps": [streaming(30, 0.1), HOLD, END]},
             ]
         }
     )
@@ -190,13 +198,14 @@ def test_a_killed_worker_is_replaced_and_the_answer_goes_on_without_what_it_supe
     stack.worker.kill9()
     stack.worker.start()
 
+    model_server.release(model)
     chat.wait_ended(60)
     [session] = stack.get(f"/api/chat/sessions?conversationId={chat.conversation}")["sessions"]
     events = stack.get(f"/api/chat/session/{session['sessionId']}/events?limit=1000")["events"]
     assert [event for event in events if event.get("supersedesFrom")]
     assert session["attempt"] == 2
     texts = chat.turn.locator(".text")
-    expect(texts.last).to_have_text(words(60))
+    expect(texts.last).to_have_text(f"{words(30)} and the end")
     assert chat.page.locator(".step.tool").count() == 1
     assert session["finalResponse"].count("word10 ") == 1
 
@@ -204,7 +213,8 @@ def test_a_killed_worker_is_replaced_and_the_answer_goes_on_without_what_it_supe
 def test_the_server_restarts_while_the_page_polls(
     make_device: MakeDevice, model_server: ModelServer, stack: Stack
 ) -> None:
-    model = model_server.add({"answers": [{"steps": [streaming(80, 0.1)]}]})
+    model = model_server.add({"answers": [{"steps": [streaming(30, 0.1), HOLD, END]}]})
+    whole = f"{words(30)} and the end"
     chat = make_device(model)()
     chat.say("Restart")
     chat.wait_text("word5")
@@ -214,9 +224,10 @@ def test_the_server_restarts_while_the_page_polls(
     stack.start_web()
 
     expect(chat.page.locator("#banner")).to_be_hidden(timeout=40_000)
+    model_server.release(model)
     chat.wait_ended()
-    expect(chat.text).to_have_text(words(80))
-    grew_only(chat, words(80))
+    expect(chat.text).to_have_text(whole)
+    grew_only(chat, whole)
 
 
 def test_ten_seconds_offline_are_caught_up(make_device: MakeDevice, model_server: ModelServer) -> None:
@@ -257,7 +268,7 @@ def test_a_message_written_offline_is_sent_once_when_the_network_is_back(
 
 
 def test_three_runs_at_once_show_their_status_in_the_list(make_device: MakeDevice, model_server: ModelServer) -> None:
-    model = model_server.add({"answers": [{"steps": [streaming(60, 0.1)]}]})
+    model = model_server.add({"answers": [{"steps": [HOLD, streaming(20, 0.1)]}]})
     chat = make_device(model)()
     names = ["First question", "Second question", "Third question"]
     for name in names:
@@ -269,12 +280,13 @@ def test_three_runs_at_once_show_their_status_in_the_list(make_device: MakeDevic
     for name in names:
         expect(chat.list.get_by_role("link", name=name)).to_contain_text("Working")
 
+    model_server.release(model)
     for name in names[:2]:
         expect(chat.list.get_by_role("link", name=name)).to_contain_text("New answer", timeout=30_000)
     chat.wait_ended()
     expect(chat.list.get_by_role("link", name="Third question")).not_to_contain_text("Working")
     chat.list.get_by_role("link", name="First question").click()
-    expect(chat.text).to_have_text(words(60))
+    expect(chat.text).to_have_text(words(20))
     expect(chat.list.get_by_role("link", name="First question")).not_to_contain_text("New answer")
 
 

@@ -46,7 +46,7 @@ ANSWERED = {
                 {"tool": {"index": 0, "id": "a", "name": "calculate", "arguments": '{"expression": "6 * 7"}'}},
             ]
         },
-        {"steps": [{"text": ANSWER}]},
+        {"steps": [{"hold": True}, {"text": ANSWER}]},
     ]
 }
 
@@ -68,14 +68,17 @@ def test_axe_finds_no_violation(
     make_device: MakeDevice, model_server: ModelServer, axe: str, scheme: str, width: int
 ) -> None:
     viewport = {"width": width, "height": 800}
-    chat = make_device(model_server.add(ANSWERED), color_scheme=scheme, viewport=viewport)()
+    model = model_server.add(ANSWERED)
+    chat = make_device(model, color_scheme=scheme, viewport=viewport)()
     page = chat.page
 
     assert violations(page, axe) == []
 
     chat.say("Show me everything")
+    expect(chat.turn.locator(".step.tool")).to_have_attribute("data-state", "ok")
     expect(chat.turn).to_have_attribute("data-phase", "running")
     assert violations(page, axe) == []
+    model_server.release(model)
     chat.wait_ended()
     for step in page.locator(".step summary").all():
         step.click()
@@ -91,6 +94,7 @@ def test_axe_finds_no_violation(
 
 def test_the_keyboard_alone_does_it_all(make_device: MakeDevice, model_server: ModelServer) -> None:
     model = model_server.add(ANSWERED)
+    model_server.release(model)
     chat = make_device(model)()
     page = chat.page
     keys = page.keyboard
