@@ -18,7 +18,7 @@ _settings = Settings.from_environment()
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.web_workers
 # One greenlet for each held request: thousands of them wait in one process.
-worker_class = "gevent"
+worker_class = "app.gunicorn_worker.ProblemWorker"
 worker_connections = 10_000
 backlog = 4096
 # A client behind a slow proxy keeps its connection between two polls.

@@ -57,6 +57,12 @@ RETRY_AFTER_S = 2
 _KEPT_HEADERS = frozenset({"allow", "retry-after"})
 
 
+def problem_body(status: int, code: str, detail: str) -> dict[str, Any]:
+    """The fields that every problem has. `type` is `about:blank`: the code says what it is."""
+    title = HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
+
+
 def problem(
     status: int,
     code: str,
@@ -64,9 +70,9 @@ def problem(
     headers: dict[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Response:
-    """A problem response. `type` is `about:blank`: the code says what it is."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail}
-    response = Response(json.dumps(body | dict(extra or {})), status, mimetype="application/problem+json")
+    """A problem response."""
+    body = problem_body(status, code, detail) | dict(extra or {})
+    response = Response(json.dumps(body), status, mimetype="application/problem+json")
     response.headers.extend(headers or {})
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -325,6 +326,32 @@ def test_a_client_that_has_all_of_a_stream_is_told_to_stop(web: Web) -> None:
 
     assert (response.status, body) == (204, b"")
     assert bad.status == 400
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "code"),
+    [
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414, "uri_too_long"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 9000 + b"\r\n\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nno header\r\n\r\n", 400, "invalid_request"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: many\r\n\r\n", 400, "invalid_request"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: odd\r\n\r\n", 501, "unsupported_transfer_coding"),
+        (b"\x16\x03\x01\x00\xa5\x01\x00\r\n\r\n", 400, "invalid_request"),
+    ],
+    ids=["line", "many headers", "long header", "no header", "length", "coding", "TLS"],
+)
+def test_what_is_no_request_is_refused_with_a_problem(web: Web, request_bytes: bytes, status: int, code: str) -> None:
+    with closing(socket.create_connection(("127.0.0.1", web.port), timeout=30)) as connection:
+        connection.sendall(request_bytes)
+        response = HTTPResponse(connection)
+        response.begin()
+        problem = json.loads(response.read())
+
+    assert (response.status, problem["status"], problem["code"]) == (status, status, code)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert problem["detail"]
+    assert web.json("/healthz")
 
 
 def test_head_is_not_held(web: Web) -> None:
