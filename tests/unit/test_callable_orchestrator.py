@@ -156,9 +156,10 @@ def test_a_blocked_plain_generator_learns_of_a_cancel() -> None:
         assert task.cancelled()
         return time.monotonic() - cancelled_at
 
-    assert asyncio.run(cancel()) < 1
+    # Unheard, it would wait for 10 s.
+    assert asyncio.run(cancel()) < 5
     assert no_turn_threads()
-    assert took[0] < 1
+    assert took[0] < 5
 
 
 def test_a_thread_that_does_not_stop_is_left_to_itself(caplog: pytest.LogCaptureFixture) -> None:
@@ -181,7 +182,7 @@ def test_a_thread_that_does_not_stop_is_left_to_itself(caplog: pytest.LogCapture
         return time.monotonic() - started
 
     try:
-        assert asyncio.run(cancel()) < 1
+        assert asyncio.run(cancel()) < 5
         assert [record.message for record in caplog.records] == ["orchestrator thread does not stop"]
     finally:
         release.set()

@@ -106,7 +106,8 @@ def test_a_redis_that_does_not_answer_costs_one_wait_and_not_each_poll_one(
     polls = [heads.get("s-1") for _ in range(100)]
 
     assert polls == [None] * 100
-    assert time.monotonic() - started < 0.25
+    # Each of them waiting would take 30 s.
+    assert time.monotonic() - started < 3
 
 
 def test_heads_are_back_soon_after_redis_is(make_redis: Callable[..., RedisServer]) -> None:

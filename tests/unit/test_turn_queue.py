@@ -110,7 +110,7 @@ def test_a_redis_that_is_gone_is_told_at_once(call: Callable[[TurnQueue], object
     with pytest.raises(QueueUnavailable):
         call(queue)
 
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("used_before", [False, True])
