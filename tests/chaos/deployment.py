@@ -19,7 +19,7 @@ import redis
 
 from tests.chaos import tools
 from tests.model_server import ModelServer
-from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer, free_port, wait_until
+from tests.servers import PATIENCE_S, EmbeddedBroker, MariaDB, Process, RedisServer, free_port, wait_until
 
 #: Requests to a process that was just killed or frozen end after this.
 REQUEST_S = 20.0
@@ -252,7 +252,7 @@ class Deployment:
                 return found
 
     def wait_for_event(
-        self, session_id: str, wanted: Callable[[dict[str, Any]], bool], what: str, timeout_s: float = 30.0
+        self, session_id: str, wanted: Callable[[dict[str, Any]], bool], what: str, timeout_s: float = PATIENCE_S
     ) -> dict[str, Any]:
         """The first event that *wanted* holds for, once it can be polled."""
         found: list[dict[str, Any]] = []
@@ -264,7 +264,7 @@ class Deployment:
         wait_until(look, what, timeout_s)
         return found[0]
 
-    def wait_for_text(self, session_id: str, attempt: int = 1, timeout_s: float = 30.0) -> dict[str, Any]:
+    def wait_for_text(self, session_id: str, attempt: int = 1, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         return self.wait_for_event(
             session_id,
             lambda event: event["eventType"] == "delta" and event["attempt"] >= attempt,
@@ -272,7 +272,7 @@ class Deployment:
             timeout_s,
         )
 
-    def wait_ended(self, session_id: str, timeout_s: float = 60.0) -> dict[str, Any]:
+    def wait_ended(self, session_id: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         wait_until(lambda: self.session(session_id)["status"] != "running", f"end of {session_id}", timeout_s)
         return self.session(session_id)
 
