@@ -88,7 +88,7 @@ def test_only_the_http_edge_imports_flask() -> None:
 
 
 def test_only_the_web_process_imports_the_http_edge() -> None:
-    assert _importers("app.api") - _below("app.api") <= {"app.wsgi"}
+    assert _importers("app.api") - _below("app.api") <= {"app.wsgi", "app.gunicorn_worker"}
 
 
 def test_only_the_queue_and_the_worker_at_it_import_rq() -> None:
