@@ -88,8 +88,8 @@ def test_a_rolling_deploy_with_50_runs_in_the_air_ends_all_of_them_and_counts_no
     deployment: Deployment,
 ) -> None:
     deployment.end_workers()
-    # With one attempt a run that was handed back and counted would end as lost.
-    settings = {"max_attempts": 1, "stop_grace_s": 1}
+    # With one attempt a run that was handed back and counted would end as lost; so would one whose lease ran out.
+    settings = {"max_attempts": 1, "stop_grace_s": 1, "lease_s": Settings().lease_s}
     first, second, third = [talk("a", 10), use("once", 0.5)], [talk("b", 20), use("once", 0.5)], [talk("c", 10)]
     model = script(deployment, first, second, third)
     # However slow the machine is, some still talk when the old worker has to leave.

@@ -360,8 +360,9 @@ def test_a_minute_of_streaming_takes_one_poll_per_one_and_a_half_seconds_and_non
     chats[0].page.wait_for_timeout(6000)
 
     polls = sum(len(chat.polls()) for chat in chats)
-    assert took > 50
-    assert took / 1.5 * 0.7 < polls <= took / 1.5 + 4
+    # Less often where the machine is busy, never more often.
+    assert took > 30
+    assert took / 1.5 * 0.5 < polls <= took / 1.5 + 4
     assert [len(chat.requests) for chat in chats] == ended
 
 

@@ -229,9 +229,10 @@ def test_nothing_jumps_while_text_streams(make_device: MakeDevice, model_server:
     chat.page.wait_for_timeout(500)
 
     # Only the line that follows the text, down as the text grows.
-    moves = [re.fullmatch(r"foot from ([\d.]+) to ([\d.]+)", move) for move in chat.page.evaluate("moved")]
-    assert moves
-    assert all(move and float(move[2]) > float(move[1]) for move in moves)
+    moved = chat.page.evaluate("moved")
+    assert moved
+    downwards = [re.fullmatch(r"foot from ([\d.]+) to ([\d.]+)", move) for move in moved]
+    assert all(move and float(move[2]) > float(move[1]) for move in downwards), moved
     assert chat.page.evaluate("scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop") < 4
 
 
