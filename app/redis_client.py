@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError
@@ -9,7 +11,7 @@ from redis.retry import Retry
 
 
 def open_redis(url: str, *, timeout_s: float = 1.0, max_connections: int = 50, client_name: str | None = None) -> Redis:
-    """A client for *url*; connects when it is first used.
+    """A client for *url*; connects when it is first used, and closes its connections when it is dropped.
 
     Args:
         url: `redis://…`, `rediss://…` or `unix://…`.
@@ -30,4 +32,7 @@ def open_redis(url: str, *, timeout_s: float = 1.0, max_connections: int = 50, c
         # Once: a pooled connection may have died with the Redis before. Not after a timeout: silent Redis stays silent.
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
     )
-    return Redis.from_pool(pool)
+    client = Redis.from_pool(pool)
+    # When a client is dropped the collector may end its sockets before the connections could close them.
+    weakref.finalize(client, pool.disconnect).atexit = False
+    return client

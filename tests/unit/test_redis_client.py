@@ -1,0 +1,39 @@
+"""What the one way to open Redis adds to the library."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+from redis.connection import Connection
+
+from app.redis_client import open_redis
+
+
+def test_a_dropped_client_closes_its_connections_before_their_sockets_are_collected(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    disconnect = Connection.disconnect
+
+    def recorded(connection: Connection, *arguments: Any) -> None:
+        if connection.is_connected:
+            order.append("closed")
+        disconnect(connection, *arguments)
+
+    monkeypatch.setattr(Connection, "disconnect", recorded)
+    client = open_redis(redis_url)
+    client.ping()
+    for connection in client.connection_pool._connections:
+        weakref.finalize(connection._sock, order.append, "collected")
+    del connection
+
+    # In a cycle, as the parts of an application are.
+    cycle: list[Any] = [client]
+    cycle.append(cycle)
+    del client, cycle
+    gc.collect()
+
+    assert order == ["closed", "collected"]
