@@ -11,6 +11,7 @@ from pathlib import Path
 import peewee
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from playhouse.pool import PooledDatabase
 
 from app import database, schema
@@ -18,6 +19,10 @@ from app.models import MODELS
 from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer, guard
 
 _numbers = count(1)
+
+# How long an example takes says something of the machine and nothing of the law.
+settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

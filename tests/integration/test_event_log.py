@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app import event_log, recording, sessions
@@ -196,9 +196,7 @@ def examples(store: str) -> int:
 def test_every_reader_gets_each_event_once_and_the_end_last(examples: int) -> None:
     @settings(
         max_examples=examples,
-        deadline=None,
         database=None,
-        suppress_health_check=[HealthCheck.too_slow],
         derandomize=True,
     )
     @given(st.lists(_STEP, max_size=25))

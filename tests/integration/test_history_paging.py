@@ -25,7 +25,7 @@ _agents = count(1000)
 #: (milliseconds, type) of each row, in the order in which they are stored: few times, so that many are equal.
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(HISTORY_TYPES[:3])), max_size=25)
 EACH_ON_BOTH = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("store")
 START = datetime(2026, 3, 1, tzinfo=UTC)
 _owners = count()
 EACH_ON_BOTH = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

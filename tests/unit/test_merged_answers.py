@@ -142,7 +142,7 @@ EVENTS = st.one_of(
 
 
 @pytest.mark.parametrize(("api", "bodies"), [("chat", CHUNKS), ("responses", EVENTS)])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_client_understands_the_merged_stream_as_the_one_that_was_sent(api: str, bodies: Any, data: Any) -> None:
     sent = data.draw(st.lists(bodies, max_size=12))
