@@ -88,9 +88,10 @@ def _delete_rest(owner: str, conversation_id: str) -> list[Ended]:
     rows: Sequence[Session] = list(
         database.locked(Session.select().where(Session.conversation_id == conversation_id).order_by(Session.id))
     )
+    running = {row.id for row in rows if row.status == "running"}
     removed = sessions.remove(rows, conversation)
     message_search.forget_conversation(conversation_id)
     _, counts = agent_history.delete_rows(AgentEvent.conversation_id == conversation_id)
     Conversation.delete().where(Conversation.id == conversation.id).execute()
     agent_history.add_counts(counts)
-    return [ended for ended in removed if ended.status == "running"]
+    return [ended for ended in removed if ended.row_id in running]

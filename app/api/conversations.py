@@ -77,6 +77,7 @@ def delete(conversation_id: str) -> str:
     Its sessions, their events, messages and history. A running session is stopped.
     """
     for ended in clearing.delete(owner(), conversation_id.lower()):
+        context().standings.forget(ended.session_id)
         context().doorbell.deleted(ended)
     return ""
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from app import conversations, database, recording, session_list, sessions
+from app import clearing, conversations, database, recording, session_list, sessions
 from app.errors import Busy, IdempotencyConflict, NotFound
 from app.events import Delta, Done, Error, Thinking, Usage
 from app.models import Conversation, Session, utc_now
@@ -571,6 +571,20 @@ def test_a_deleted_session_takes_its_events_and_messages_with_it() -> None:
     with pytest.raises(NotFound):
         sessions.delete(OWNER, claim.session_id)
     assert session_list.next_waiting(claim.conversation_id) == (other, 0)
+
+
+def test_a_deleted_conversation_names_what_ran_and_waited_in_it_and_the_worker() -> None:
+    ended = make_claim()
+    write(ended, Done("x"))
+    running = make_claim(make_session(conversation_id=ended.conversation_id))
+    waiting = make_session(conversation_id=ended.conversation_id)
+
+    deleted = clearing.delete(OWNER, str(ended.conversation_id))
+
+    assert [(each.session_id, each.worker) for each in deleted] == [
+        (running.session_id, "worker-1"),
+        (waiting, None),
+    ]
 
 
 @pytest.mark.parametrize("round_", range(3))
