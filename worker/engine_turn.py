@@ -87,6 +87,8 @@ class EngineTurn:
             self._messages.append(await self._run_calls(self._messages[-1], context))
         while True:
             response = await self._ask(parameters)
+            if response.finish_reason == "error":
+                raise TurnFailed("model_error", "The model provider broke the answer off.")
             if response.tool_calls:
                 response = _with_new_ids(response, self._messages)
                 self._messages.append(response)

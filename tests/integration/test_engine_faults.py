@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from pathlib import Path
@@ -270,6 +271,18 @@ def test_an_answer_that_is_cut_by_a_filter_is_content_filtered_and_keeps_its_tex
     turn = answer(make_settings(model_server), f"openai-chat:{model}")
 
     assert turn.failed == "content_filtered"
+    assert turn.text == "It is"
+
+
+def test_an_answer_that_the_provider_calls_failed_is_model_error_and_keeps_its_text(model_server: ModelServer) -> None:
+    response = {"id": "r", "object": "response", "created_at": 0, "model": "m", "output": [], "tools": []}
+    failed = {"type": "response.failed", "sequence_number": 9, "response": response | {"status": "failed"}}
+    raw = f"event: response.failed\ndata: {json.dumps(failed)}\n\n"
+    model = model_server.add({"answers": [{"steps": [{"text": "It is"}, {"raw": raw}], "no_end": True}]})
+
+    turn = answer(make_settings(model_server), f"openai:{model}")
+
+    assert turn.failed == "model_error"
     assert turn.text == "It is"
 
 
