@@ -10,7 +10,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 from pydantic_ai import RunContext
 from pydantic_ai.direct import model_request_stream
@@ -19,6 +20,7 @@ from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
     ModelResponse,
+    ModelResponsePart,
     PartDeltaEvent,
     PartStartEvent,
     TextPart,
@@ -90,7 +92,7 @@ class EngineTurn:
             if response.finish_reason == "error":
                 raise TurnFailed("model_error", "The model provider broke the answer off.")
             if response.tool_calls:
-                response = _with_new_ids(response, self._messages)
+                response = _with_new_ids(_with_whole_characters(response), self._messages)
                 self._messages.append(response)
                 await self._calls_begin(response)
                 results = await self._run_calls(response, context)
@@ -240,6 +242,21 @@ class EngineTurn:
                 usage=counted if counted.total_tokens else None,
             )
         )
+
+
+def _with_whole_characters(response: ModelResponse) -> ModelResponse:
+    """*response* with halves of characters joined or replaced: no request and no checkpoint can hold them."""
+    return replace(response, parts=[replace(part, **_mended_texts(part)) for part in response.parts])
+
+
+def _mended_texts(part: ModelResponsePart) -> dict[str, Any]:
+    texts = {each.name: getattr(part, each.name) for each in fields(part)}
+    mended = {
+        name: text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        for name, text in texts.items()
+        if isinstance(text, str)
+    }
+    return {name: text for name, text in mended.items() if text != texts[name]}
 
 
 def _with_new_ids(response: ModelResponse, before: Sequence[ModelMessage]) -> ModelResponse:

@@ -286,6 +286,34 @@ def test_an_answer_that_the_provider_calls_failed_is_model_error_and_keeps_its_t
     assert turn.text == "It is"
 
 
+CALCULATE = call("calculate", '{"expression": "2 + 2"}')
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "a\ud83db"},
+        {"content": "a\ude42"},
+        {"tool_calls": [{"index": 1, "id": "b", "function": {"name": "no\ud83d", "arguments": '{"x": "\ude42"}'}}]},
+    ],
+    ids=["text", "text that ends with it", "a call"],
+)
+def test_half_a_character_before_a_tool_call_does_not_end_the_turn(
+    model_server: ModelServer, delta: dict[str, Any]
+) -> None:
+    chunk = {"id": "c", "choices": [{"index": 0, "delta": delta}]}
+    steps = [*CALCULATE["steps"], {"raw": f"data: {json.dumps(chunk)}\n\n"}]
+    model = model_server.add({"answers": [{"steps": steps}, SAY_RESULT]})
+    settings = make_settings(model_server)
+
+    turn = answer(settings, f"openai-chat:{model}")
+
+    assert "It is 4" in turn.done.content
+    for state in turn.checkpoints:
+        resumed = answer(settings, f"openai-chat:{model}", checkpoint=json.loads(json.dumps(state)))
+        assert resumed.done.content.startswith(turn.done.content.partition("It is")[0])
+
+
 def test_arguments_that_are_no_json_are_told_to_the_model(model_server: ModelServer) -> None:
     model = model_server.add({"answers": [call("calculate", '{"expression": 1 +'), SAY_RESULT]})
 
