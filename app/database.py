@@ -60,6 +60,8 @@ _SQLITE_WAIT_MS = 50
 _IDLE_TRANSACTION_S = 8
 _CONNECT_S = 10.0
 _PING_S = 1.0
+#: What a row may hold beside its text: mostly what a message tells of tool calls (`session_steps`).
+_BESIDE_CONTENT = 1024 * 1024
 #: Statements up to this many characters fit every server that is worth its name.
 _LARGE_STATEMENT = 128 * 1024
 
@@ -390,5 +392,5 @@ def max_content_bytes(wanted: int) -> int:
     if is_sqlite():
         return wanted
     packet = int(reading(lambda: db.execute_sql("SELECT @@max_allowed_packet").fetchone()[0]))
-    # Escaping can double a text, and the same packet carries the rest of the row.
-    return min(wanted, max((packet - 256 * 1024) // 2, 64 * 1024))
+    # Escaping can double a text, and the same packet carries the rest of the row, of which that is true as well.
+    return min(wanted, max((packet - 256 * 1024) // 2 - _BESIDE_CONTENT, 64 * 1024))

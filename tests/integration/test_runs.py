@@ -960,3 +960,19 @@ def test_a_session_whose_steps_together_are_larger_than_a_packet_ends_all_the_sa
 
     assert (row(ended).status, row(ended).final_response) == ("done", "all")
     assert row(cancelled.session_id).error_code == "cancelled"
+
+
+def test_a_session_whose_answer_is_as_large_as_it_may_be_ends_whatever_its_tools_were_told(
+    own_mariadb: tuple[MariaDB, Settings],
+) -> None:
+    server, settings = own_mariadb
+    server.execute("SET GLOBAL max_allowed_packet = 16777216")
+    close_all(database.db.obj)
+    # In SQL each of these is two characters.
+    answer = "\n" * database.max_content_bytes(16 * 1024 * 1024)
+    calls = [ToolCall("c", "write", LARGE_ARGUMENTS), ToolCall("c", "write", LARGE_ARGUMENTS, "ok", True, 1)] * 4
+    session_id = make_session()
+
+    answered(settings, Scripted(*calls, answer), session_id)
+
+    assert (row(session_id).status, row(session_id).final_response == answer) == ("done", True)
