@@ -160,10 +160,11 @@ def _add_messages(new: Sequence[NewMessage]) -> None:
     last = database.sql(_ADD_MESSAGES + marks, values).lastrowid
     # Rows of one INSERT have consecutive ids. MariaDB and MySQL tell the first one, SQLite the last.
     first = last - len(new) + 1 if database.is_sqlite() else last
+    step = database.id_step() if len(new) > 1 else 1
     message_search.add(
         [
-            Text(message.conversation, message.content, message.session_id, message_id)
-            for message_id, message in enumerate(new, start=first)
+            Text(message.conversation, message.content, message.session_id, first + number * step)
+            for number, message in enumerate(new)
         ]
     )
 

@@ -223,6 +223,11 @@ def sql(statement: str, parameters: Sequence[Any] = ()) -> Any:
     return db.execute_sql(statement, parameters)
 
 
+def id_step() -> int:
+    """What lies between two ids of one INSERT: more than one where several servers give ids, as in a Galera cluster."""
+    return 1 if is_sqlite() else int(sql("SELECT @@auto_increment_increment").fetchone()[0])
+
+
 def marks(count: int) -> str:
     """*count* parameters: `?,?,?`."""
     return ",".join(("?",) * count)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from app import database
+from app import database, message_search, recording
+from app.events import Done
 from app.models import SearchEntry
+from app.sessions import Batch
+from tests.conftest import opened
+from tests.factories import OWNER, make_claim
+from tests.servers import MariaDB
 from tests.stage import Echo, Stage, saying, working
 
 SAID = {
@@ -145,3 +151,27 @@ def test_the_longest_query_is_answered(stage: Stage) -> None:
     stage.post("word")
 
     assert len(stage.get("/api/conversations/search", q="word " * 100)["results"]) == 1
+
+
+@pytest.fixture
+def cluster(make_mariadb: Callable[[], MariaDB]) -> Iterator[MariaDB]:
+    """A migrated MariaDB that gives every third id, as one of three nodes does."""
+    bound = database.db.obj
+    server = make_mariadb()
+    server.execute("SET GLOBAL auto_increment_increment = 3")
+    with opened(server.create_database("cluster")):
+        yield server
+    database.db.initialize(bound)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_answers_that_end_together_are_found_by_their_own_words_where_ids_leap() -> None:
+    claims = [make_claim() for _ in range(3)]
+    words = ["apple", "banana", "cherry"]
+
+    recording.record([Batch(claim, 0, [Done(word)]) for claim, word in zip(claims, words, strict=True)])
+
+    found = [result for word in words for result in message_search.search(OWNER, word).results]
+    assert [(result["snippet"], result["sessionId"]) for result in found] == [
+        (word, claim.session_id) for claim, word in zip(claims, words, strict=True)
+    ]
