@@ -85,8 +85,9 @@ class EventWriter:
             del self._recorders[recorder.claim.row_id]
 
     def claims(self) -> list[Claim]:
-        """The claims that are being worked on."""
-        return [recorder.claim for recorder in self._recorders.values() if not recorder.fenced]
+        """The claims that are being worked on; may be called from any thread."""
+        # Copied in one step: sessions come and go on the loop meanwhile.
+        return [recorder.claim for recorder in list(self._recorders.values()) if not recorder.fenced]
 
     def wake(self, *, urgent: bool = False) -> None:
         """There is something to write; *urgent*: somebody waits for it."""
