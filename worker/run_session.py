@@ -73,7 +73,7 @@ class Run:
         self._in_thread = in_thread
         self._cancel = CancelScope()
         self._stop: Stop | None = None
-        self._interrupted = False
+        self._interruption: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._drive: asyncio.Task[Terminal] | None = None
         self._recorder: Recorder = writer.open(claim, self._interrupt)
         self._text: list[str] = []
@@ -86,7 +86,8 @@ class Run:
             self._interrupt()
 
     def _interrupt(self) -> None:
-        self._interrupted = True
+        if not self._interruption.done():
+            self._interruption.set_result(None)
         self._cancel.request()
         if self._drive is not None:
             self._drive.cancel()
@@ -100,12 +101,14 @@ class Run:
             if self._stop is None:
                 self._drive = asyncio.create_task(self._terminal(), name=f"turn {self.claim.session_id}")
                 try:
-                    # Shielded: when this task is cancelled the drive must close its model call first.
-                    terminal = await asyncio.shield(self._drive)
-                    await self._recorder.finish(terminal)
-                    return None
+                    # Not awaited itself: when this task is cancelled the drive must close its model call first.
+                    news: set[asyncio.Future[Any]] = {self._drive, self._interruption}
+                    await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+                    if await self._has_ended(self._drive):
+                        await self._recorder.finish(self._drive.result())
+                        return None
                 except asyncio.CancelledError:
-                    await self._after_cancel()
+                    await self._after_cancel(self._drive)
         except Fenced:
             logger.info("fenced", extra=self._fields())
             return None
@@ -126,17 +129,20 @@ class Run:
             await self._end(Error("cancelled", "stopped"))
         return self._stop
 
-    async def _after_cancel(self) -> None:
+    async def _after_cancel(self, drive: asyncio.Task[Terminal]) -> None:
         """Either the drive was stopped, or this task was: by whoever stops the job."""
-        assert self._drive is not None
-        if not self._drive.done():
+        if not drive.done():
             self.stop(Stop.CANCEL)
-        _, stubborn = await asyncio.wait([self._drive], timeout=CLOSE_S)
+        if await self._has_ended(drive) and not drive.cancelled():
+            drive.exception()  # looked at: nothing is to be done about it
+
+    async def _has_ended(self, drive: asyncio.Task[Terminal]) -> bool:
+        """Give a stopped drive the time to close what it has open; False: it does not stop."""
+        _, stubborn = await asyncio.wait([drive], timeout=CLOSE_S)
         if stubborn:
             # The recorder is closed after this: whatever it still says is not written.
             logger.warning("orchestrator does not stop", extra=self._fields())
-        elif not self._drive.cancelled():
-            self._drive.exception()  # looked at: nothing is to be done about it
+        return not stubborn
 
     async def _end(self, error: Error) -> None:
         """End from outside the recorder, unless the session is no longer this attempt's."""
@@ -158,7 +164,7 @@ class Run:
             raise
         except BaseException as error:
             # SystemExit would end the loop, and with it the runs of all others.
-            if self._interrupted or is_stopped():
+            if self._interruption.done() or is_stopped():
                 # It may have made something else of its cancellation.
                 raise asyncio.CancelledError from error
             terminal = self._failure(error, late=limit.expired())

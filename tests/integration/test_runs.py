@@ -504,6 +504,34 @@ def test_an_orchestrator_that_will_not_stop_does_not_keep_the_worker(settings: S
     assert play(run()) < 20
 
 
+def test_a_session_that_was_taken_from_an_orchestrator_that_will_not_stop_gives_its_place_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.run_session.CLOSE_S", 0.1)
+    session_id = make_session()
+    held, release = threading.Event(), threading.Event()
+
+    async def answer(turn: Turn) -> AsyncIterator[Any]:
+        yield "half"
+        held.set()
+        while not release.is_set():
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                continue
+
+    async def run() -> None:
+        async with working(settings, answer) as runtime:
+            running = asyncio.create_task(runtime.run(session_id))
+            assert await asyncio.to_thread(held.wait, 30)
+            await asyncio.to_thread(sessions.delete, OWNER, session_id)
+            ended, _ = await asyncio.wait([running], timeout=20)
+            release.set()
+            assert ended
+
+    play(run())
+
+
 # lost workers
 
 
