@@ -15,6 +15,10 @@ from .conversations import NewMessage
 from .events import Done, Terminal
 from .models import Conversation, Session
 
+#: Some 24 days, the largest INT.
+# Left running for longer, by a deployment that was shut down, a session could never be ended.
+_MOST_MS = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -77,8 +81,9 @@ def _provider(model: str | None) -> str | None:
 
 
 def elapsed_ms(row: Session, now: datetime) -> int:
-    """Milliseconds since the session was first claimed; 0: it never was."""
-    return 0 if row.started_at is None else max(0, int((now - row.started_at).total_seconds() * 1000))
+    """Milliseconds since the session was first claimed, as many as a column holds; 0: it never was."""
+    passed = 0 if row.started_at is None else int((now - row.started_at).total_seconds() * 1000)
+    return min(max(0, passed), _MOST_MS)
 
 
 def store(outcomes: Sequence[Outcome]) -> agent_history.Counts:

@@ -32,6 +32,7 @@ from tests.factories import (
     messages_of,
     record,
     row,
+    shown,
     try_claim,
     write,
 )
@@ -478,6 +479,19 @@ def test_a_second_cancel_changes_nothing() -> None:
     assert not again.changed
     assert (again.status, again.last_seq) == ("error", 1)
     assert events_of(session_id) == before
+
+
+def test_a_session_that_was_left_running_for_months_can_be_ended() -> None:
+    # Nothing ran meanwhile; or the clock of the machine that claimed it was wrong.
+    claim = make_claim()
+    write(claim, Delta("half"))
+    change(claim.session_id, started_at=utc_now() - timedelta(days=400))
+
+    assert sessions.end(claim.session_id, CANCELLED).changed
+
+    assert shown(claim.session_id)["finalResponse"] == "half"
+    assert shown(claim.session_id)["processingTimeMs"] > 24 * 86_400_000
+    assert_sound(claim.session_id)
 
 
 def test_a_done_session_can_not_be_cancelled() -> None:
