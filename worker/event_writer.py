@@ -56,6 +56,8 @@ class EventWriter:
         self._standings = standings
         self._recorders: dict[int, Recorder] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="event-writer")
+        # Of its own: a Redis that does not answer must hold up neither commits nor the look at the database.
+        self._telling = ThreadPoolExecutor(1, thread_name_prefix="heads")
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,7 +70,8 @@ class EventWriter:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._thread.shutdown(wait=True)
+        for thread in (self._thread, self._telling):
+            thread.shutdown(wait=True)
 
     def open(self, claim: Claim, on_stopped: Callable[[], object]) -> Recorder:
         """A recorder for *claim*; *on_stopped* is called when nothing more can be written of it."""
@@ -157,11 +160,12 @@ class EventWriter:
 
     def _record_and_publish(self, batches: Sequence[Batch]) -> list[Recorded]:
         outcomes = self._record(batches)
-        self._heads.publish(
+        heads = [
             Head(batch.claim.session_id, batch.claim.owner, outcome.last_seq, outcome.status, time.time())
             for batch, outcome in zip(batches, outcomes, strict=True)
             if outcome.current
-        )
+        ]
+        self._telling.submit(self._heads.publish, heads)
         return outcomes
 
     async def _watch_for_ever(self) -> None:
@@ -185,13 +189,11 @@ class EventWriter:
 
     def _look_and_publish(self, row_ids: list[int]) -> dict[int, session_list.Standing]:
         standings = self._standings(row_ids)
-        self._heads.publish(
-            (
-                Head(each.session_id, each.owner, each.last_seq, each.status, each.updated_at.timestamp())
-                for each in standings.values()
-            ),
-            news=False,
-        )
+        heads = [
+            Head(each.session_id, each.owner, each.last_seq, each.status, each.updated_at.timestamp())
+            for each in standings.values()
+        ]
+        self._telling.submit(self._heads.publish, heads, news=False)
         return standings
 
     async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:

@@ -670,10 +670,16 @@ def test_after_an_outage_of_the_database_living_workers_get_time_to_renew(
 # cancel and delete while it runs
 
 
-@pytest.fixture(params=["redis up", "redis down"])
-def with_or_without_redis(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+@pytest.fixture(params=["redis up", "redis down", "redis silent"])
+def with_or_without_redis(
+    request: pytest.FixtureRequest, settings: Settings, make_redis: Callable[..., RedisServer]
+) -> Settings:
     if request.param == "redis up":
         return settings
+    if request.param == "redis silent":
+        silent = make_redis()
+        silent.pause()
+        return Settings(**(vars_of(settings) | {"redis_url": silent.url}))
     return Settings(**(vars_of(settings) | {"redis_url": f"redis://127.0.0.1:{free_port()}/0"}))
 
 

@@ -85,13 +85,28 @@ class Database:
 
 
 class Published:
-    """Heads that keep what was published."""
+    """Heads that keep what was published; a test may hold them, as a Redis that does not answer does."""
 
     def __init__(self) -> None:
         self.heads: list[Head] = []
+        self.open = threading.Event()
+        self.open.set()
+        self._news = threading.Condition()
 
     def publish(self, heads: Iterable[Head], *, news: bool = True) -> None:
-        self.heads += list(heads) if news else []
+        assert self.open.wait(30)
+        with self._news:
+            self.heads += list(heads) if news else []
+            self._news.notify_all()
+
+    async def published(self, count: int) -> list[Head]:
+        """All heads, as soon as there are so many."""
+        await asyncio.to_thread(self._wait, count)
+        return self.heads
+
+    def _wait(self, count: int) -> None:
+        with self._news:
+            assert self._news.wait_for(lambda: len(self.heads) >= count, 20)
 
 
 class Stage:
@@ -565,9 +580,26 @@ def test_readers_are_told_after_the_commit_and_only_of_what_was_written() -> Non
         stage.database.open.set()
         await ended
 
-        assert [(head.session_id, head.seq, head.status) for head in stage.published.heads] == [
-            ("session-1", 1, "done")
-        ]
+        heads = await stage.published.published(1)
+        assert [(head.session_id, head.seq, head.status) for head in heads] == [("session-1", 1, "done")]
+
+    on_stage(play)
+
+
+def test_a_redis_that_does_not_answer_holds_up_neither_commits_nor_the_look_for_what_has_ended() -> None:
+    async def play(stage: Stage) -> None:
+        stage.published.open.clear()
+        cancelled, other = stage.open(1), stage.open(2)
+        try:
+            async with asyncio.timeout(20):
+                await other.checkpoint("{}")
+                await other.finish(Done(""))
+                del stage.database.standing[1]
+                await stage.database.looked(2)
+        finally:
+            stage.published.open.set()
+
+        assert cancelled.fenced
 
     on_stage(play)
 
