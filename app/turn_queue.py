@@ -67,9 +67,9 @@ class TurnQueue:
                 pipeline.execute()
 
     def waiting(self) -> set[str]:
-        """Ids of the sessions that have a job which no worker has taken yet."""
+        """The jobs that no worker has taken yet, by their ids (see `job_id`)."""
         with _redis_trouble():
-            return {waiting.rpartition("-")[0] for waiting in self._queue.get_job_ids()}
+            return set(self._queue.get_job_ids())
 
     def stop(self, worker_name: str, session_id: str, attempt: int) -> None:
         """Ask a worker to stop a session's job at once; nothing happens when it does not run it.

@@ -21,7 +21,7 @@ from app.events import Error
 from app.models import Session
 from app.session_list import Unattended
 from app.settings import Settings
-from app.turn_queue import TurnQueue
+from app.turn_queue import TurnQueue, job_id
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,8 @@ class Sweeper:
                 return False
             if found.failures >= self._settings.max_attempts:
                 return self._end(found, "worker_lost", f"{found.failures} workers died running it", _is_orphaned())
-        if queued is None or found.session_id in queued:
+        # A job of an earlier attempt does not do: it may be last in a long queue.
+        if queued is None or job_id(found.session_id, found.attempt) in queued:
             return False
         self._doorbell.ring(found.session_id, found.attempt)
         return True

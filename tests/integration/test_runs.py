@@ -569,6 +569,18 @@ def test_a_session_of_a_dead_worker_is_rung_and_resumed(settings: Settings) -> N
     assert_sound(session_id)
 
 
+def test_a_session_of_a_dead_worker_goes_before_those_that_wait_although_an_old_job_of_it_does_too(
+    settings: Settings,
+) -> None:
+    waiting, orphan = make_session(), lost()
+    for session_id in (waiting, orphan):
+        TurnQueue(settings.redis_url).ring(session_id, 0)
+
+    assert sweeper(settings).sweep() == 1
+
+    assert jobs(settings) == [f"{orphan}-1", f"{waiting}-0", f"{orphan}-0"]
+
+
 def test_a_session_that_killed_its_workers_ends_as_lost_with_what_it_said(settings: Settings) -> None:
     session_id = lost(attempts=3)
     waiting = make_session(conversation_id=row(session_id).conversation_id)

@@ -148,7 +148,7 @@ def test_nothing_is_taken_while_the_worker_is_full(redis_url: str) -> None:
                 bell.ring(name, 0)
             await sessions.until(lambda: len(sessions.running) == 2)
             await eventually(lambda: len(started(redis_url)) == 2)
-            assert bell.waiting() == {"c"}
+            assert bell.waiting() == {"c-0"}
 
             sessions.let_go("a")
 
@@ -388,7 +388,7 @@ def test_sigterm_takes_nothing_more_and_lets_sessions_finish(redis_url: str) -> 
             bell.ring("b", 0)
             sessions.let_go("a")
             await sessions.until(lambda: sessions.ended == ["a"])
-        assert bell.waiting() == {"b"}
+        assert bell.waiting() == {"b-0"}
         assert sessions.drains == [15.0]
         assert started(redis_url) == set()
         with Redis.from_url(redis_url) as client:
@@ -415,7 +415,7 @@ def test_a_job_that_arrives_while_the_worker_stops_goes_to_the_next_one(redis_ur
                 assert taken is not None
                 worker._begin(taken[0])
             sessions.let_go("a")
-        assert bell.waiting() == {"late"}
+        assert bell.waiting() == {"late-0"}
         assert sessions.ended == ["a"]
 
     asyncio.run(scenario())
@@ -494,7 +494,7 @@ def test_a_suspended_worker_takes_nothing_until_it_is_resumed(redis_url: str) ->
             async with working(redis_url, sessions):
                 bell.ring("a", 0)
                 await asyncio.sleep(0.3)
-                assert bell.waiting() == {"a"}
+                assert bell.waiting() == {"a-0"}
                 resume(client)
                 await sessions.until(lambda: sessions.running == ["a"])
 

@@ -63,11 +63,11 @@ def test_a_ring_is_heard_although_a_killed_worker_left_its_job_behind(client: re
 
     queue.ring("a", 0)
 
-    assert queue.waiting() == {"a"}
+    assert queue.waiting() == {"a-0"}
     assert client.llen("rq:queue:sessions:intermediate") == 0
 
 
-def test_waiting_names_the_sessions_whose_job_nobody_took(client: redis.Redis) -> None:
+def test_waiting_names_the_jobs_that_nobody_took(client: redis.Redis) -> None:
     queue = TurnQueue(client)
     session_id = str(uuid4())
     queue.ring(session_id, 0)
@@ -75,7 +75,7 @@ def test_waiting_names_the_sessions_whose_job_nobody_took(client: redis.Redis) -
     queue.ring("other", 1)
     client.lrem("rq:queue:sessions", 0, "taken-2")
 
-    assert queue.waiting() == {session_id, "other"}
+    assert queue.waiting() == {job_id(session_id, 0), job_id("other", 1)}
 
 
 def test_a_stop_reaches_the_channel_of_the_named_worker(client: redis.Redis) -> None:
@@ -140,4 +140,4 @@ def test_a_ring_after_a_restart_of_redis_is_heard(make_redis: Callable[..., Redi
 
     queue.ring("b", 0)
 
-    assert queue.waiting() == {"b"}
+    assert queue.waiting() == {"b-0"}
