@@ -47,17 +47,24 @@ class Heads:
         self._turn = threading.Semaphore(_AT_ONCE)
         self._down_until = 0.0
 
-    def publish(self, heads: Iterable[Head], *, news: bool = True) -> None:
-        """Publish *heads*; with *news* those who wait for their sessions are woken."""
+    def publish(self, heads: Iterable[Head], *, news: bool = True, known_at: float | None = None) -> None:
+        """Publish *heads*; with *news* those who wait for their sessions are woken.
+
+        Args:
+            heads: What was read or committed.
+            news: Whether it has just happened.
+            known_at: When that was, by `time.monotonic()`; None: now. Their time to live counts from then.
+        """
         heads = list(heads)
+        age_ms = 0 if known_at is None else int((time.monotonic() - known_at) * 1000)
         if not heads or self._down():
             return
         try:
             pipeline = self._redis.pipeline(transaction=False)
             for head in heads:
-                pipeline.set(
-                    _key(head.session_id), f"{head.seq} {head.status} {head.moved_at:.1f} {head.owner}", px=TTL_MS
-                )
+                if age_ms < TTL_MS:
+                    value = f"{head.seq} {head.status} {head.moved_at:.1f} {head.owner}"
+                    pipeline.set(_key(head.session_id), value, px=TTL_MS - age_ms)
                 if news:
                     pipeline.publish(CHANNEL, head.session_id)
             pipeline.execute()

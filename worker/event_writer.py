@@ -165,7 +165,7 @@ class EventWriter:
             for batch, outcome in zip(batches, outcomes, strict=True)
             if outcome.current
         ]
-        self._telling.submit(self._heads.publish, heads)
+        self._telling.submit(self._heads.publish, heads, known_at=time.monotonic())
         return outcomes
 
     async def _watch_for_ever(self) -> None:
@@ -188,12 +188,13 @@ class EventWriter:
                     recorder.fence()
 
     def _look_and_publish(self, row_ids: list[int]) -> dict[int, session_list.Standing]:
+        looked_at = time.monotonic()
         standings = self._standings(row_ids)
         heads = [
             Head(each.session_id, each.owner, each.last_seq, each.status, each.updated_at.timestamp())
             for each in standings.values()
         ]
-        self._telling.submit(self._heads.publish, heads, news=False)
+        self._telling.submit(self._heads.publish, heads, news=False, known_at=looked_at)
         return standings
 
     async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:

@@ -93,7 +93,7 @@ class Published:
         self.open.set()
         self._news = threading.Condition()
 
-    def publish(self, heads: Iterable[Head], *, news: bool = True) -> None:
+    def publish(self, heads: Iterable[Head], *, news: bool = True, known_at: float | None = None) -> None:
         assert self.open.wait(30)
         with self._news:
             self.heads += list(heads) if news else []

@@ -49,6 +49,24 @@ def test_a_head_lives_for_a_second(client: redis.Redis) -> None:
     assert 0 < client.pttl("backchat:head:s-1") <= TTL_MS
 
 
+def test_the_second_counts_from_when_the_head_was_known(client: redis.Redis) -> None:
+    heads = Heads(client)
+
+    heads.publish([HEAD], known_at=time.monotonic() - 0.6)
+
+    assert 0 < client.pttl("backchat:head:s-1") <= 400
+
+
+def test_a_head_that_was_held_up_for_its_whole_life_replaces_no_newer_one(client: redis.Redis) -> None:
+    heads = Heads(client)
+    newer = Head("s-1", "alice", 8, "done", 1300.0)
+    heads.publish([newer])
+
+    heads.publish([HEAD], known_at=time.monotonic() - 1)
+
+    assert heads.get("s-1") == newer
+
+
 def test_news_are_told_and_what_is_no_news_is_not(client: redis.Redis) -> None:
     with client.pubsub(ignore_subscribe_messages=True) as channel:
         channel.subscribe(CHANNEL)
