@@ -72,6 +72,12 @@ export function arrange(parent, children) {
   for (const [at, child] of children.entries()) if (parent.children[at] !== child) parent.insertBefore(child, parent.children[at] ?? null)
 }
 
+/** Where a text begins: at its first letter. @param {string} text @returns {'ltr' | 'rtl'} */
+export function directionOf(text) {
+  const letter = /\p{L}/u.exec(text)?.[0] ?? ''
+  return /[\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u.test(letter) ? 'rtl' : 'ltr'
+}
+
 /** Tell a screen reader, politely. @param {string} text */
 export function announce(text) {
   const region = /** @type {HTMLElement} */ (document.getElementById('announcer'))

@@ -8,7 +8,7 @@
 
 import DOMPurify from './vendor/dompurify.js'
 import MarkdownIt from './vendor/markdown-it.js'
-import { announce, copyText, h, icon } from './dom.js'
+import { announce, copyText, directionOf, h, icon } from './dom.js'
 import { texts } from './texts.js'
 
 /** @typedef {import('./vendor/markdown-it.js').Token} Token */
@@ -241,9 +241,11 @@ function finish(fragment) {
     link.target = '_blank'
     link.rel = 'noopener noreferrer nofollow'
   }
-  for (const block of fragment.querySelectorAll('p, h1, h2, h3, h4, h5, h6, ul, ol, li, blockquote, table')) block.setAttribute('dir', 'auto')
+  for (const block of fragment.querySelectorAll('p, h1, h2, h3, h4, h5, h6')) block.setAttribute('dir', 'auto')
+  // `auto` looks past children that have a direction of their own; bullets and columns go with the words all the same.
+  for (const block of fragment.querySelectorAll('ul, ol, li, blockquote, table')) block.setAttribute('dir', directionOf(block.textContent ?? ''))
   for (const table of fragment.querySelectorAll('table')) {
-    const frame = h('div', { class: 'table', tabindex: '0', role: 'group' })
+    const frame = h('div', { class: 'table', tabindex: '0', role: 'group', dir: table.dir })
     table.replaceWith(frame)
     frame.append(table)
   }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser import Chat
 from tests.model_server import ModelServer
@@ -386,6 +386,43 @@ def test_growing_markdown_looks_at_every_moment_as_if_it_were_parsed_at_once(mak
     )
 
     assert differing == []
+
+
+def shown(page: Page, markdown: str) -> Locator:
+    """*markdown* as the text of an answer, at the end of the thread."""
+    page.evaluate(
+        """async source => {
+          const { MarkdownView } = await import('/web/markdown.js')
+          const text = document.createElement('div')
+          text.className = 'text'
+          document.getElementById('thread').append(text)
+          const view = new MarkdownView(text)
+          view.set(source, true)
+          while (view.pending) view.work(Infinity)
+        }""",
+        markdown,
+    )
+    return page.locator("#thread > .text")
+
+
+@pytest.mark.parametrize(
+    ("markdown", "block"),
+    [
+        ("- עברית\n- עוד", "ul"),
+        ("1. עברית\n\n2. עוד", "ol"),
+        ("- עברית\n  - עוד", "ul ul"),
+        ("> עברית", "blockquote"),
+        ("> עברית\n>\n> - עוד", "blockquote ul"),
+        ("| עברית | עוד |\n|---|---|\n| 1 | 2 |", "table"),
+    ],
+)
+def test_bullets_quotes_and_columns_follow_the_direction_of_their_words(
+    make_device: MakeDevice, markdown: str, block: str
+) -> None:
+    text = shown(make_device()().page, f"{markdown}\n\n# Latin again")
+
+    assert text.locator(block).evaluate("block => getComputedStyle(block).direction") == "rtl"
+    assert text.locator("h1").evaluate("heading => getComputedStyle(heading).direction") == "ltr"
 
 
 def test_no_pattern_of_text_holds_up_the_page(make_device: MakeDevice) -> None:
