@@ -230,7 +230,7 @@ function become(old, fresh) {
   return old
 }
 
-/** What the sanitiser can't know: links leave the page, wide things scroll, each block has its own direction. @param {DocumentFragment} fragment */
+/** What the sanitiser can't know: links leave the page, wide things scroll, boxes of tasks, each block has its own direction. @param {DocumentFragment} fragment */
 function finish(fragment) {
   for (const link of fragment.querySelectorAll('a')) {
     // The address of a file or a heading that only the model knows would lead to a page of this server.
@@ -244,6 +244,13 @@ function finish(fragment) {
   for (const block of fragment.querySelectorAll('p, h1, h2, h3, h4, h5, h6')) block.setAttribute('dir', 'auto')
   // `auto` looks past children that have a direction of their own; bullets and columns go with the words all the same.
   for (const block of fragment.querySelectorAll('ul, ol, li, blockquote, table')) block.setAttribute('dir', directionOf(block.textContent ?? ''))
+  for (const item of fragment.querySelectorAll('li')) {
+    const begin = (item.querySelector(':scope > p') ?? item).firstChild
+    const box = begin instanceof Text && /^\[([ xX])\]\s/.exec(begin.data)
+    if (!box) continue
+    item.className = 'task'
+    begin.data = `${box[1] === ' ' ? '☐' : '☑'} ${begin.data.slice(box[0].length)}`
+  }
   for (const table of fragment.querySelectorAll('table')) {
     const frame = h('div', { class: 'table', tabindex: '0', role: 'group', dir: table.dir })
     table.replaceWith(frame)

@@ -354,7 +354,7 @@ def test_growing_markdown_looks_at_every_moment_as_if_it_were_parsed_at_once(mak
         ANSWER
         + "\n1. a\n\n2. b\n   - c\n\n   d\n3. e\n\nsetext\n---\n\n- x\n\n- y\n\n  z\n\n[late]: https://example.org/late\n\n"
         + "See [late] and **bold\nover lines**\n\n~~~js\nlet a = `b`\n~~~\n\n"
-        + "    indented\n\n***\n\n> q\n> r\nlazy\n\n* * *\nend\r\nof\rall"
+        + "    indented\n\n***\n\n> q\n> r\nlazy\n\n- [ ] open\n- [x] done\n\n  more\n\n* * *\nend\r\nof\rall"
     )
 
     differing = page.evaluate(
@@ -423,6 +423,12 @@ def test_bullets_quotes_and_columns_follow_the_direction_of_their_words(
 
     assert text.locator(block).evaluate("block => getComputedStyle(block).direction") == "rtl"
     assert text.locator("h1").evaluate("heading => getComputedStyle(heading).direction") == "ltr"
+
+
+def test_tasks_have_boxes(make_device: MakeDevice) -> None:
+    text = shown(make_device()().page, "- [ ] open\n- [x] done **now**\n- [y] none\n- [x](https://example.org)\n")
+
+    assert text.locator("li").all_inner_texts() == ["☐ open", "☑ done now", "[y] none", "x"]
 
 
 def test_no_pattern_of_text_holds_up_the_page(make_device: MakeDevice) -> None:
