@@ -431,6 +431,21 @@ def test_tasks_have_boxes(make_device: MakeDevice) -> None:
     assert text.locator("li").all_inner_texts() == ["☐ open", "☑ done now", "[y] none", "x"]
 
 
+def test_what_scrolls_on_the_screen_is_whole_on_paper(make_device: MakeDevice, model_server: ModelServer) -> None:
+    wide = f"```\n{'code ' * 60}\n```\n\n|{' column |' * 20}\n|{'---|' * 20}\n|{' 12345678 |' * 20}\n"
+    model = model_server.add({"answers": [{"steps": [{"text": wide}]}]})
+    chat = make_device(model)()
+    chat.say("line\n" * 60)
+    chat.wait_ended()
+
+    chat.page.emulate_media(media="print")
+
+    hidden = "part => [part.scrollWidth - part.clientWidth, part.scrollHeight - part.clientHeight]"
+    for part in (chat.turn.locator(".bubble"), chat.text.locator("pre"), chat.text.locator(".table")):
+        assert part.evaluate(hidden) == [0, 0]
+    expect(chat.text.get_by_role("button")).not_to_be_visible()
+
+
 def test_no_pattern_of_text_holds_up_the_page(make_device: MakeDevice) -> None:
     page = make_device()().page
     pieces = [
