@@ -1,13 +1,16 @@
 // @ts-check
 /** Where the message is written. */
 
-import { h, icon, setText } from './dom.js'
+import { directionOf, h, icon, setText } from './dom.js'
 import { texts } from './texts.js'
 
 /** @typedef {import('./store.js').Store} Store */
 
 /** @param {string} id @returns {any} */
 const byId = (id) => document.getElementById(id)
+
+/** Text that is longer than this has one direction: with a megabyte and `auto`, Chromium takes seconds for each key. */
+const LONGEST_AUTO = 10_000
 
 const touch = window.matchMedia('(pointer: coarse)')
 
@@ -45,7 +48,7 @@ export class Composer {
     /** The agent was chosen for what is open. */
     this.chosen = false
     this.field.placeholder = texts.placeholder
-    this.field.value = drafts.get(this.key)
+    this.fill(drafts.get(this.key))
     byId('composer').addEventListener('submit', (/** @type {Event} */ event) => {
       event.preventDefault()
       const message = this.field.value
@@ -53,12 +56,16 @@ export class Composer {
         if (this.mode === 'stop') stop()
         return
       }
-      this.field.value = ''
-      drafts.set(this.key, '')
+      this.fill('')
       this.changed()
       send(message, this.agentId)
     })
-    this.field.addEventListener('input', () => this.changed())
+    // Before it is there, or what is pasted is laid out the slow way first.
+    this.field.addEventListener('beforeinput', ({ data }) => this.direct(this.field.value + (data ?? '')))
+    this.field.addEventListener('input', () => {
+      this.direct(this.field.value)
+      this.changed()
+    })
     this.field.addEventListener('keydown', (event) => {
       // During a composition Enter chooses a word of the input method; Safari tells only by the code that it was one.
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return
@@ -95,11 +102,23 @@ export class Composer {
     if (last?.row && this.agents.querySelector(`option[value="${Number(last.row.agentId)}"]`)) this.agents.value = String(last.row.agentId)
   }
 
+  /** @param {string} text */
+  fill(text) {
+    this.direct(text)
+    this.field.value = text
+  }
+
+  /** Say in which direction the field shows *text*. @param {string} text */
+  direct(text) {
+    const direction = text.length > LONGEST_AUTO ? directionOf(text) : 'auto'
+    if (this.field.dir !== direction) this.field.dir = direction
+  }
+
   update() {
     if (this.key !== this.store.openKey) {
       // Each conversation has a draft of its own.
       this.key = this.store.openKey
-      this.field.value = drafts.get(this.key)
+      this.fill(drafts.get(this.key))
       this.chosen = false
       this.changed()
     }
@@ -136,7 +155,7 @@ export class Composer {
 
   /** @param {string} text */
   write(text) {
-    this.field.value = text
+    this.fill(text)
     this.changed()
     this.field.focus()
   }

@@ -348,6 +348,23 @@ def test_a_session_of_5000_events_and_200_kilobytes_never_blocks_typing(
     stack.call("POST", f"/api/chat/session/{session_id}/cancel")
 
 
+def test_a_long_text_has_one_direction_that_of_its_first_letter(make_device: MakeDevice) -> None:
+    chat = make_device()()
+    direction = "field => [field.dir, getComputedStyle(field).direction]"
+
+    chat.field.fill("1. שלום " * 2_000)
+    long = chat.field.evaluate(direction)
+    chat.field.fill("שלום")
+    short = chat.field.evaluate(direction)
+    chat.page.keyboard.insert_text(" and Hello" * 2_000)
+
+    assert long == ["rtl", "rtl"]
+    assert short == ["auto", "rtl"]
+    assert chat.field.input_value().startswith("שלום and Hello")
+    chat.page.reload()
+    expect(chat.field).to_have_attribute("dir", "rtl")
+
+
 def test_growing_markdown_looks_at_every_moment_as_if_it_were_parsed_at_once(make_device: MakeDevice) -> None:
     page = make_device()().page
     source = (
