@@ -43,9 +43,7 @@ def main(context: click.Context, url: str | None, bearer: str) -> None:
     # Before the settings are read: what they warn of has to be seen.
     logs.configure("WARNING")
     settings = Settings.from_environment()
-    context.obj = Server(
-        url or f"http://{settings.host}:{settings.port}", bearer, told=lambda line: click.echo(line, err=True)
-    )
+    context.obj = Server(url or settings.local_url, bearer, told=lambda line: click.echo(line, err=True))
 
 
 @contextmanager

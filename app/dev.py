@@ -23,6 +23,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError
 
@@ -203,7 +204,7 @@ class Run:
             raise Failed("the database could not be migrated")
 
     def _healthy(self) -> bool:
-        connection = http.client.HTTPConnection(reachable(self._settings.host), self._settings.port, timeout=5)
+        connection = http.client.HTTPConnection(urlsplit(self._settings.local_url).netloc, timeout=5)
         try:
             connection.request("GET", "/healthz")
             return connection.getresponse().status == 200
@@ -295,15 +296,9 @@ def free_port() -> int:
             return port
 
 
-def reachable(host: str) -> str:
-    """Where a browser on this machine finds what listens on *host*."""
-    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
-
-
 def greeting(settings: Settings) -> str:
     """What to try first."""
-    host = reachable(settings.host)
-    url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    url = settings.local_url
     # With a secret nobody gets in without a token, nor do these lines.
     token = (
         f"\n  TOKEN=$({sys.executable} -m app.cli token you)  # here, with the same CHAT_SECRET"

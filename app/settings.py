@@ -77,6 +77,12 @@ class Settings:
         """Pause between two renewals of a lease: three may fail before it is lost."""
         return self.lease_s / 4
 
+    @property
+    def local_url(self) -> str:
+        """Where a browser or command line on this machine finds the web process."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read the settings.

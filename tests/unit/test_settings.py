@@ -56,3 +56,17 @@ def test_a_repr_never_shows_keys_and_passwords() -> None:
 
 def test_a_lease_survives_three_lost_renewals() -> None:
     assert Settings(lease_s=10).renew_s * 4 <= 10
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("localhost", "http://localhost:8000"),
+    ],
+)
+def test_a_server_that_listens_everywhere_is_found_on_loopback(host: str, url: str) -> None:
+    assert Settings(host=host).local_url == url
