@@ -13,7 +13,10 @@ from app.settings import Settings
 #: New objects until the collector looks at them; the interpreter's 700 are made by two requests.
 _COLLECT_AFTER = 20_000
 
+# Before the settings are read: what they warn of has to be seen whole.
+logs.configure("WARNING")
 _settings = Settings.from_environment()
+logs.configure(_settings.log_level)
 
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.web_workers

@@ -36,14 +36,18 @@ def _value(value: object) -> str:
 
 
 def configuration(level: str) -> dict[str, Any]:
-    """For `logging.config.dictConfig` and gunicorn's `logconfig_dict`; everything goes to stderr."""
+    """For `logging.config.dictConfig` and gunicorn's `logconfig_dict`; everything goes to stderr.
+
+    Args:
+        level: A name of the logging module's, in any case; an unknown one means INFO.
+    """
     plain = {"level": "INFO", "handlers": [], "propagate": True}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": Formatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
-        "root": {"level": level.upper(), "handlers": ["stderr"]},
+        "root": {"level": level.upper() if _is_known(level) else "INFO", "handlers": ["stderr"]},
         "loggers": {
             "gunicorn.error": plain,
             # Polls would be most of the log; the metrics count them.
@@ -57,8 +61,11 @@ def configuration(level: str) -> dict[str, Any]:
 
 
 def configure(level: str) -> None:
-    """Set logging up; an unknown *level* means INFO."""
-    known = level.upper() in logging.getLevelNamesMapping()
-    logging.config.dictConfig(configuration(level if known else "INFO"))
-    if not known:
+    """Set logging up; an unknown *level* means INFO, with a warning."""
+    logging.config.dictConfig(configuration(level))
+    if not _is_known(level):
         logging.getLogger(__name__).warning("unknown log level, INFO used", extra={"level": level})
+
+
+def _is_known(level: str) -> bool:
+    return level.upper() in logging.getLevelNamesMapping()

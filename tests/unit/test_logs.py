@@ -61,3 +61,7 @@ def test_what_would_flood_the_log_is_quiet() -> None:
 
     assert loggers["gunicorn.access"]["level"] == loggers["rq.worker"]["level"] == "WARNING"
     assert configuration("debug")["root"]["level"] == "DEBUG"
+
+
+def test_a_level_that_there_is_not_means_info() -> None:
+    assert configuration("chatty")["root"]["level"] == "INFO"
