@@ -95,6 +95,15 @@ class _File(_Strict):
     agents: tuple[Agent, ...]
 
 
+def _told(error: ValidationError) -> str:
+    """What is wrong, and where: `agents.0.id: Field required`."""
+    faults = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        place = ".".join(map(str, fault["loc"]))
+        faults.append(f"{place}: {fault['msg'].removeprefix('Value error, ')}")
+    return "; ".join(faults)
+
+
 class Agents:
     """The configured agents by id; agent 1 always exists."""
 
@@ -112,7 +121,11 @@ class Agents:
             return cls()
         try:
             parsed = _File.model_validate(tomllib.loads(Path(path).read_text("utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+        except OSError as error:
+            raise Invalid(f"agents file {path}: {error.strerror}") from error
+        except ValidationError as error:
+            raise Invalid(f"agents file {path}: {_told(error)}") from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise Invalid(f"agents file {path}: {error}") from error
         ids = [agent.id for agent in parsed.agents]
         if len(ids) != len(set(ids)):

@@ -98,6 +98,17 @@ def test_a_wrong_file_says_what_is_wrong(write, text: str, says: str) -> None:  
         Agents.load(write(text))
 
 
+def test_what_is_wrong_in_a_file_is_told_on_one_line_with_its_place(write) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(Invalid) as caught:
+        Agents.load(write('[[agents]]\nid = 1\ntoolz = []\n[[agents.mcp_servers]]\nname = "x"'))
+
+    _, _, told = caught.value.detail.partition(".toml: ")
+    assert told == (
+        "agents.0.name: Field required; agents.0.mcp_servers.0: name either `command` or `url`; "
+        "agents.0.toolz: Extra inputs are not permitted"
+    )
+
+
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"nowhere\.toml"):
         Agents.load(str(tmp_path / "nowhere.toml"))
