@@ -129,14 +129,9 @@ class Server:
 def _api_error(error: urllib.error.HTTPError) -> ApiError:
     try:
         problem = json.loads(error.read())
-        faults = [f"{name} {_bare(told[0])}" for name, told in problem.get("errors", {}).items()]
-        return ApiError(error.code, problem["code"], "; ".join(faults) or problem["detail"])
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return ApiError(error.code, problem["code"], problem["detail"])
+    except (ValueError, KeyError, TypeError):
         return ApiError(error.code, "http_error", f"the server answered {error.code}")
-
-
-def _bare(fault: str) -> str:
-    return fault.removeprefix("Value error, ")
 
 
 def _quoted(session_id: str) -> str:

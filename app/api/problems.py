@@ -12,6 +12,7 @@ from apiflask import APIFlask
 from apiflask.exceptions import HTTPError, _ValidationError
 from flask import Response, current_app, request
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import NotFound as WerkzeugNotFound
 
 from ..errors import (
     BackchatError,
@@ -57,6 +58,27 @@ RETRY_AFTER_S = 2
 _KEPT_HEADERS = frozenset({"allow", "retry-after"})
 
 
+#: In place of what the framework says.
+_DETAILS: dict[type[HTTPException], str] = {
+    BadRequest: "the body is no JSON in UTF-8",
+    WerkzeugNotFound: "no such path",
+}
+#: A name that nobody knows is not repeated any further.
+_NAME_CHARACTERS = 100
+
+
+def _faults(places: Mapping[str, Mapping[str, list[str]]]) -> dict[str, list[str]]:
+    """What is wrong by field; by `body` when that is no object."""
+    faults = {}
+    for place, fields in places.items():
+        for name, messages in fields.items():
+            if name == "_schema" and place == "json":
+                faults["body"] = ["must be a JSON object with the fields of the document"]
+            else:
+                faults[name[:_NAME_CHARACTERS]] = [message.removeprefix("Value error, ") for message in messages]
+    return faults
+
+
 def problem_body(status: int, code: str, detail: str) -> dict[str, Any]:
     """The fields that every problem has. `type` is `about:blank`: the code says what it is."""
     title = HTTPStatus(status).phrase
@@ -98,19 +120,17 @@ def install(app: APIFlask) -> None:
     @app.error_processor
     def framework(error: HTTPError) -> Response:
         if isinstance(error, _ValidationError):
-            places: Mapping[str, Any] = error.detail
-            fields = {name: messages for place in places.values() for name, messages in place.items()}
-            named = ", ".join(fields)
-            return problem(400, "invalid_request", f"not valid: {named}", extra={"errors": fields})
+            fields = _faults(error.detail)
+            told = "; ".join(f"{name}: {messages[0]}" for name, messages in fields.items())
+            return problem(400, "invalid_request", told, extra={"errors": fields})
         return problem(error.status_code, CODES.get(error.status_code, "http_error"), str(error.message))
 
     @app.errorhandler(HTTPException)  # type: ignore[untyped-decorator,unused-ignore]
     def http(error: HTTPException) -> Response:
         status = error.code or 500
         headers = {name: value for name, value in error.get_headers() if name.lower() in _KEPT_HEADERS}
-        # The framework blames the browser.
-        unread = isinstance(error, BadRequest) and request.is_json
-        detail = "the body is no JSON in UTF-8" if unread else error.description or error.name
+        # The framework blames the browser, and asks to check its spelling.
+        detail = _DETAILS.get(type(error)) or error.description or error.name
         if isinstance(error, RequestEntityTooLarge):
             detail = f"the body may have {current_app.config['MAX_CONTENT_LENGTH']} bytes (MAX_BODY_BYTES)"
         return problem(status, CODES.get(status, "http_error"), detail, headers)

@@ -136,7 +136,7 @@ def test_the_list_of_sessions_shows_whole_ids_and_states_in_80_columns(url: str)
 def test_a_field_that_is_not_valid_is_named_with_the_reason(url: str) -> None:
     asked = backchat(url, "ask", "--conversation", "7", "hello")
 
-    assert (asked.returncode, asked.stderr.strip()) == (3, "backchat: conversationId must be a UUID")
+    assert (asked.returncode, asked.stderr.strip()) == (3, "backchat: conversationId: must be a UUID")
 
 
 def test_a_server_that_does_not_answer_is_told_at_once_and_given_up_in_the_end() -> None:

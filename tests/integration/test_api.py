@@ -132,6 +132,31 @@ def test_a_body_that_says_what_is_not_allowed_is_refused(client: FlaskClient, bo
     assert client.get("/api/chat/sessions").json == {"sessions": [], "nextCursor": None}
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"message": " "}, "message: must not be blank"),
+        ({}, "message: Field required"),
+        ({"message": "x", "conversationId": "y", "surprise": 1},
+         "conversationId: must be a UUID; surprise: Extra inputs are not permitted"),
+        ([], "body: must be a JSON object with the fields of the document"),
+        ({"message": "x", "y" * 5000: 1}, f"{'y' * 100}: Extra inputs are not permitted"),
+    ],
+)  # fmt: skip
+def test_what_is_not_allowed_is_named_with_the_reason(client: FlaskClient, body: Any, detail: str) -> None:
+    response = client.post("/api/chat/session", json=body)
+
+    assert_problem(response, 400, "invalid_request")
+    assert response.get_json(force=True)["detail"] == detail
+
+
+def test_a_start_without_a_body_is_told_what_is_missing(client: FlaskClient) -> None:
+    response = client.post("/api/chat/session")
+
+    assert_problem(response, 400, "invalid_request")
+    assert "JSON" in response.get_json(force=True)["detail"]
+
+
 UNREADABLE = {
     "no json": b"{message}",
     "empty": b"",
@@ -571,7 +596,8 @@ def test_a_list_with_parameters_that_make_no_sense_is_refused(client: FlaskClien
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/api", "/api/chat/nothing", "/api/chat/session/", "/docs/assets/nothing.js"]
+    "path",
+    ["/nothing", "/api", "/api/chat/nothing", "/api/chat/session/", "/docs/assets/nothing.js"],
 )
 def test_an_unknown_path_is_a_problem(client: FlaskClient, path: str) -> None:
     assert_problem(client.get(path), 404, "not_found")
