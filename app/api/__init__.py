@@ -38,6 +38,8 @@ def create_app(settings: Settings) -> APIFlask:
     database.open_database(settings.database_url)
     schema.require_current()
     app = APIFlask(__name__, title="Backchat", version="0.1.0", docs_path="/docs")
+    # Or a doubled slash is answered with a redirect, in HTML, that clients don't follow with their body.
+    app.url_map.merge_slashes = False
     _configure(app, settings)
     install_context(app.extensions, _context(settings))
     problems.install(app)

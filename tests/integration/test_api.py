@@ -597,7 +597,7 @@ def test_a_list_with_parameters_that_make_no_sense_is_refused(client: FlaskClien
 
 @pytest.mark.parametrize(
     "path",
-    ["/nothing", "/api", "/api/chat/nothing", "/api/chat/session/", "/docs/assets/nothing.js"],
+    ["/nothing", "/api", "/api/chat/nothing", "/api/chat/session/", "/docs/assets/nothing.js", "/api//chat/sessions"],
 )
 def test_an_unknown_path_is_a_problem(client: FlaskClient, path: str) -> None:
     assert_problem(client.get(path), 404, "not_found")
