@@ -19,11 +19,15 @@ def resolve(name: str) -> Callable[..., Any]:
     if not module_name or not function_name:
         raise Invalid(f"{name!r} is not of the form package.module:function")
     try:
-        found = getattr(importlib.import_module(module_name), function_name)
+        module = importlib.import_module(module_name)
     except ImportError as error:
         raise Invalid(f"{name!r} can't be imported: {error}") from error
-    except AttributeError:
-        raise Invalid(f"{name!r}: the module {module_name} has no {function_name!r}") from None
+    except Exception as error:
+        # It runs as it is imported, so it may fail in any way.
+        raise Invalid(f"{name!r} can't be imported: {type(error).__name__}: {error}") from error
+    found = getattr(module, function_name, None)
+    if found is None:
+        raise Invalid(f"{name!r}: the module {module_name} has no {function_name!r}")
     if not callable(found):
         raise Invalid(f"{name!r} is not a function")
     return found  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from pydantic_ai import ModelRetry
@@ -57,3 +58,24 @@ def test_a_name_that_leads_to_no_function_is_invalid_and_named(name: str) -> Non
         load_tool(name)
 
     assert repr(name) in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("def tool(:", "SyntaxError: "),
+        ("nothing", "NameError: name 'nothing' is not defined"),
+        ("import nothing_there", "No module named 'nothing_there'"),
+        ("[].tool", "AttributeError: 'list' object has no attribute 'tool'"),
+    ],
+)
+def test_a_module_that_can_not_be_imported_is_invalid_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, reason: str
+) -> None:
+    (tmp_path / "broken_tools.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(Invalid) as raised:
+        load_tool("broken_tools:tool")
+
+    assert f"'broken_tools:tool' can't be imported: {reason}" in raised.value.detail
