@@ -42,6 +42,7 @@ const LONGEST_RECOVERY_MS = 30_000
 /** Clocks that differ by less than this agree: the server tells whole seconds. */
 const SKEW_MS = 3000
 const TOKEN_KEY = 'backchat:token'
+const UNSENT_KEY = 'backchat:unsent'
 
 /** @param {string | null | undefined} time */
 const ms = (time) => (time ? Date.parse(time) : 0)
@@ -145,6 +146,7 @@ export class Store extends EventTarget {
     for (const { sessionId, conversationId } of this.client.pending().slice(0, LIST_PAGE)) {
       this.follow(sessionId, conversationId ?? `session:${sessionId}`)
     }
+    this.findUnsent()
     for (const { message, options, at } of this.client.outgoing()) this.sendOn(message, options, at)
     this.listing = this.loadList()
     await Promise.allSettled([this.listing, this.loadAgents()])
@@ -165,6 +167,30 @@ export class Store extends EventTarget {
     this.outgoing.set(key, [...(this.outgoing.get(key) ?? []), turn])
     if (key) this.touch(key, { status: 'running', at }, { userMessage: message })
     void this.transmit(turn, key)
+  }
+
+  /** What was refused outlives a reload, as drafts do, but not the tab. */
+  keepUnsent() {
+    const unsent = [...this.outgoing].flatMap(([key, turns]) => turns.filter((turn) => turn.phase === 'unsent')
+      .map(({ id, message, at, agentId, problem: { status, code, detail } }) => ({ key, id, message, at, agentId, problem: { status, code, detail } })))
+    try {
+      if (unsent.length) sessionStorage.setItem(UNSENT_KEY, JSON.stringify(unsent))
+      else sessionStorage.removeItem(UNSENT_KEY)
+    } catch { /* it lasts as long as the page */ }
+  }
+
+  findUnsent() {
+    /** @type {(Pick<Turn, 'id' | 'message' | 'at' | 'agentId' | 'problem'> & { key: string })[]} */
+    let unsent = []
+    try {
+      unsent = JSON.parse(sessionStorage.getItem(UNSENT_KEY) ?? '[]')
+    } catch { /* there is none */ }
+    for (const { key, ...kept } of unsent) {
+      const turns = this.outgoing.get(key) ?? []
+      if (turns.some((turn) => turn.id === kept.id)) continue
+      this.outgoing.set(key, [...turns, { ...kept, row: null, state: null, phase: 'unsent' }])
+      this.touch(key, { at: kept.at }, { userMessage: kept.message })
+    }
   }
 
   async loadAgents() {
@@ -491,6 +517,7 @@ export class Store extends EventTarget {
     const conversationId = !key || key.startsWith('session:') ? undefined : key
     turn.phase = 'sending'
     turn.problem = null
+    this.keepUnsent()
     this.emit('turn', turn)
     const name = turn.id
     try {
@@ -508,6 +535,7 @@ export class Store extends EventTarget {
     } catch (error) {
       turn.phase = 'unsent'
       turn.problem = error
+      this.keepUnsent()
       this.touch(key, { status: '' })
       this.emit('turn', turn)
       this.note(error)
@@ -521,6 +549,7 @@ export class Store extends EventTarget {
     const others = (this.outgoing.get(key) ?? []).filter((other) => other !== turn)
     if (others.length) this.outgoing.set(key, others)
     else this.outgoing.delete(key)
+    this.keepUnsent()
   }
 
   /** With its key and to the same agent: it may have arrived. @param {Turn} turn */
@@ -561,6 +590,7 @@ export class Store extends EventTarget {
       }
     })
     this.outgoing.delete(key)
+    this.keepUnsent()
     this.entries.delete(key)
     this.emit('list')
   }

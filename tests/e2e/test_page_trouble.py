@@ -157,6 +157,33 @@ def test_a_message_that_the_server_does_not_take_now_says_so(
     expect(chat.text).to_have_text("Here.")
 
 
+def test_a_refused_message_is_still_there_after_a_reload_until_it_is_sent_or_deleted(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    chat = make_device(short(model_server))()
+    posts = "**/api/chat/session"
+    chat.page.route(posts, refuse(413, "body_too_large"))
+    chat.say("Far too long")
+    expect(chat.turn.locator(".problem")).to_have_text("Not sent. The message is too long.")
+    chat.say("Too long as well")
+    expect(chat.turn.locator(".problem")).to_have_text("Not sent. The message is too long.")
+
+    chat.page.reload()
+
+    expect(chat.turns.locator(".problem")).to_have_text(["Not sent. The message is too long."] * 2)
+    assert bubbles(chat) == ["Far too long", "Too long as well"]
+    expect(chat.list.get_by_role("link", name="Far too long")).to_be_visible()
+    chat.page.unroute(posts)
+    chat.turn.get_by_role("button", name="Delete").click()
+    chat.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(chat.turns).to_have_count(1)
+    chat.turn.get_by_role("button", name="Send again").click()
+    chat.wait_ended()
+    chat.page.reload()
+    expect(chat.text).to_have_text("Here.")
+    expect(chat.turns).to_have_count(1)
+
+
 def test_whoever_went_on_is_not_called_back_by_an_answer_that_comes_late(
     make_device: MakeDevice, model_server: ModelServer
 ) -> None:
