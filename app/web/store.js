@@ -86,6 +86,8 @@ export class Store extends EventTarget {
     this.agents = []
     /** @type {Set<string>} */
     this.following = new Set()
+    /** @type {Set<string>} Conversations whose newest session has said how they stand. */
+    this.judged = new Set()
     /** @type {Set<string>} Sessions and conversations that were deleted here. */
     this.deleting = new Set()
     /** @type {Set<Turn>} Turns whose events are on their way. */
@@ -237,10 +239,14 @@ export class Store extends EventTarget {
     for (const conversation of page.conversations) this.enter(conversation)
     if (cursor === null && this.listed) this.forgetMissing(page)
     if (sessions) {
-      for (const row of [...sessions.sessions].reverse()) {
-        const known = this.entries.get(keyOf(row))
-        if (known) known.status = known.status || statusOf(row)
-        else if (!row.conversationId) this.enterSession(row)
+      for (const row of sessions.sessions) {
+        const key = keyOf(row)
+        const known = this.entries.get(key)
+        if (!known && !row.conversationId) this.enterSession(row)
+        // Newest first: how earlier ones ended does not count any more.
+        if (!known || this.judged.has(key)) continue
+        this.judged.add(key)
+        known.status = known.status || statusOf(row)
       }
       this.sessionsCursor = sessions.nextCursor
     }

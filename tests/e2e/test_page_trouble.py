@@ -361,6 +361,27 @@ def test_the_list_keeps_still_what_has_not_changed(make_device: MakeDevice, mode
     assert chat.page.evaluate("moved") == []
 
 
+def test_after_a_reload_the_list_says_how_the_newest_turn_ended(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    fault = {"status": 401, "body": {}, "times": 1}
+    device = make_device(model_server.add({"answers": [{"steps": [{"text": "Here."}], "fault": fault}]}))
+    chat = device()
+    chat.say("Failed at first")
+    chat.wait_ended()
+    expect(chat.turn.locator(".problem")).to_be_visible()
+    chat.turn.get_by_role("button", name="Ask again").click()
+    expect(chat.turns).to_have_count(2)
+    chat.wait_ended()
+    expect(chat.text).to_have_text("Here.")
+
+    chat.page.reload()
+
+    entry = chat.list.get_by_role("link", name="Failed at first")
+    expect(entry).to_be_visible()
+    expect(entry.locator(".meta")).not_to_contain_text("Failed")
+
+
 def test_enter_on_a_touch_screen_begins_a_new_line_and_the_button_sends(
     make_device: MakeDevice, model_server: ModelServer
 ) -> None:
