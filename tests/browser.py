@@ -8,6 +8,8 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, Locator, Page, Request, Route, expect
 
+from tests.servers import PATIENCE_S
+
 #: Taken all along: what the answer says, every 50 ms.
 _SAMPLER = """() => {
   window.samples = []
@@ -84,12 +86,12 @@ class Chat:
     def conversation(self) -> str:
         return self.page.url.partition("#")[2]
 
-    def wait_ended(self, timeout_s: float = 30) -> None:
+    def wait_ended(self, timeout_s: float = PATIENCE_S) -> None:
         expect(self.turn).to_have_attribute("data-phase", "ended", timeout=timeout_s * 1000)
         # All of it is on the page, too.
         expect(self.turn).not_to_have_attribute("aria-busy", "true")
 
-    def wait_text(self, part: str | re.Pattern[str], timeout_s: float = 20) -> None:
+    def wait_text(self, part: str | re.Pattern[str], timeout_s: float = PATIENCE_S) -> None:
         expect(self.text).to_contain_text(part, timeout=timeout_s * 1000)
 
     def samples(self) -> list[str]:

@@ -97,7 +97,7 @@ def make_device(browser: Browser, stack: Stack, watch: Watch) -> Iterator[Callab
         def make(model: str = "", **options: Any) -> Callable[..., Chat]:
             context = browser.new_context(**({"locale": "en-GB", "viewport": {"width": 1200, "height": 800}} | options))
             contexts.callback(context.close)
-            context.set_default_timeout(20_000)
+            context.set_default_timeout(60_000)
             if model:
                 Chat.answer_with(context, f"openai-chat:{model}")
 

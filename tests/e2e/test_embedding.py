@@ -65,10 +65,10 @@ def test_the_page_of_the_documentation_works_on_a_foreign_origin(
 
         page.get_by_role("textbox", name="Question").fill("Are you there?")
         page.keyboard.press("Enter")
-        expect(page.locator("#answer")).to_contain_text("word10", timeout=20_000)
+        expect(page.locator("#answer")).to_contain_text("word10", timeout=60_000)
         page.reload()
 
-        expect(page.locator("#answer")).to_contain_text("Here. word0 word1 ", timeout=20_000)
+        expect(page.locator("#answer")).to_contain_text("Here. word0 word1 ", timeout=60_000)
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_role("status")).to_contain_text("cancelled")
         expect(page.get_by_role("button", name="Stop")).to_be_hidden()

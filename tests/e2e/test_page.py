@@ -96,7 +96,7 @@ def test_a_reload_in_mid_stream_shows_the_same_text_going_on_and_nothing_twice(
     chat.page.reload()
 
     again = Chat(chat.page)
-    again.wait_text("word10", timeout_s=5)
+    again.wait_text("word10", timeout_s=15)
     expect(again.turn).to_have_attribute("data-phase", "running")
     model_server.release(model)
     again.wait_ended()
@@ -242,7 +242,7 @@ def test_ten_seconds_offline_are_caught_up(make_device: MakeDevice, model_server
     polls = len(chat.polls())
     chat.page.context.set_offline(False)
 
-    chat.wait_text("word100", timeout_s=5)
+    chat.wait_text("word100", timeout_s=15)
     expect(chat.page.locator("#banner")).to_be_hidden()
     assert polls < 20
     chat.wait_ended()
@@ -282,7 +282,7 @@ def test_three_runs_at_once_show_their_status_in_the_list(make_device: MakeDevic
 
     model_server.release(model)
     for name in names[:2]:
-        expect(chat.list.get_by_role("link", name=name)).to_contain_text("New answer", timeout=30_000)
+        expect(chat.list.get_by_role("link", name=name)).to_contain_text("New answer", timeout=60_000)
     chat.wait_ended()
     expect(chat.list.get_by_role("link", name="Third question")).not_to_contain_text("Working")
     chat.list.get_by_role("link", name="First question").click()
@@ -323,7 +323,7 @@ def test_a_hostile_answer_is_shown_harmlessly(make_device: MakeDevice, model_ser
     chat.say("<img src=x onerror=alert(12)>")
     chat.wait_ended(60)
 
-    expect(chat.text).to_contain_text("lorem ipsum lorem", timeout=30_000)
+    expect(chat.text).to_contain_text("lorem ipsum lorem", timeout=60_000)
     expect(chat.text).to_contain_text('<img src=x onerror="alert(1)">')
     page = chat.page
     assert page.locator(".turn :is(img, script, iframe, svg:not(.icon), style, object, form, input)").count() == 0

@@ -103,7 +103,7 @@ def test_what_could_not_be_read_appears_by_itself_when_the_server_is_back(
     page.route(LISTS, lambda route: route.abort())
     expect(banner).to_contain_text("No connection")
     page.unroute(LISTS)
-    expect(chat.text).to_have_text("Here.", timeout=20_000)
+    expect(chat.text).to_have_text("Here.", timeout=60_000)
     expect(banner).to_be_hidden()
 
     other = device()
@@ -112,7 +112,7 @@ def test_what_could_not_be_read_appears_by_itself_when_the_server_is_back(
     other.page.goto(f"{page.url.partition('#')[0]}#{key}")
     expect(other.page.locator("#banner")).to_be_visible()
     other.page.unroute(LISTS)
-    expect(other.text).to_have_text("Here.", timeout=20_000)
+    expect(other.text).to_have_text("Here.", timeout=60_000)
     expect(other.list.get_by_role("link", name="Read me later")).to_be_visible()
 
 
@@ -128,7 +128,7 @@ def test_a_server_that_is_away_is_asked_ever_more_rarely(make_device: MakeDevice
 
     chat.page.route("**/api/**", away)
     look_again(chat)
-    wait_until(lambda: chat.page.evaluate("1") and len(asked) >= 6, "it tries again", timeout_s=20)
+    wait_until(lambda: chat.page.evaluate("1") and len(asked) >= 6, "it tries again", timeout_s=60)
     chat.page.wait_for_timeout(8000)
 
     # Each time the list and the conversation.
