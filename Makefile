@@ -20,7 +20,7 @@ test: $(READY) ## Run the tests; ARGS=… goes to pytest instead
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/unit tests/integration
 # Apart from the others: these bring whole deployments and mostly wait, while the others want all of the machine.
 	$(BIN)/python -m pytest -n 3 --dist loadfile tests/chaos tests/e2e
 endif
