@@ -22,7 +22,7 @@ ifdef ARGS
 else
 	$(BIN)/python -m pytest -n 3 --dist loadfile tests/unit tests/integration
 # Apart from the others: these bring whole deployments and mostly wait, while the others want all of the machine.
-	$(BIN)/python -m pytest -n 4 --dist loadfile tests/chaos tests/e2e
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/chaos tests/e2e
 endif
 
 lint: $(READY) ## Check style
