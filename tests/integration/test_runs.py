@@ -477,27 +477,34 @@ def test_a_stopped_session_is_handed_back_whatever_the_orchestrator_makes_of_its
     assert (row(session_id).status, row(session_id).handbacks) == ("running", 1)
 
 
-def test_an_orchestrator_that_will_not_stop_does_not_keep_the_worker(settings: Settings) -> None:
-    session_id = make_session()
-    held, release = threading.Event(), threading.Event()
+class Stubborn:
+    """An orchestrator that takes no notice of its cancellation until it is released."""
 
-    async def answer(turn: Turn) -> AsyncIterator[Any]:
+    def __init__(self) -> None:
+        self.held, self.release = threading.Event(), threading.Event()
+
+    async def __call__(self, turn: Turn) -> AsyncIterator[Any]:
         yield "half"
-        held.set()
-        while not release.is_set():
+        self.held.set()
+        while not self.release.is_set():
             try:
                 await asyncio.sleep(0.05)
             except asyncio.CancelledError:
                 continue
 
+
+def test_an_orchestrator_that_will_not_stop_does_not_keep_the_worker(settings: Settings) -> None:
+    session_id = make_session()
+    answer = Stubborn()
+
     async def run() -> float:
         async with working(settings, answer) as runtime:
             running = asyncio.create_task(runtime.run(session_id))
-            assert await asyncio.to_thread(held.wait, 30)
+            assert await asyncio.to_thread(answer.held.wait, 30)
             started = time.monotonic()
             await runtime.drain(0)
             took = time.monotonic() - started
-            release.set()
+            answer.release.set()
             await running
             return took
 
@@ -509,24 +516,15 @@ def test_a_session_that_was_taken_from_an_orchestrator_that_will_not_stop_gives_
 ) -> None:
     monkeypatch.setattr("worker.run_session.CLOSE_S", 0.1)
     session_id = make_session()
-    held, release = threading.Event(), threading.Event()
-
-    async def answer(turn: Turn) -> AsyncIterator[Any]:
-        yield "half"
-        held.set()
-        while not release.is_set():
-            try:
-                await asyncio.sleep(0.05)
-            except asyncio.CancelledError:
-                continue
+    answer = Stubborn()
 
     async def run() -> None:
         async with working(settings, answer) as runtime:
             running = asyncio.create_task(runtime.run(session_id))
-            assert await asyncio.to_thread(held.wait, 30)
+            assert await asyncio.to_thread(answer.held.wait, 30)
             await asyncio.to_thread(sessions.delete, OWNER, session_id)
             ended, _ = await asyncio.wait([running], timeout=20)
-            release.set()
+            answer.release.set()
             assert ended
 
     play(run())

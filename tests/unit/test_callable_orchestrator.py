@@ -189,9 +189,9 @@ def test_a_thread_that_does_not_stop_is_left_to_itself(caplog: pytest.LogCapture
     assert no_turn_threads()
 
 
-@pytest.mark.parametrize("kind", ["async", "plain"])
-@pytest.mark.parametrize("error", [TurnFailed("mine", "Mine."), OSError("rust")])
-def test_what_it_raises_reaches_the_reader_after_what_it_said(kind: str, error: Exception) -> None:
+def raising(kind: str, error: BaseException | type[BaseException]) -> Callable[[Turn], Any]:
+    """A generator, async or plain, that says something and then raises *error*."""
+
     def plain(turn: Turn) -> Iterator[str]:
         yield "said"
         raise error
@@ -200,12 +200,16 @@ def test_what_it_raises_reaches_the_reader_after_what_it_said(kind: str, error: 
         yield "said"
         raise error
 
+    return plain if kind == "plain" else asynchronous
+
+
+@pytest.mark.parametrize("kind", ["async", "plain"])
+@pytest.mark.parametrize("error", [TurnFailed("mine", "Mine."), OSError("rust")])
+def test_what_it_raises_reaches_the_reader_after_what_it_said(kind: str, error: Exception) -> None:
     async def read() -> list[Any]:
         said: list[Any] = []
         try:
-            async for event in CallableOrchestrator(plain if kind == "plain" else asynchronous)(
-                make_turn(make_settings())
-            ):
+            async for event in CallableOrchestrator(raising(kind, error))(make_turn(make_settings())):
                 said.append(event)
         except (TurnFailed, OSError) as raised:
             said.append(raised)
@@ -218,16 +222,8 @@ def test_what_it_raises_reaches_the_reader_after_what_it_said(kind: str, error: 
 @pytest.mark.parametrize("kind", ["async", "plain"])
 @pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
 def test_what_would_end_the_worker_or_look_like_a_cancel_is_a_failure(kind: str, error: type[BaseException]) -> None:
-    def plain(turn: Turn) -> Iterator[str]:
-        yield "said"
-        raise error
-
-    async def asynchronous(turn: Turn) -> AsyncIterator[str]:
-        yield "said"
-        raise error
-
     with pytest.raises(RuntimeError, match=error.__name__):
-        run(plain if kind == "plain" else asynchronous)
+        run(raising(kind, error))
     assert no_turn_threads()
 
 
