@@ -167,13 +167,16 @@ def main() -> None:
     arguments.add_argument("--host", default="127.0.0.1")
     arguments.add_argument("--port", type=int, default=0, help="0: any free one")
     options = arguments.parse_args()
-    stopped = threading.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stopped.set())
+    # A lock would not do: the kernel may interrupt another thread instead, and the one that waits would not notice.
+    stopped, wakes = socket.socketpair()
+    wakes.setblocking(False)
+    signal.set_wakeup_fd(wakes.fileno())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     with Broker(options.host, options.port) as broker:
         threading.Thread(target=broker.serve_forever, daemon=True).start()
         print(f"Ready to accept connections on {options.host}:{broker.port}", flush=True)
-        stopped.wait()
+        stopped.recv(1)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from .turn_queue import TurnQueue
 #: Everything that a run leaves on disk is below it.
 VAR = Path("var")
 START_LIMIT_S = 60.0
+LOOK_S = 1.0
 #: Beyond the worker's grace period.
 STOP_LIMIT_S = 15.0
 #: Systems give outgoing connections ports from 32768 on, or higher ones.
@@ -144,7 +145,8 @@ class Run:
         """
         with contextlib.suppress(Stopped):
             while True:
-                self._look(None)
+                # Not for ever: a signal that interrupts another thread is heard when this one wakes up.
+                self._look(LOOK_S)
 
     def stop(self) -> None:
         """End all of them, the broker last; another Ctrl-C on the way makes them hurry."""
@@ -221,7 +223,7 @@ class Run:
             self._look(pause_s, ends=ends)
         raise Failed(f"{what} did not answer within {START_LIMIT_S:.0f} s")
 
-    def _look(self, timeout_s: float | None, *, ends: Child | None = None) -> None:
+    def _look(self, timeout_s: float, *, ends: Child | None = None) -> None:
         """Wait for news; every one but the end of *ends* is an exception."""
         try:
             news = self._news.get(timeout=timeout_s)

@@ -5,6 +5,7 @@ Everything started here runs in a session of its own and ends with the test run,
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -218,6 +219,11 @@ class Process:
         assert self._process is not None, "not started"
         self._process.send_signal(number)
 
+    def signal_another_thread(self, number: signal.Signals) -> None:
+        """Send it a signal that interrupts another thread than its first: the kernel may choose so."""
+        others = [thread.id for thread in psutil.Process(self.pid).threads() if thread.id != self.pid]
+        assert ctypes.CDLL(None).tgkill(self.pid, others[-1], number) == 0
+
     def pause(self) -> None:
         """Freeze it and its children, as a hung machine would."""
         self._signal_group(signal.SIGSTOP)
@@ -349,12 +355,13 @@ class MariaDB(_Server):
         folder.mkdir(parents=True, exist_ok=True)
         # mariadbd refuses to run as root without being asked to.
         self._user = ["--user=root"] if os.geteuid() == 0 else []
-        if template is None:
-            self._install()
-        else:
-            shutil.copytree(template, self.data)
+        # A server that starts removes what looks like its temporary tables, also those of another in the same folder.
         temporary = folder / "tmp"
         temporary.mkdir()
+        if template is None:
+            self._install(temporary)
+        else:
+            shutil.copytree(template, self.data)
         (folder / "init.sql").write_text(
             f"CREATE USER IF NOT EXISTS '{self.USER}'@'127.0.0.1' IDENTIFIED BY '{self.PASSWORD}';\n"
             f"GRANT ALL ON *.* TO '{self.USER}'@'127.0.0.1';\n"
@@ -384,20 +391,24 @@ class MariaDB(_Server):
             log=folder / "mariadb.log",
         )
 
-    def _install(self) -> None:
-        subprocess.run(
+    def _install(self, temporary: Path) -> None:
+        installed = subprocess.run(
             [
                 binary("mariadb-install-db", "mysql_install_db"),
                 "--no-defaults",
                 *self._user,
                 f"--datadir={self.data}",
+                f"--tmpdir={temporary}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 "--innodb-log-file-size=32M",
             ],
-            check=True,
-            capture_output=True,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
+        assert installed.returncode == 0, installed.stdout
 
     def url(self, database: str) -> str:
         """The `DATABASE_URL` of one of its databases."""

@@ -180,8 +180,12 @@ class _Run:
 
     def _stop(self, clients: Clients) -> None:
         """Everything has to end when it is asked to."""
-        for process in [*self._deployment.workers, *self._deployment.webs]:
+        up = [(worker, "worker started") for worker in self._deployment.workers]
+        up += [(web, "Booting worker") for web in self._deployment.webs]
+        for process, line in up:
             try:
+                # One that the last fault has brought back may not listen to signals yet.
+                process.wait_for_line(line, 20.0)
                 status = process.stop(20.0)
             except AssertionError:
                 status = None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import threading
 import time
@@ -27,6 +28,15 @@ def client(embedded_broker: EmbeddedBroker) -> Iterator[Redis]:
     with open_redis(embedded_broker.url, timeout_s=5) as connection:
         connection.flushall()
         yield connection
+
+
+def test_it_ends_whichever_of_its_threads_the_signal_interrupts(make_process: Callable[..., Process]) -> None:
+    broker = make_process("-m", "app.broker")
+    broker.wait_for_line("Ready to accept connections")
+
+    broker.signal_another_thread(signal.SIGTERM)
+
+    assert broker.wait(30) == 0
 
 
 def test_the_stock_rq_worker_runs_jobs(

@@ -93,6 +93,19 @@ def test_when_one_process_dies_it_is_named_and_all_stop(make_run: Callable[..., 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_it_stops_whichever_of_its_threads_the_signal_interrupts(make_run: Callable[..., Process]) -> None:
+    run = make_run(free_port(), PATH="")
+    run.wait_for_line("Backchat runs at", START_S)
+    family = run.family()
+
+    run.signal_another_thread(signal.SIGINT)
+
+    assert run.wait() == 0, run
+    assert gone(family)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_nothing_survives_the_sudden_death_of_the_run(make_run: Callable[..., Process]) -> None:
     run = make_run(free_port(), PATH="")
     run.wait_for_line("Backchat runs at", START_S)
