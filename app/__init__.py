@@ -3,7 +3,7 @@
 The way of a message:
 
     POST ─ app.api ─ sessions.create ───────────► database (session and user message: one commit)
-                        └─ doorbell ─ turn_queue ► Redis ─ worker ─ sessions.claim (attempt and lease)
+                        └─ doorbell ─ turn_queue ► Redis ─ worker ─ claiming.take (attempt and lease)
                                                            │
           orchestrator ── events ──► worker.event_writer ──┘   one loop, hundreds of sessions
                                           └─ recording.record: one transaction per flush, for all of them
@@ -12,8 +12,8 @@ The way of a message:
 
 Domain nouns stand at the root of the package, technology below:
 
-    sessions      every state change of a session, under a table of the states
-    recording     the group commit of a flush
+    sessions      make, end and delete them, under a table of their states
+    claiming      a worker's hold on sessions; recording: the group commit of a flush
     session_list  looks at sessions that change nothing
     event_log     number, store and read events
     conversations conversations, messages, the history for the model; clearing: empty or delete one
@@ -24,7 +24,7 @@ Domain nouns stand at the root of the package, technology below:
     ids           of what is stored; list_pages: how much of a list fits on a page
     heads         newest seq and status in Redis: a cache with a second to live
     doorbell      what follows a commit; turn_queue: the one enqueue
-    database, models, schema: how all of it is stored
+    database, models, schema: how all of it is stored; database_errors: what its errors mean
 
 Who may import whom (a test checks it): `worker` imports `app`, never `app.api`; `app` never imports `worker` (the job
 is named by string); only `app.api` imports Flask; only `turn_queue` and, in `worker`, `session_worker` and `bookkeeper`

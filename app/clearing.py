@@ -51,7 +51,7 @@ def _clear(owner: str, conversation_id: str) -> None:
     told = [Entry("context_cleared", None, {"messages": cleared})]
     agent_id = conversation.agent_id
     agent_history.insert(agent_history.number(conversation, told, now, agent_id=agent_id, session_id=None))
-    conversations.store(conversation)
+    conversations.store([conversation])
     agent_history.add_counts(agent_history.counts_of(conversation, agent_id, told))
 
 

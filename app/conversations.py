@@ -22,6 +22,7 @@ _TITLE_CHARACTERS = 80
 _EXCHANGES_AT_ONCE = 50
 _INSERT_CHARACTERS = 512 * 1024
 _INSERT_ROWS = 500
+_STORED_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,18 @@ def lock(owner: str, conversation_id: str) -> Conversation:
     return found
 
 
-def lock_many(conversation_ids: Iterable[str | None]) -> dict[str, Conversation]:
-    """Lock these conversations in id order; None is passed over (adopted sessions have no conversation)."""
+def lock_many(conversation_ids: Iterable[str | None], *, wait: bool = True) -> dict[str, Conversation]:
+    """Lock these conversations in id order; None is passed over (adopted sessions have no conversation).
+
+    Without *wait* those that others have locked are left out.
+    """
     wanted = sorted({each for each in conversation_ids if each is not None})
     if not wanted:
         return {}
-    lock = "" if database.is_sqlite() else " FOR UPDATE"
-    statement = f"{_READ} WHERE conversationId IN ({database.marks(len(wanted))}) ORDER BY id{lock}"
+    statement = (
+        f"{_READ}{database.only_by('conversationId')} WHERE conversationId IN ({database.marks(len(wanted))})"
+        f" ORDER BY conversationId{database.for_update(wait=wait)}"
+    )
     rows = (_row(values) for values in database.sql(statement, wanted).fetchall())
     return {row.conversation_id: row for row in rows}
 
@@ -172,23 +178,30 @@ def _add_messages(new: Sequence[NewMessage]) -> None:
 _ADD_MESSAGES = "INSERT INTO chatMessages (conversationId, sessionId, role, content, metadata, createdAt) VALUES "
 
 
-def store(conversation: Conversation) -> None:
-    """Store what was counted in a locked conversation: messages, history, context, and when it changed."""
-    values = [
-        conversation.message_count,
-        conversation.history_seq,
-        conversation.session_number,
-        conversation.context_after,
-        Conversation.updated_at.db_value(conversation.updated_at),
-        conversation.id,
-    ]
-    database.sql(_STORE, values)
+def store(changed: Iterable[Conversation]) -> None:
+    """Store what was counted in locked conversations: messages, history, context, and when they changed."""
+    rows = {conversation.id: _counted(conversation) for conversation in changed}
+    ids = list(rows)
+    for start in range(0, len(ids), _STORED_AT_ONCE):
+        some = ids[start : start + _STORED_AT_ONCE]
+        sets: list[str] = []
+        values: list[Any] = []
+        for column in rows[some[0]]:
+            value, parameters = database.by_id({row_id: rows[row_id][column] for row_id in some})
+            sets.append(f"{column} = {value}")
+            values += parameters
+        where = f"WHERE id IN ({database.marks(len(some))})"
+        database.sql(f"UPDATE chatConversations SET {', '.join(sets)} {where}", [*values, *some])
 
 
-_STORE = (
-    "UPDATE chatConversations SET messageCount = ?, historySeq = ?, sessionNumber = ?, contextAfter = ?, updatedAt = ?"
-    " WHERE id = ?"
-)
+def _counted(conversation: Conversation) -> dict[str, Any]:
+    return {
+        "messageCount": conversation.message_count,
+        "historySeq": conversation.history_seq,
+        "sessionNumber": conversation.session_number,
+        "contextAfter": conversation.context_after,
+        "updatedAt": Conversation.updated_at.db_value(conversation.updated_at),
+    }
 
 
 def rename(owner: str, conversation_id: str, title: str) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,10 +16,11 @@ import peewee
 import pymysql.cursors
 import pymysql.err
 from playhouse.db_url import parse
-from playhouse.pool import MaxConnectionsExceeded, PooledMySQLDatabase
+from playhouse.pool import PooledMySQLDatabase
 from pymysql.constants import CLIENT
 
-from .errors import BackchatError, DatabaseUnavailable, Invalid
+from . import database_errors
+from .errors import DatabaseUnavailable, Invalid
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -28,30 +28,6 @@ T = TypeVar("T")
 #: The models' database; `open_database` fills it.
 db: Any = peewee.DatabaseProxy()
 
-# 1205 lock wait timeout, 1213 deadlock, 1020 record changed since last read: the transaction may simply run again.
-_RETRYABLE = frozenset({1205, 1213, 1020})
-# Nothing is wrong with the statement: what is said of a content that can't be stored ends its session.
-_UNAVAILABLE = frozenset(
-    {
-        # gone, shutting down, hung up
-        *(1053, 1077, 1079, 1152, 1184, 1927, 2002, 2003, 2006, 2013, 2055, 4031),
-        # no login, no such database: that is settled on the server
-        *(1044, 1045, 1049, 1698),
-        # read-only, locked for a backup, a node that is not ready
-        *(1047, 1223, 1290, 1792, 1836),
-        # as many connections as there may be, of all or of this user
-        *(1040, 1203, 1226),
-        # disk full, or failing
-        *(3, 1021, 1026, 1030, 1114, 1180),
-        # out of memory
-        *(5, 1037, 1038, 1041),
-        # stopped by its operator or by a limit of time
-        *(1317, 1969, 3024),
-    }
-)
-#: SQLite says the same in words.
-_UNAVAILABLE_FILE = re.compile("unable to open database file|disk is full|disk I/O error|readonly database")
-_HUNG_UP = frozenset({1927, 2006, 2013, 2055, 4031})
 #: How long a transaction waits for locks of others, all tries together.
 _PATIENCE_S = 12.0
 #: How long one try waits inside SQLite, where a wait holds up every greenlet of a web process.
@@ -203,6 +179,22 @@ def now_ms(plus: int = 0) -> peewee.SQL:
     return peewee.SQL(f"(CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) + {int(plus)})")
 
 
+def for_update(*, wait: bool = True) -> str:
+    """What makes a SELECT written by hand a locking read, as its last words; see `locked`.
+
+    Without *wait* it leaves out what others have locked, where the server can: since MariaDB 10.6 and MySQL 8.
+    """
+    if is_sqlite():
+        return ""
+    return " FOR UPDATE" if wait else " FOR UPDATE /*M!100600 SKIP LOCKED */ /*!80000 SKIP LOCKED */"
+
+
+def only_by(index: str) -> str:
+    """What has a locking read written by hand find its rows by this index, after the name of the table."""
+    # It locks what it passes, in the order it passes it: by an index on the status that is what others hold as well.
+    return "" if is_sqlite() else f" FORCE INDEX ({index})"
+
+
 def locked(query: Any) -> Any:
     """*query* as a locking read. SQLite needs none: its write transactions run one at a time."""
     return query if is_sqlite() else query.for_update()
@@ -231,6 +223,14 @@ def id_step() -> int:
 def marks(count: int) -> str:
     """*count* parameters: `?,?,?`."""
     return ",".join(("?",) * count)
+
+
+def by_id(values: Mapping[int, Any]) -> tuple[str, list[Any]]:
+    """SQL for a value of its own for each row, by its `id`, and its parameters: hundreds of rows in one statement."""
+    if not values:
+        return "NULL", []
+    cases = " WHEN ? THEN ?" * len(values)
+    return f"CASE id{cases} END", [each for pair in values.items() for each in pair]
 
 
 def tuples(query: Any) -> list[tuple[Any, ...]]:
@@ -267,63 +267,10 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_unavailable(error):
+        if not database_errors.is_unavailable(error):
             raise
         _discard_connection()
         raise DatabaseUnavailable("the database can't be reached") from error
-
-
-def _first(error: BaseException) -> BaseException:
-    """What went wrong: a database that has rolled back by itself refuses the rollback that follows."""
-    while error.__context__ is not None and _ROLLED_BACK.search(str(error)):
-        error = error.__context__
-    return error
-
-
-_ROLLED_BACK = re.compile(r"no transaction is active|SAVEPOINT \S+ does not exist")
-
-
-def _codes(error: BaseException) -> set[object]:
-    return {argument for argument in error.args if isinstance(argument, int)} | {
-        argument for inner in error.args if isinstance(inner, Exception) for argument in inner.args[:1]
-    }
-
-
-def _is_unavailable(error: BaseException) -> bool:
-    error = _first(error)
-    if isinstance(error, peewee.InterfaceError):
-        # PyMySQL's (0, "") on a connection that was closed under it.
-        return True
-    if isinstance(error, MaxConnectionsExceeded):
-        return True
-    if not isinstance(error, peewee.OperationalError | peewee.InternalError):
-        return isinstance(error, ConnectionError | TimeoutError)
-    if is_sqlite():
-        return _UNAVAILABLE_FILE.search(str(error)) is not None
-    return bool(_codes(error) & _UNAVAILABLE)
-
-
-def in_full(error: BackchatError) -> str:
-    """What *error* says to whoever starts a process: clients are not told where the database is and why it is away."""
-    cause = error.__cause__
-    if not isinstance(error, DatabaseUnavailable) or cause is None:
-        return error.detail
-    why = cause.args[-1] if isinstance(cause, peewee.PeeweeException) and cause.args else cause
-    return f"{error.detail}: {why} (DATABASE_URL)"
-
-
-def _was_hung_up(error: BaseException | None) -> bool:
-    """The server closed the connection, now or long ago; waiting for it in vain is something else."""
-    if isinstance(error, peewee.InterfaceError):
-        return True
-    return isinstance(error, peewee.OperationalError) and bool(_codes(error) & _HUNG_UP) and "timed" not in str(error)
-
-
-def _is_retryable(error: BaseException) -> bool:
-    error = _first(error)
-    if not isinstance(error, peewee.OperationalError | peewee.InternalError):
-        return False
-    return bool(_codes(error) & _RETRYABLE) or "database is locked" in str(error)
 
 
 def _discard_connection() -> None:
@@ -351,7 +298,7 @@ def transaction(work: Callable[[], T]) -> T:
             with connection(), _write():
                 return work()
         except (peewee.OperationalError, peewee.InternalError) as error:
-            if not _is_retryable(error):
+            if not database_errors.is_retryable(error):
                 raise
             if time.monotonic() > deadline:
                 raise DatabaseUnavailable("the database is busy") from error
@@ -385,7 +332,7 @@ def reading(work: Callable[[], T]) -> T:
         with connection():
             return work()
     except DatabaseUnavailable as error:
-        if not _was_hung_up(error.__cause__):
+        if not database_errors.was_hung_up(error.__cause__):
             raise
     # A pooled connection may have died with a server that is back by now: this one is new.
     with connection():

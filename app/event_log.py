@@ -87,6 +87,7 @@ _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|[][{}]')
 _COLUMNS = (
     "sessionId", "seq", "eventType", "attempt", "createdAt", "content", "supersedesFrom", "toolCallId", "toolName",
     "toolArgs", "toolResult", "toolSuccess", "durationMs", "model", "usageJson", "errorMsg", "errorCode",
+    "finishReason",
 )  # fmt: skip
 _LARGE = tuple(_COLUMNS.index(name) for name in ("content", "toolArgs", "toolResult", "errorMsg"))
 _LARGE_FIELDS = ("content", "tool_args", "tool_result", "error_msg")
@@ -98,7 +99,7 @@ _STANDING = "SELECT status, lastSeq, updatedAt, eventsPrunedAt FROM chatSessions
 _FIELDS = (
     "id", "session_id", "seq", "event_type", "attempt", "created_at", "content", "supersedes_from", "tool_call_id",
     "tool_name", "tool_args", "tool_result", "tool_success", "duration_ms", "model", "usage_json", "error_msg",
-    "error_code",
+    "error_code", "finish_reason",
 )  # fmt: skip
 _ABOVE = (
     f"SELECT id, {_COLUMNS[0]}, seq, eventType, attempt, createdAt, {', '.join(_COLUMNS[5:])} FROM chatEvents"
@@ -120,9 +121,9 @@ def rows(session_id: str, attempt: int, after: int, numbered: Sequence[events.Ev
 def _fields(event: events.Event) -> Row:
     match event:
         case events.Delta():
-            return (text_of(event.content), *(None,) * 11)
+            return (text_of(event.content), *(None,) * 12)
         case events.Thinking():
-            return (text_of(event.content), event.supersedes_from, *(None,) * 10)
+            return (text_of(event.content), event.supersedes_from, *(None,) * 11)
         case events.ToolCall():
             return (
                 None,
@@ -133,7 +134,7 @@ def _fields(event: events.Event) -> Row:
                 text_of(event.tool_result),
                 None if event.tool_success is None else int(event.tool_success),
                 event.duration_ms,
-                *(None,) * 4,
+                *(None,) * 5,
             )
         case events.Done():
             usage = None if event.usage is None else event.usage.to_json()
@@ -145,6 +146,7 @@ def _fields(event: events.Event) -> Row:
                 Event.usage_json.db_value(usage),
                 None,
                 None,
+                event.finish_reason and text_of(event.finish_reason[:32]),
             )
         case events.Error():
             return (
@@ -155,6 +157,7 @@ def _fields(event: events.Event) -> Row:
                 None,
                 text_of(event.error_msg),
                 text_of(event.error_code[:64]),
+                None,
             )
 
 
@@ -264,6 +267,7 @@ def to_json(event: dict[str, Any]) -> dict[str, Any]:
             "model": event["model"],
             "usageJson": Event.usage_json.python_value(event["usage_json"]),
             "durationMs": event["duration_ms"],
+            "finishReason": event["finish_reason"],
         }
     elif kind == "error":
         out |= {

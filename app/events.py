@@ -88,6 +88,8 @@ class Done:
     #: None when the provider told nothing.
     usage: Usage | None = None
     duration_ms: int | None = None
+    #: Why the model stopped: `stop`, or `length` at the limit of its output; None: not told.
+    finish_reason: str | None = None
 
     type: EventType = field(default="done", init=False)
     terminal: bool = field(default=True, init=False)

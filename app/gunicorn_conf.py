@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 from gunicorn.glogging import Logger
 
-from app import logs
+from app import collector, logs
 from app.settings import Settings
-
-#: New objects until the collector looks at them; the interpreter's 700 are made by two requests.
-_COLLECT_AFTER = 20_000
 
 # Before the settings are read: what they warn of has to be seen whole.
 logs.configure("WARNING")
@@ -45,10 +41,8 @@ logconfig_dict = logs.configuration(_settings.log_level)
 
 
 def post_worker_init(worker: Any) -> None:
-    """What has been imported stays: thousands of held requests make the collector walk through it again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 20, 20)
+    """This process has imported all that it needs."""
+    collector.keep_what_is_loaded()
 
 
 def child_exit(server: Any, worker: Any) -> None:

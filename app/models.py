@@ -96,6 +96,8 @@ class Session(Base):
     processing_time_ms = IntegerField(column_name="processingTimeMs", default=0)
     error_message = LongTextField(column_name="errorMessage", null=True)
     error_code = CharField(64, column_name="errorCode", null=True)
+    #: Why the model stopped, of a session that is done: `stop`, `length`, …
+    finish_reason = CharField(32, column_name="finishReason", null=True)
     #: Fencing token: raised by every claim; only its holder writes.
     attempt = IntegerField(default=0)
     #: Attempts that a stopping worker gave back; they don't count against `max_attempts`.
@@ -148,6 +150,7 @@ class Event(Base):
     usage_json = JsonField(column_name="usageJson", null=True)
     error_msg = LongTextField(column_name="errorMsg", null=True)
     error_code = CharField(64, column_name="errorCode", null=True)
+    finish_reason = CharField(32, column_name="finishReason", null=True)
     created_at = UtcField(column_name="createdAt", default=utc_now)
 
     class Meta:

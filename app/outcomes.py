@@ -52,6 +52,8 @@ def of(row: Session, conversation: Conversation | None, terminal: Terminal, *, a
         usage = terminal.usage
         if terminal.model:
             columns["model"] = metadata["model"] = event_log.text_of(terminal.model[:128])
+        if terminal.finish_reason:
+            columns["finish_reason"] = metadata["finishReason"] = event_log.text_of(terminal.finish_reason[:32])
         if usage is not None:
             columns |= {
                 "input_tokens": usage.input_tokens,
@@ -121,6 +123,5 @@ def store(outcomes: Sequence[Outcome]) -> agent_history.Counts:
         )
         counts.update(agent_history.counts_of(conversation, row.agent_id, entries))
     agent_history.insert(rows)
-    for conversation in {conversation.id: conversation for _, conversation in kept}.values():
-        conversations.store(conversation)
+    conversations.store(conversation for _, conversation in kept)
     return counts

@@ -6,8 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import agent_history, conversations, database, event_log, sessions
+from .claiming import Claim
+from .events import Done, Error, Event, Terminal
 from .models import Session, utc_now
-from .sessions import Batch, End
+from .sessions import End
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one flush writes of one session."""
+
+    claim: Claim
+    #: The session's newest seq as the writer knows it.
+    after: int
+    events: Sequence[Event]
+    #: Checkpoint (JSON text) and how many of *events* it covers.
+    checkpoint: tuple[str, int] | None = None
+    #: An earlier try ended without an answer: it may have been committed.
+    retried: bool = False
+
+    @property
+    def terminal(self) -> Terminal | None:
+        last = self.events[-1] if self.events else None
+        return last if isinstance(last, Done | Error) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +80,9 @@ def _record(batches: Sequence[Batch]) -> list[Recorded]:
 
 
 def _lock_rows(row_ids: list[int]) -> dict[int, Session]:
-    lock = "" if database.is_sqlite() else " FOR UPDATE"
     cursor = database.sql(
         "SELECT id, sessionId, conversationId, agentId, sessionNumber, status, attempt, lastSeq, model, startedAt"
-        f" FROM chatSessions WHERE id IN ({database.marks(len(row_ids))}) ORDER BY id{lock}",
+        f" FROM chatSessions WHERE id IN ({database.marks(len(row_ids))}) ORDER BY id{database.for_update()}",
         row_ids,
     )
     return {
@@ -111,10 +131,8 @@ def _advance(appended: Sequence[tuple[Batch, int]]) -> None:
         ).execute()
     if plain:
         # One statement for hundreds of sessions: a round trip each would be most of the flush.
-        cases = " WHEN ? THEN ?" * len(plain)
-        moved = [value for row_id, last_seq in plain.items() for value in (row_id, last_seq)]
+        moved, values = database.by_id(plain)
         database.sql(
-            f"UPDATE chatSessions SET lastSeq = CASE id{cases} ELSE lastSeq END, updatedAt = ?"
-            f" WHERE id IN ({database.marks(len(plain))})",
-            [*moved, Session.updated_at.db_value(now), *plain],
+            f"UPDATE chatSessions SET lastSeq = {moved}, updatedAt = ? WHERE id IN ({database.marks(len(plain))})",
+            [*values, Session.updated_at.db_value(now), *plain],
         )

@@ -22,8 +22,8 @@ _SHOWN = (
     Session.session_id, Session.conversation_id, Session.agent_id, Session.status, Session.user_message,
     Session.final_response, Session.model, Session.total_tokens, Session.input_tokens, Session.output_tokens,
     Session.cache_read_tokens, Session.cache_write_tokens, Session.processing_time_ms, Session.error_message,
-    Session.error_code, Session.attempt, Session.last_seq, Session.created_at, Session.updated_at,
-    Session.started_at, Session.ended_at, Session.id,
+    Session.error_code, Session.finish_reason, Session.attempt, Session.last_seq, Session.created_at,
+    Session.updated_at, Session.started_at, Session.ended_at, Session.id,
 )  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def to_json(row: Session) -> dict[str, Any]:
         "processingTimeMs": row.processing_time_ms,
         "errorMessage": row.error_message,
         "errorCode": row.error_code,
+        "finishReason": row.finish_reason,
         "attempt": row.attempt,
         "lastSeq": row.last_seq,
         "createdAt": iso(row.created_at),

@@ -1,4 +1,6 @@
-"""Every state change of a session. A state moves by one guarded update, and the row count decides.
+"""The states of a session: made, ended and deleted here, claimed in `claiming`, moved on in `recording`.
+
+A state moves under the lock of its row, and whoever comes second finds the row changed and does nothing.
 
     state     row                          what enters            what leaves              what a crash does
     queued    running, no lease            create, hand_back      claim, end               waits; the sweeper rings
@@ -13,21 +15,25 @@ Locks are taken in one order everywhere: conversations in id order, then session
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 import peewee
 
 from . import agent_history, conversations, database, event_log, message_search, outcomes
 from .conversations import NewMessage
-from .errors import Busy, IdempotencyConflict, NotFound
-from .events import Done, Error, Event, Terminal
+from .errors import BackchatError, Busy, IdempotencyConflict, NotFound
+from .events import Error, Terminal
 from .ids import new_id
 from .models import AgentEvent, Conversation, Message, Session, utc_now
 from .models import Event as EventRow
 from .outcomes import Outcome
+
+logger = logging.getLogger(__name__)
 
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 IDEMPOTENCY_KEPT = timedelta(hours=24)
@@ -56,44 +62,6 @@ class Created:
     new: bool
     #: Sessions that `interrupt` ended.
     interrupted: tuple[Ended, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A worker's hold on a session: what it needs to run it, and the attempt that fences it."""
-
-    row_id: int
-    session_id: str
-    conversation_id: str | None
-    owner: str
-    agent_id: int
-    model: str | None
-    message: str
-    attempt: int
-    last_seq: int
-    checkpoint: str | None
-    checkpoint_seq: int
-    #: Until the turn has taken too long.
-    remaining_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one flush writes of one session."""
-
-    claim: Claim
-    #: The session's newest seq as the writer knows it.
-    after: int
-    events: Sequence[Event]
-    #: Checkpoint (JSON text) and how many of *events* it covers.
-    checkpoint: tuple[str, int] | None = None
-    #: An earlier try ended without an answer: it may have been committed.
-    retried: bool = False
-
-    @property
-    def terminal(self) -> Terminal | None:
-        last = self.events[-1] if self.events else None
-        return last if isinstance(last, Done | Error) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +131,7 @@ def _create(new: NewSession) -> Created:
         request_hash=new.request_hash,
     ).execute()
     conversations.add_messages([NewMessage(conversation, session_id, "user", new.message, {})])
-    conversations.store(conversation)
+    conversations.store([conversation])
     agent_history.add_counts(counts)
     return Created(session_id, conversation_id, new=True, interrupted=tuple(interrupted))
 
@@ -186,97 +154,6 @@ def _by_idempotency_key(new: NewSession) -> Created | None:
 def _running_in(conversation_id: str) -> list[Session]:
     query = Session.select().where((Session.conversation_id == conversation_id) & (Session.status == "running"))
     return list(database.locked(query.order_by(Session.id)))
-
-
-def claim(session_id: str, worker: str, *, lease_s: float, max_attempts: int, turn_timeout_s: int) -> Claim | None:
-    """Take a session whose lease is free or expired; None: there is nothing to take (now).
-
-    A session waits while an earlier one of its conversation is running.
-
-    Raises:
-        DatabaseUnavailable: no connection; at worst the attempt is counted and its lease runs out.
-    """
-    return database.transaction(lambda: _claim(session_id, worker, lease_s, max_attempts, turn_timeout_s))
-
-
-def _claim(session_id: str, worker: str, lease_s: float, max_attempts: int, turn_timeout_s: int) -> Claim | None:
-    # Ids of one conversation are given under its lock, so an earlier one can't appear after this look.
-    look = (
-        "SELECT id, conversationId, EXISTS(SELECT 1 FROM chatSessions AS earlier"
-        " WHERE earlier.conversationId = s.conversationId AND earlier.status = 'running' AND earlier.id < s.id)"
-        " FROM chatSessions AS s WHERE sessionId = ? AND status = 'running'"
-    )
-    found = database.sql(look, [session_id]).fetchone()
-    if found is None or found[2]:
-        return None
-    row_id, conversation_id, _ = found
-    conversation = conversations.lock_many([conversation_id]).get(conversation_id)
-    now, clock = Session.started_at.db_value(utc_now()), database.now_ms().sql
-    take = (
-        f"UPDATE chatSessions SET attempt = attempt + 1, worker = ?, leaseUntilMs = {clock} + ?,"
-        f" deadlineMs = COALESCE(deadlineMs, {clock} + ?), startedAt = COALESCE(startedAt, ?), updatedAt = ?,"
-        " sessionNumber = COALESCE(sessionNumber, ?)"
-        f" WHERE id = ? AND status = 'running' AND (leaseUntilMs IS NULL OR leaseUntilMs < {clock})"
-        " AND attempt - handbacks < ?"
-    )
-    number = None if conversation is None else conversation.session_number
-    values = [worker, int(lease_s * 1000), turn_timeout_s * 1000, now, now, number, row_id, max_attempts]
-    if database.sql(take, values).rowcount != 1:
-        return None
-    read = (
-        "SELECT id, sessionId, conversationId, owner, agentId, model, userMessage, attempt, lastSeq, checkpoint,"
-        f" checkpointSeq, deadlineMs - {clock} FROM chatSessions WHERE id = ?"
-    )
-    *columns, remaining_ms = database.sql(read, [row_id]).fetchone()
-    claim = Claim(*(*columns, remaining_ms / 1000))
-    if conversation is not None and claim.attempt == 1:
-        _tell_start(claim, conversation)
-    return claim
-
-
-def _tell_start(claim: Claim, conversation: Conversation) -> None:
-    now = conversation.updated_at = conversations.now_in(conversation)
-    told = agent_history.of_start(claim.message, claim.model)
-    rows = agent_history.number(conversation, told, now, agent_id=claim.agent_id, session_id=claim.session_id)
-    agent_history.insert(rows)
-    conversations.store(conversation)
-    agent_history.add_counts(agent_history.counts_of(conversation, claim.agent_id, told))
-
-
-def _held(claim: Claim) -> Any:
-    return (Session.id == claim.row_id) & (Session.attempt == claim.attempt) & (Session.status == "running")
-
-
-def renew(claims: Sequence[Claim], *, lease_s: float) -> None:
-    """Move the leases of these claims on, from the database's now; lost ones are passed over."""
-    if not claims:
-        return
-    workers = {claim.row_id: claim for claim in claims}
-
-    def update() -> None:
-        held = peewee.Tuple(Session.id, Session.attempt).in_(
-            [peewee.Tuple(claim.row_id, claim.attempt) for claim in workers.values()]
-        )
-        # Handed back since the caller looked: with a lease again it would wait for a worker that has let it go.
-        leased = Session.lease_until_ms.is_null(False)
-        Session.update(lease_until_ms=database.now_ms(int(lease_s * 1000))).where(
-            Session.id.in_(list(workers)) & held & leased & (Session.status == "running")
-        ).execute()
-
-    database.transaction(update)
-
-
-def hand_back(claim: Claim) -> bool:
-    """Free a session for another worker without counting the attempt; False: it was not ours any more."""
-
-    def update() -> int:
-        return int(
-            Session.update(lease_until_ms=None, handbacks=Session.handbacks + 1, updated_at=utc_now())
-            .where(_held(claim))
-            .execute()
-        )
-
-    return database.transaction(update) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +197,8 @@ def _finish(end: End) -> Outcome:
 def end(session_id: str, error: Error, *, owner: str | None = None, where: Any = None) -> Ended:
     """End a running session from outside its run, keeping the partial answer; an ended one stays as it is.
 
+    Whatever the database refuses of what the session leaves, it ends: then without that, which only the log tells.
+
     Args:
         owner: Only a session of this owner; None: of any.
         where: Further condition on the row, checked under its lock; if it does not hold nothing happens.
@@ -329,16 +208,24 @@ def end(session_id: str, error: Error, *, owner: str | None = None, where: Any =
         DatabaseUnavailable: no connection.
     """
 
-    def work() -> Ended:
+    def work(*, message: bool, text: bool) -> Ended:
         row, conversation = _lock_with_conversation(session_id, owner)
         if where is not None and not Session.select().where((Session.id == row.id) & where).exists():
             return _ended(row, row.last_seq, changed=False)
         counts = agent_history.Counts()
-        ended = _end(row, conversation, error, counts)
+        ended = _end(row, conversation if message else None, error, counts, text=text)
         agent_history.add_counts(counts)
         return ended
 
-    return database.transaction(work)
+    # Once more as it should be: what was in the way may be over.
+    for message in (True, True, False):
+        try:
+            return database.transaction(partial(work, message=message, text=True))
+        except BackchatError:
+            raise
+        except Exception:
+            logger.exception("what a session leaves is refused", extra={"session_id": session_id})
+    return database.transaction(partial(work, message=False, text=False))
 
 
 def _lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session, Conversation | None]:
@@ -355,12 +242,14 @@ def _lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session
     return row, conversation
 
 
-def _end(row: Session, conversation: Conversation | None, error: Error, counts: agent_history.Counts) -> Ended:
+def _end(
+    row: Session, conversation: Conversation | None, error: Error, counts: agent_history.Counts, *, text: bool = True
+) -> Ended:
+    """End a locked session; without its *conversation* it leaves no message and no history."""
     if row.status != "running":
         return _ended(row, row.last_seq, changed=False)
-    error = replace(
-        error, content=event_log.answer_text(row.session_id), duration_ms=outcomes.elapsed_ms(row, utc_now())
-    )
+    content = event_log.answer_text(row.session_id) if text else ""
+    error = replace(error, content=content, duration_ms=outcomes.elapsed_ms(row, utc_now()))
     event_log.insert(event_log.rows(row.session_id, max(row.attempt, 1), row.last_seq, [error]))
     counts.update(finish([End(row, conversation, error, row.attempt, row.last_seq + 1)]))
     return _ended(row, row.last_seq + 1, changed=True)
@@ -408,7 +297,7 @@ def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[E
     if conversation is not None:
         message_search.forget(session_ids)
         conversation.message_count -= messages
-        conversations.store(conversation)
+        conversations.store([conversation])
         mine = (AgentEvent.conversation_id == conversation.conversation_id) & AgentEvent.session_id.in_(session_ids)
         _, counts = agent_history.delete_rows(mine)
         agent_history.add_counts(counts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from .api import create_app
-from .database import in_full
+from .database_errors import in_full
 from .errors import BackchatError
 from .settings import Settings
 

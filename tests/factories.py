@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from app import database, event_log, recording, session_list, sessions
+from app import claiming, database, event_log, recording, session_list, sessions
+from app.claiming import Claim
 from app.events import Event
 from app.models import Event as EventRow
 from app.models import Message, Session
-from app.recording import Recorded
-from app.sessions import Batch, Claim, Created, NewSession
+from app.recording import Batch, Recorded
+from app.sessions import Created, NewSession
 
 T = TypeVar("T")
 
@@ -39,14 +40,15 @@ def make_session(**fields: Any) -> str:
 def make_claim(session_id: str | None = None, *, worker: str = "worker-1", **fields: Any) -> Claim:
     """A claim on this session, or on a new one."""
     limits = {"lease_s": 30.0, "max_attempts": 3, "turn_timeout_s": 900} | fields
-    claim = sessions.claim(session_id or make_session(), worker, **limits)  # type: ignore[arg-type]
-    assert claim is not None, "there was nothing to claim"
-    return claim
+    taken, _ = claiming.take([session_id or make_session()], worker, **limits)  # type: ignore[arg-type]
+    assert taken, "there was nothing to claim"
+    return taken[0]
 
 
 def try_claim(session_id: str, **fields: Any) -> Claim | None:
     limits = {"worker": "worker-2", "lease_s": 30.0, "max_attempts": 3, "turn_timeout_s": 900} | fields
-    return sessions.claim(session_id, **limits)  # type: ignore[arg-type]
+    taken, _ = claiming.take([session_id], **limits)  # type: ignore[arg-type]
+    return taken[0] if taken else None
 
 
 def write(claim: Claim, *events: Event, checkpoint: str | None = None, covered: int | None = None) -> Recorded:

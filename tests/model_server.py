@@ -17,7 +17,7 @@ said since the last user message, so retries, resumed turns and other processes 
     `{"repeat": {"text": s, "count": n, "every": seconds}}` (`{i}` in the text counts) ·
     `{"hold": true}` (until `release(model)`) · `{"stall": true}` · `{"cut": true}` (the connection breaks) ·
     `{"raw": s}` (bytes of SSE as they are)
-- `no_end`: true: the stream ends without a finish reason
+- `no_end`: true: the stream ends without a finish reason; `cut_off`: true: it ends at the limit of the model's output
 - `usage`: `{"prompt_tokens", "completion_tokens", "cached_tokens"}`; null: none is sent
 - `split`: bytes of the stream that leave in one piece, so that a character may be cut in two
 - `fault`: `{"status": 429, "headers": {...}, "body": ..., "times": k}` instead, on the first k tries (absent: always);
@@ -258,8 +258,8 @@ class _Chat:
             "prompt_tokens_details": {"cached_tokens": usage.get("cached_tokens", 0)},
         }
 
-    def end(self, usage: dict[str, int] | None, usage_wanted: bool) -> bytes:
-        out = self._chunk({}, "tool_calls" if self._tools else "stop")
+    def end(self, usage: dict[str, int] | None, usage_wanted: bool, cut_off: bool) -> bytes:
+        out = self._chunk({}, "length" if cut_off else "tool_calls" if self._tools else "stop")
         if usage is not None and usage_wanted:
             out += _sse({**self._head, "choices": [], "usage": self.usage(usage)})
         return out + b"data: [DONE]\n\n"
@@ -372,7 +372,7 @@ class _Responses:
         where = {"item_id": item["id"], "output_index": position}
         return out + self._event("response.function_call_arguments.delta", **where, delta=arguments)
 
-    def end(self, usage: dict[str, int] | None, usage_wanted: bool) -> bytes:
+    def end(self, usage: dict[str, int] | None, usage_wanted: bool, cut_off: bool) -> bytes:
         out = self._close()
         for position in self._calls.values():
             item = self._items[position]
@@ -380,6 +380,9 @@ class _Responses:
             name, arguments = item["name"], item["arguments"]
             out += self._event("response.function_call_arguments.done", **where, name=name, arguments=arguments)
             out += self._event("response.output_item.done", output_index=position, item=item)
+        if cut_off:
+            why = {"incomplete_details": {"reason": "max_output_tokens"}}
+            return out + self._event("response.incomplete", response=self._response("incomplete", usage) | why)
         return out + self._event("response.completed", response=self._response("completed", usage))
 
     def whole_answer(self, usage: dict[str, int] | None) -> dict[str, Any]:
@@ -435,7 +438,7 @@ def _compile(wire: _Chat | _Responses, answer: dict[str, Any], asked: _Asked) ->
         else:
             raise web.HTTPBadRequest(text=f"unknown step {step}")
     if not answer.get("no_end"):
-        send(wire.end(_usage(answer), asked.usage_wanted))
+        send(wire.end(_usage(answer), asked.usage_wanted, bool(answer.get("cut_off"))))
     return out
 
 

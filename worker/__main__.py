@@ -6,8 +6,8 @@ import asyncio
 import os
 import sys
 
-from app import logs
-from app.database import in_full
+from app import collector, logs
+from app.database_errors import in_full
 from app.errors import BackchatError, DatabaseUnavailable
 from app.settings import Settings
 
@@ -34,6 +34,7 @@ async def work(settings: Settings) -> None:
             name=runtime.name,
             stop_grace_s=settings.stop_grace_s,
         )
+        collector.keep_what_is_loaded()
         await worker.serve()
     finally:
         await runtime.close()

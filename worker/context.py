@@ -35,16 +35,22 @@ def budget_tokens(agent: Agent, message: str) -> int:
     return max(0, share - always)
 
 
-def fit(newest_first: Iterable[Exchange], tokens: int) -> list[Message]:
-    """Messages of the newest exchanges that fit into *tokens*, oldest first; stops at the first that does not fit."""
+def fit(newest_first: Iterable[Exchange], tokens: int) -> tuple[list[Message], bool]:
+    """Messages of the newest exchanges that fit into *tokens*, oldest first, and whether these are all.
+
+    Stops at the first that does not fit.
+    """
     kept: list[Exchange] = []
+    whole = True
     for exchange in newest_first:
         tokens -= estimate_tokens(exchange.user) + estimate_tokens(exchange.assistant) + 2 * MESSAGE_TOKENS
         if tokens < 0:
+            whole = False
             break
         kept.append(exchange)
-    return [
+    messages = [
         Message(role, content, iso(exchange.created_at) or "")
         for exchange in reversed(kept)
         for role, content in (("user", exchange.user), ("assistant", exchange.assistant))
     ]
+    return messages, whole

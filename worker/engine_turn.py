@@ -240,6 +240,7 @@ class EngineTurn:
                 content=self._text,
                 model=response.model_name or self._turn.model,
                 usage=counted if counted.total_tokens else None,
+                finish_reason=response.finish_reason,
             )
         )
 

@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from app import recording, session_list
+from app.claiming import Claim
 from app.errors import DatabaseUnavailable
 from app.heads import Head, Heads
-from app.recording import Recorded
-from app.sessions import Batch, Claim
+from app.recording import Batch, Recorded
 
 from .recorder import Recorder, size_of
 

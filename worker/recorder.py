@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from app.claiming import Claim
 from app.errors import Fenced
 from app.events import Delta, Event, Terminal, Thinking, ToolCall, coalesce
-from app.recording import Recorded
-from app.sessions import Batch, Claim
+from app.recording import Batch, Recorded
 
 if TYPE_CHECKING:
     from .event_writer import EventWriter

@@ -11,12 +11,12 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
 
-from app import conversations, database, event_log, sessions
+from app import claiming, conversations, database, event_log, sessions
 from app.agents import Agent, Agents
+from app.claiming import Claim
 from app.errors import DatabaseUnavailable, Fenced, NotFound, UnknownAgent
 from app.events import Delta, Done, Error, Terminal, Thinking, ToolCall
 from app.models import Session, iso
-from app.sessions import Claim
 from app.settings import Settings
 
 from . import context
@@ -124,7 +124,8 @@ class Run:
             await self._end(Error("internal_error", "the session could not be stored"))
             return None
         if self._stop is Stop.HAND_BACK:
-            await self._in_thread(sessions.hand_back, self.claim)
+            # Also when this task is cancelled while it waits for a thread: the lease would keep others off.
+            await asyncio.shield(self._in_thread(claiming.hand_back, self.claim))
         else:
             await self._end(Error("cancelled", "stopped"))
         return self._stop
@@ -201,6 +202,8 @@ class Run:
         resumed = claim.attempt > 1
         supersedes_from = claim.checkpoint_seq + 1 if resumed else None
         await self._recorder.put(Thinking("", supersedes_from), urgent=True)
+        # Here a turn ends whose time is used up already: what follows need not wait for anything.
+        await asyncio.sleep(0)
         turn = await self._prepare()
         async with aclosing(self._answer(turn)) as steps:
             async for step in steps:
@@ -248,7 +251,7 @@ class Run:
     async def _prepare(self) -> Turn:
         claim = self.claim
         agent = self._agents.get(claim.agent_id)
-        history, omitted = await self._read(lambda: self._history(agent))
+        history, omitted = await self._read(lambda: self._history(agent)) if claim.has_history else ((), 0)
 
         async def search(query: str, limit: int) -> list[Message]:
             found = await self._read(lambda: conversations.search(claim.conversation_id, query, limit))
@@ -273,8 +276,10 @@ class Run:
         """The exchanges that the model is told, and how many earlier ones it is not."""
         claim = self.claim
         newest_first = conversations.exchanges(claim.conversation_id, claim.row_id)
-        kept = tuple(context.fit(newest_first, context.budget_tokens(agent, claim.message)))
-        return kept, conversations.count_exchanges(claim.conversation_id, claim.row_id) - len(kept) // 2
+        kept, whole = context.fit(newest_first, context.budget_tokens(agent, claim.message))
+        if whole:
+            return tuple(kept), 0
+        return tuple(kept), conversations.count_exchanges(claim.conversation_id, claim.row_id) - len(kept) // 2
 
     def _fields(self) -> dict[str, object]:
         return {"session_id": self.claim.session_id, "attempt": self.claim.attempt}

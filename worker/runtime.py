@@ -11,8 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
-from app import database, schema, sessions
+from app import claiming, database, schema
 from app.agents import Agents
+from app.claiming import Claim
 from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable
 from app.heads import Heads
@@ -21,6 +22,7 @@ from app.retention import LEASE_S, Pruner
 from app.settings import Settings
 from app.turn_queue import TurnQueue
 
+from .claimer import Claimer
 from .event_writer import EventWriter
 from .run_session import Answer, Run, Stop
 from .sweeper import Sweeper
@@ -58,6 +60,7 @@ class Runtime:
         self._sweep_thread = ThreadPoolExecutor(1, thread_name_prefix="sweeper")
         self._prune_thread = ThreadPoolExecutor(1, thread_name_prefix="retention")
         self._pruner = Pruner(self.name, settings)
+        self._claimer = Claimer(self.name, settings, self._in_thread)
         self._runs: dict[int, Run] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._idle = asyncio.Event()
@@ -97,7 +100,8 @@ class Runtime:
         if claim is None:
             return
         if self._stopping():
-            await self._in_thread(sessions.hand_back, claim)
+            # Also when this task is cancelled while it waits for a thread: the lease would keep others off.
+            await asyncio.shield(self._in_thread(claiming.hand_back, claim))
             await self._in_thread(self._doorbell.ring, session_id, claim.attempt)
             return
         assert self._answer is not None
@@ -131,20 +135,9 @@ class Runtime:
     def _stopping(self) -> bool:
         return self._draining
 
-    async def _claim(self, session_id: str) -> sessions.Claim | None:
-        settings = self._settings
-
-        def claim() -> sessions.Claim | None:
-            return sessions.claim(
-                session_id,
-                self.name,
-                lease_s=settings.lease_s,
-                max_attempts=settings.max_attempts,
-                turn_timeout_s=settings.turn_timeout_s,
-            )
-
+    async def _claim(self, session_id: str) -> Claim | None:
         try:
-            return await self._in_thread(claim)  # type: ignore[no-any-return]
+            return await self._claimer.claim(session_id)
         except DatabaseUnavailable:
             # The doorbell is lost with it; the sweeper rings again.
             logger.warning("session can't be claimed now", extra={"session_id": session_id})
@@ -179,6 +172,7 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._claimer.close()
         if hasattr(self, "_writer"):
             await self._writer.close()
         close_answer = getattr(self._answer, "aclose", None)
@@ -189,7 +183,7 @@ class Runtime:
 
     def _renew(self) -> None:
         try:
-            sessions.renew(self._writer.claims(), lease_s=self._settings.lease_s)
+            claiming.renew(self._writer.claims(), lease_s=self._settings.lease_s)
         except DatabaseUnavailable:
             logger.warning("leases can't be renewed now")
 

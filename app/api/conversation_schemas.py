@@ -60,8 +60,8 @@ class MessageOut(Shown):
     session_id: str
     metadata: dict[str, Any] = Field(
         description="`timestamp`; of an assistant's also `status`, `model`, `provider`, `tokenUsage` (null when the "
-        "provider told nothing), `toolCalls` (large arguments are cut or null), and `errorCode` and `errorMessage` "
-        "when the turn failed or was cancelled."
+        "provider told nothing), `toolCalls` (large arguments are cut or null), `finishReason` when the model told why "
+        "it stopped (`stop`, `length`), and `errorCode` and `errorMessage` when the turn failed or was cancelled."
     )
     created_at: str
 

@@ -84,6 +84,9 @@ class SessionOut(Shown):
     processing_time_ms: int
     error_message: str | None
     error_code: str | None
+    finish_reason: str | None = Field(
+        description="Why the model stopped: `stop`, or `length` when it reached the limit of its output."
+    )
     attempt: int
     last_seq: int
     created_at: str

@@ -15,7 +15,7 @@ import pytest
 from app import database, recording, sessions
 from app.events import Done, Error, Thinking, ToolCall, Usage
 from app.models import AgentEvent, Session
-from app.sessions import Batch
+from app.recording import Batch
 from tests.factories import change, make_claim, write
 from tests.stage import Echo, Held, Stage, saying, working
 from worker.orchestrator import Checkpoint, TurnFailed

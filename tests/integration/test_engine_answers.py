@@ -66,6 +66,16 @@ def test_reasoning_tools_and_answer_arrive_in_order_although_the_network_cuts_ch
     assert kinds.index(Thinking) < kinds.index(Delta) < kinds.index(ToolCall) < kinds.index(Done)
 
 
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize(("cut_off", "reason"), [(False, "stop"), (True, "length")])
+def test_an_answer_says_why_the_model_stopped(model_server: ModelServer, api: str, cut_off: bool, reason: str) -> None:
+    model = model_server.add({"answers": [say("Once upon a time", cut_off=cut_off)]})
+
+    turn = answer(make_settings(model_server), f"{api}:{model}")
+
+    assert (turn.done.content, turn.done.finish_reason) == ("Once upon a time", reason)
+
+
 def test_the_model_gets_instructions_history_and_the_key(model_server: ModelServer) -> None:
     model = model_server.add({"answers": [say("Yes.")]})
     history = (Message("user", "First?"), Message("assistant", "First."))

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import event_log, recording, sessions
+from app import claiming, event_log, recording, sessions
+from app.claiming import Claim
 from app.errors import NotFound
 from app.events import Delta, Done, Error, Event, Thinking, ToolCall
-from app.sessions import Batch, Claim
+from app.recording import Batch
 from tests.factories import (
     OWNER,
     assert_sound,
@@ -241,7 +242,8 @@ def _end(claim: Claim, length: int, how: str) -> None:
 
 
 def _next_attempt(claim: Claim) -> Claim:
-    return sessions.claim(claim.session_id, "worker-2", lease_s=30.0, max_attempts=100, turn_timeout_s=900) or claim
+    taken, _ = claiming.take([claim.session_id], "worker-2", lease_s=30.0, max_attempts=100, turn_timeout_s=900)
+    return taken[0] if taken else claim
 
 
 def test_readers_beside_writers_get_each_event_once_and_the_end_last() -> None:

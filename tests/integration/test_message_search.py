@@ -10,7 +10,7 @@ import pytest
 from app import database, message_search, recording
 from app.events import Done
 from app.models import SearchEntry
-from app.sessions import Batch
+from app.recording import Batch
 from tests.conftest import opened
 from tests.factories import OWNER, make_claim
 from tests.servers import MariaDB

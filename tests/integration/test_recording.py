@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from app import database, event_log, recording, sessions
+from app.claiming import Claim
 from app.events import MAX_EVENT_BYTES, Delta, Done, Error, Event, Thinking, ToolCall, Usage, coalesce
 from app.models import Message
-from app.sessions import Batch, Claim
+from app.recording import Batch
 from tests.factories import (
     OWNER,
     assert_sound,

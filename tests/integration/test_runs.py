@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from app import database, sessions
+from app import claiming, database, message_list, sessions
 from app.agents import DEFAULT_AGENT
 from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable
@@ -162,6 +162,16 @@ def test_an_answer_lands_whole_with_its_usage(settings: Settings) -> None:
     assert messages_of(session_id) == [("user", "Hello?"), ("assistant", "It is 2")]
     assert answer.closed.is_set()
     assert_sound(session_id)
+
+
+@pytest.mark.parametrize("reason", [None, "stop", "length"])
+def test_why_the_model_stopped_is_told_wherever_the_answer_is(settings: Settings, reason: str | None) -> None:
+    session_id = answered(settings, Scripted("Once upon", Done(finish_reason=reason)))
+
+    message = message_list.of_session(OWNER, session_id).messages[-1]
+    assert shown(session_id)["finishReason"] == reason
+    assert events_of(session_id)[-1]["finishReason"] == reason
+    assert message["metadata"].get("finishReason") == reason
 
 
 def test_an_answer_without_a_done_is_its_deltas(settings: Settings) -> None:
@@ -599,19 +609,35 @@ def test_a_session_past_its_deadline_ends_as_timeout_although_its_worker_lives(s
     assert sweeper(settings).sweep() == 1
 
     assert (shown(claim.session_id)["errorCode"], shown(claim.session_id)["finalResponse"]) == ("timeout", "half")
-    assert not sessions.hand_back(claim)
+    assert not claiming.hand_back(claim)
 
 
-def test_a_session_that_can_not_be_ended_does_not_keep_the_sweeper_from_the_others(settings: Settings) -> None:
+def test_a_session_that_can_not_be_ended_does_not_keep_the_sweeper_from_the_others(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken, orphan, waiting = lost(attempts=3), lost(), make_session()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "end", refuse)
+        assert sweeper(settings).sweep() == 2
+
+    assert sorted(jobs(settings)) == sorted([f"{orphan}-1", f"{waiting}-0"])
+    assert shown(broken)["status"] == "running"
+
+
+def test_a_session_whose_events_make_no_sense_any_more_ends_without_them(settings: Settings) -> None:
+    broken = lost(attempts=3)
     write(make_claim(broken, max_attempts=9), ToolCall("c", "tool", {}))
     no_json = "UPDATE chatEvents SET toolArgs = '{' WHERE sessionId = ?"
     database.transaction(lambda: database.sql(no_json, [broken]))
     expire_lease(broken)
 
-    assert sweeper(settings).sweep() == 2
+    assert sweeper(settings).sweep() == 1
 
-    assert sorted(jobs(settings)) == sorted([f"{orphan}-1", f"{waiting}-0"])
+    assert (shown(broken)["status"], shown(broken)["errorCode"]) == ("error", "worker_lost")
 
 
 def test_sessions_whose_jobs_redis_lost_are_rung_again(settings: Settings) -> None:

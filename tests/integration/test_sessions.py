@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import pkgutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from uuid import uuid4
 
+import peewee
 import pytest
 
-from app import clearing, conversations, database, recording, session_list, sessions
-from app.errors import Busy, IdempotencyConflict, NotFound
+from app import claiming, clearing, conversations, database, recording, session_list, sessions
+from app.errors import Busy, DatabaseUnavailable, IdempotencyConflict, NotFound
 from app.events import Delta, Done, Error, Thinking, Usage
 from app.models import Conversation, Session, utc_now
-from app.sessions import Batch, Created, Ended
+from app.recording import Batch
+from app.sessions import Created, Ended
 from tests.factories import (
     OWNER,
     assert_sound,
@@ -22,7 +25,6 @@ from tests.factories import (
     change,
     events_of,
     exists,
-    expire_lease,
     failures,
     kinds_of,
     make_claim,
@@ -257,189 +259,6 @@ def test_old_keys_are_forgotten_and_young_ones_kept() -> None:
     assert (row(old).idempotency_key, row(young).idempotency_key) == (None, "young")
 
 
-# claim
-
-
-def test_a_claim_raises_the_attempt_and_takes_the_lease() -> None:
-    session_id = make_session(message="What?")
-
-    claim = make_claim(session_id, worker="w", turn_timeout_s=60)
-
-    session = row(session_id)
-    assert (claim.attempt, claim.message, claim.last_seq, claim.checkpoint) == (1, "What?", 0, None)
-    assert (session.attempt, session.worker, session.status) == (1, "w", "running")
-    assert session.lease_until_ms is not None
-    assert session.started_at is not None
-    assert 59 < claim.remaining_s <= 60
-
-
-def test_of_many_claims_at_once_one_gets_the_session() -> None:
-    session_id = make_session()
-
-    outcomes = at_once([lambda: try_claim(session_id) for _ in range(20)])
-
-    assert failures(outcomes) == []
-    assert len([each for each in outcomes if each is not None]) == 1
-    assert row(session_id).attempt == 1
-
-
-def test_an_expired_lease_is_taken_over_once_with_the_next_attempt() -> None:
-    first = make_claim(turn_timeout_s=900)
-    write(first, Thinking(""), Delta("kept"), checkpoint='{"step": 1}')
-    expire_lease(first.session_id)
-
-    outcomes = at_once([lambda: try_claim(first.session_id) for _ in range(10)])
-
-    [second] = [each for each in outcomes if each is not None]
-    assert not isinstance(second, Exception)
-    assert (second.attempt, second.last_seq, second.checkpoint, second.checkpoint_seq) == (2, 2, '{"step": 1}', 2)
-
-
-def test_a_held_an_ended_and_an_unknown_session_can_not_be_claimed() -> None:
-    held = make_claim().session_id
-    ended = make_session()
-    sessions.end(ended, CANCELLED)
-
-    assert try_claim(held) is None
-    assert try_claim(ended) is None
-    assert try_claim(str(uuid4())) is None
-
-
-def test_the_deadline_is_set_by_the_first_claim_and_stays() -> None:
-    first = make_claim(turn_timeout_s=100)
-    change(first.session_id, deadline_ms=database.now_ms(40_000))
-    expire_lease(first.session_id)
-
-    second = try_claim(first.session_id, turn_timeout_s=100)
-
-    assert second is not None
-    assert 39 < second.remaining_s <= 40
-
-
-def test_a_session_out_of_attempts_is_not_claimed() -> None:
-    session_id = make_session()
-    for attempt in (1, 2):
-        assert make_claim(session_id, max_attempts=2).attempt == attempt
-        expire_lease(session_id)
-
-    assert try_claim(session_id, max_attempts=2) is None
-    assert [each.failures for each in session_list.unattended()] == [2]
-
-
-def test_orphans_are_found_before_those_that_wait_longer() -> None:
-    waiting = [make_session() for _ in range(2)]
-    orphan = make_claim().session_id
-    expire_lease(orphan)
-
-    assert [each.session_id for each in session_list.unattended()] == [orphan, *waiting]
-    assert [each.session_id for each in session_list.unattended(limit=1)] == [orphan]
-
-
-def test_an_attempt_that_was_handed_back_does_not_count() -> None:
-    session_id = make_session()
-
-    for attempt in range(1, 8):
-        claim = make_claim(session_id, max_attempts=2)
-        assert claim.attempt == attempt
-        assert sessions.hand_back(claim)
-
-    assert row(session_id).handbacks == 7
-    [waiting] = session_list.unattended()
-    assert (waiting.failures, waiting.orphaned) == (0, False)
-
-
-def test_a_session_waits_for_the_earlier_ones_of_its_conversation_in_order() -> None:
-    conversation = str(uuid4())
-    first, second, third = (make_session(conversation_id=conversation) for _ in range(3))
-
-    assert try_claim(third) is None
-    assert try_claim(second) is None
-    claim = make_claim(first)
-    assert try_claim(second) is None
-    write(claim, Thinking(""), Done("answer"))
-
-    assert session_list.next_waiting(conversation) == (second, 0)
-    assert try_claim(third) is None
-    assert try_claim(second) is not None
-    assert session_list.next_waiting(conversation) is None
-
-
-def test_a_session_does_not_wait_for_other_conversations_or_later_sessions() -> None:
-    make_claim(make_session(conversation_id=str(uuid4())))
-    conversation = str(uuid4())
-    first = make_session(conversation_id=conversation)
-    make_session(conversation_id=conversation)
-
-    assert try_claim(first) is not None
-
-
-def test_of_many_claims_on_a_whole_conversation_the_first_session_runs_alone() -> None:
-    conversation = str(uuid4())
-    made = [make_session(conversation_id=conversation) for _ in range(6)]
-
-    outcomes = at_once([lambda each=each: try_claim(each) for each in made * 3])
-
-    assert failures(outcomes) == []
-    assert [each.session_id for each in outcomes if each is not None] == [made[0]]  # type: ignore[union-attr]
-
-
-# renew, hand back
-
-
-def test_a_renewal_keeps_the_lease_of_the_current_attempts_alone() -> None:
-    lost = make_claim()
-    expire_lease(lost.session_id)
-    current = make_claim(lost.session_id, worker="worker-2")
-    other = make_claim()
-    expire_lease(other.session_id)
-    ended = make_claim()
-    sessions.end(ended.session_id, CANCELLED)
-    before = row(current.session_id).lease_until_ms
-
-    sessions.renew([lost, other, ended], lease_s=500.0)
-
-    assert row(current.session_id).lease_until_ms == before
-    assert row(ended.session_id).lease_until_ms is None
-    assert try_claim(other.session_id) is None  # it is ours again: nobody took it meanwhile
-    assert row(other.session_id).lease_until_ms > before + 100_000
-
-
-def test_a_renewal_to_the_same_instant_is_no_loss() -> None:
-    claims = [make_claim() for _ in range(3)]
-
-    sessions.renew(claims, lease_s=30.0)
-    sessions.renew(claims, lease_s=30.0)
-    sessions.renew([], lease_s=30.0)
-
-    assert all(sessions.hand_back(claim) for claim in claims)
-
-
-def test_a_renewal_that_comes_after_the_hand_back_does_not_keep_others_from_the_session() -> None:
-    claim = make_claim()
-    assert sessions.hand_back(claim)
-
-    sessions.renew([claim], lease_s=30.0)
-
-    assert try_claim(claim.session_id) is not None
-
-
-def test_a_session_that_is_no_longer_ours_is_not_handed_back() -> None:
-    lost = make_claim()
-    expire_lease(lost.session_id)
-    make_claim(lost.session_id, worker="worker-2")
-    ended = make_claim()
-    sessions.end(ended.session_id, CANCELLED)
-    deleted = make_claim()
-    sessions.delete(OWNER, deleted.session_id)
-
-    assert not sessions.hand_back(lost)
-    assert not sessions.hand_back(ended)
-    assert not sessions.hand_back(deleted)
-
-    assert row(lost.session_id).handbacks == 0
-    assert row(lost.session_id).lease_until_ms is not None
-
-
 # end
 
 
@@ -492,6 +311,54 @@ def test_a_session_that_was_left_running_for_months_can_be_ended() -> None:
     assert shown(claim.session_id)["finalResponse"] == "half"
     assert shown(claim.session_id)["processingTimeMs"] > 24 * 86_400_000
     assert_sound(claim.session_id)
+
+
+@pytest.mark.parametrize(
+    ("refused", "times", "answer", "messages"),
+    [
+        ("app.conversations.add_messages", 1, "half", [("user", "Hello?"), ("assistant", "half")]),
+        ("app.conversations.add_messages", 9, "half", [("user", "Hello?")]),
+        ("app.event_log.answer_text", 9, "", [("user", "Hello?")]),
+    ],
+)
+def test_a_session_ends_with_as_much_as_the_database_takes(
+    monkeypatch: pytest.MonkeyPatch, refused: str, times: int, answer: str, messages: list[tuple[str, str]]
+) -> None:
+    claim = make_claim()
+    write(claim, Thinking(""), Delta("half"))
+    stores = pkgutil.resolve_name(refused)
+    calls = iter(range(100))
+
+    def refuse(*arguments: object) -> object:
+        if next(calls) < times:
+            raise peewee.DataError("refused")
+        return stores(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refused, refuse)
+        ended = sessions.end(claim.session_id, CANCELLED)
+
+    assert (ended.changed, ended.last_seq) == (True, 3)
+    session = shown(claim.session_id)
+    assert (session["status"], session["errorCode"], session["finalResponse"]) == ("error", "cancelled", answer)
+    assert kinds_of(claim.session_id) == ["thinking", "delta", "error"]
+    assert messages_of(claim.session_id) == messages
+    assert not sessions.end(claim.session_id, CANCELLED).changed
+
+
+def test_a_session_whose_end_does_not_reach_the_database_is_still_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = make_claim()
+
+    def away(*_: object) -> None:
+        raise DatabaseUnavailable("the database can't be reached")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.conversations.add_messages", away)
+        with pytest.raises(DatabaseUnavailable):
+            sessions.end(claim.session_id, CANCELLED)
+
+    assert kinds_of(claim.session_id) == []
+    assert sessions.end(claim.session_id, CANCELLED).changed
 
 
 def test_a_done_session_can_not_be_cancelled() -> None:
@@ -640,8 +507,8 @@ def test_everything_at_once_on_the_same_conversations_ends_without_an_error() ->
         lambda: recording.record([Batch(claim, 0, [Done("x")]) for claim in claims]),
         lambda: recording.record([Batch(claim, 0, [Done("x")]) for claim in reversed(claims)]),
         end_all,
-        lambda: sessions.renew(claims, lease_s=30),
-        lambda: sessions.renew(claims[::-1], lease_s=30),
+        lambda: claiming.renew(claims, lease_s=30),
+        lambda: claiming.renew(claims[::-1], lease_s=30),
         lambda: sessions.delete(OWNER, claims[-1].session_id),
         *(lambda each=each: make_created(conversation_id=each) for each in conversations),
         *(lambda each=each: make_created(conversation_id=each, on_busy="interrupt") for each in conversations[::-1]),

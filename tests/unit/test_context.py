@@ -42,18 +42,23 @@ def test_the_newest_exchanges_are_kept_in_their_order() -> None:
     each = 2 * (1 + context.MESSAGE_TOKENS)
     newest_first = [exchange(f"u{n}", f"a{n}") for n in (3, 2, 1)]
 
-    kept = context.fit(newest_first, 2 * each)
+    kept, whole = context.fit(newest_first, 2 * each)
 
     assert [(message.role, message.content) for message in kept] == [
         ("user", "u2"), ("assistant", "a2"), ("user", "u3"), ("assistant", "a3"),
     ]  # fmt: skip
     assert kept[0].created_at == "2026-03-01T00:00:00.000Z"
+    assert not whole
+    assert context.fit(newest_first, 3 * each)[1]
 
 
 def test_nothing_older_is_kept_than_what_did_not_fit() -> None:
     newest_first = [exchange("new"), exchange("x" * 3000), exchange("old")]
 
-    assert [message.content for message in context.fit(newest_first, 500)] == ["new", ""]
+    kept, whole = context.fit(newest_first, 500)
+
+    assert [message.content for message in kept] == ["new", ""]
+    assert not whole
 
 
 def test_no_more_is_read_than_what_fits() -> None:
@@ -73,12 +78,13 @@ def test_no_more_is_read_than_what_fits() -> None:
 def test_whole_exchanges_are_kept_and_as_many_as_fit(said: list[tuple[str, str]], tokens: int) -> None:
     newest_first = [exchange(user, assistant) for user, assistant in said]
 
-    kept = context.fit(newest_first, tokens)
+    kept, whole = context.fit(newest_first, tokens)
 
     def cost(messages: list[str]) -> int:
         return sum(context.estimate_tokens(text) + context.MESSAGE_TOKENS for text in messages)
 
     assert len(kept) % 2 == 0
+    assert whole == (len(kept) // 2 == len(said))
     assert cost([message.content for message in kept]) <= tokens
     turns = len(kept) // 2
     assert [message.content for message in kept] == [text for pair in reversed(said[:turns]) for text in pair]

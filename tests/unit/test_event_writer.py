@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from app.claiming import Claim
 from app.errors import DatabaseUnavailable, Fenced
 from app.events import Delta, Done, Event, Thinking, ToolCall
 from app.heads import Head
 from app.models import utc_now
-from app.recording import Recorded
+from app.recording import Batch, Recorded
 from app.session_list import Standing
-from app.sessions import Batch, Claim
 from worker.event_writer import EventWriter
 from worker.recorder import SESSION_BUFFER_CHARACTERS, Recorder, RecordingFailed
 

@@ -14,10 +14,10 @@ from tests.servers import ROOT
 
 #: What keeps rows; only these speak to the database through peewee.
 STORES = {
-    "app.accounts", "app.agent_history", "app.agent_history_list", "app.clearing", "app.conversation_list",
-    "app.conversations", "app.database", "app.event_log", "app.leases", "app.list_pages", "app.message_list",
-    "app.message_search", "app.models", "app.recording", "app.retention", "app.schema", "app.session_list",
-    "app.session_steps", "app.sessions",
+    "app.accounts", "app.agent_history", "app.agent_history_list", "app.claiming", "app.clearing",
+    "app.conversation_list", "app.conversations", "app.database", "app.database_errors", "app.event_log", "app.leases",
+    "app.list_pages", "app.message_list", "app.message_search", "app.models", "app.recording", "app.retention",
+    "app.schema", "app.session_list", "app.session_steps", "app.sessions",
 }  # fmt: skip
 ORCHESTRATORS = {
     "worker.orchestrator", "worker.orchestrators", "worker.callable_orchestrator", "worker.names", "worker.engine",

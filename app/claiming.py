@@ -1,0 +1,189 @@
+"""Claims: a worker holds sessions, one attempt of each, until their leases run out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import peewee
+
+from . import agent_history, conversations, database
+from .models import Conversation, Session, utc_now
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's hold on a session: what it needs to run it, and the attempt that fences it."""
+
+    row_id: int
+    session_id: str
+    conversation_id: str | None
+    owner: str
+    agent_id: int
+    model: str | None
+    message: str
+    attempt: int
+    last_seq: int
+    checkpoint: str | None
+    checkpoint_seq: int
+    #: Until the turn has taken too long.
+    remaining_s: float
+    #: Its conversation has complete turns before this one.
+    has_history: bool = True
+
+
+def take(
+    session_ids: Sequence[str],
+    worker: str,
+    *,
+    lease_s: float,
+    max_attempts: int,
+    turn_timeout_s: int,
+    wait: bool = True,
+) -> tuple[list[Claim], list[str]]:
+    """Take those of these sessions whose lease is free or expired, in one transaction.
+
+    A session waits while an earlier one of its conversation is running.
+
+    Args:
+        wait: Wait for whoever has locked a conversation. A lock that somebody keeps for seconds would hold up the
+            others too and, by their locks, everybody else.
+
+    Returns:
+        The claims, and the ids of sessions that were left out because their conversations are locked.
+
+    Raises:
+        DatabaseUnavailable: no connection; at worst the attempts are counted and their leases run out.
+    """
+    if not session_ids:
+        return [], []
+    return database.transaction(lambda: _take(session_ids, worker, lease_s, max_attempts, turn_timeout_s, wait))
+
+
+def _take(
+    session_ids: Sequence[str], worker: str, lease_s: float, max_attempts: int, turn_timeout_s: int, wait: bool
+) -> tuple[list[Claim], list[str]]:
+    wanted = _next_of_their_conversations(session_ids)
+    locked = conversations.lock_many((each.conversation_id for each in wanted.values()), wait=wait)
+    held_up: list[str] = []
+    for row_id, each in list(wanted.items()):
+        if not wait and each.conversation_id is not None and each.conversation_id not in locked:
+            held_up.append(each.session_id)
+            del wanted[row_id]
+    if not wanted:
+        return [], held_up
+    clock = database.now_ms().sql
+    guard = (
+        f"status = 'running' AND (leaseUntilMs IS NULL OR leaseUntilMs < {clock}) AND attempt - handbacks < ?"
+        f" AND id IN ({database.marks(len(wanted))}) ORDER BY id{database.for_update()}"
+    )
+    free = (
+        "SELECT id, sessionId, conversationId, owner, agentId, model, userMessage, attempt + 1, lastSeq, checkpoint,"
+        f" checkpointSeq, COALESCE(deadlineMs - {clock}, ?) FROM chatSessions{database.only_by('PRIMARY')}"
+        f" WHERE {guard}"
+    )
+    rows = database.sql(free, [turn_timeout_s * 1000, max_attempts, *wanted]).fetchall()
+    claims = [
+        Claim(*(*columns, remaining_ms / 1000, wanted[columns[0]].has_history)) for *columns, remaining_ms in rows
+    ]
+    if claims:
+        counts = _tell_starts(claims, locked)
+        # The leases run from here on: telling of many large messages takes seconds.
+        _store(claims, locked, worker, lease_s, turn_timeout_s)
+        agent_history.add_counts(counts)
+    return claims, held_up
+
+
+class _Next(NamedTuple):
+    """A running session that no earlier one keeps waiting."""
+
+    session_id: str
+    conversation_id: str | None
+    has_history: bool
+
+
+def _next_of_their_conversations(session_ids: Sequence[str]) -> dict[int, _Next]:
+    """Those of these sessions that are next in their conversations, by row id."""
+    # Ids of one conversation are given under its lock, so an earlier one can't appear after this look.
+    earlier = "SELECT 1 FROM chatSessions AS e WHERE e.conversationId = s.conversationId AND e.id < s.id AND e.status ="
+    look = (
+        f"SELECT id, sessionId, conversationId, EXISTS({earlier} 'done') FROM chatSessions AS s"
+        f" WHERE sessionId IN ({database.marks(len(session_ids))}) AND status = 'running'"
+        f" AND NOT EXISTS({earlier} 'running')"
+    )
+    found = database.sql(look, session_ids).fetchall()
+    return {
+        row_id: _Next(session_id, conversation_id, bool(has_history))
+        for row_id, session_id, conversation_id, has_history in found
+    }
+
+
+def _store(
+    claims: Sequence[Claim], locked: dict[str, Conversation], worker: str, lease_s: float, turn_timeout_s: int
+) -> None:
+    now, clock = Session.started_at.db_value(utc_now()), database.now_ms().sql
+    numbers = {
+        claim.row_id: locked[claim.conversation_id].session_number
+        for claim in claims
+        if claim.conversation_id in locked
+    }
+    number, number_values = database.by_id(numbers)
+    database.sql(
+        f"UPDATE chatSessions SET attempt = attempt + 1, worker = ?, leaseUntilMs = {clock} + ?,"
+        f" deadlineMs = COALESCE(deadlineMs, {clock} + ?), startedAt = COALESCE(startedAt, ?), updatedAt = ?,"
+        f" sessionNumber = COALESCE(sessionNumber, {number}) WHERE id IN ({database.marks(len(claims))})",
+        [
+            worker, int(lease_s * 1000), turn_timeout_s * 1000, now, now, *number_values,
+            *(claim.row_id for claim in claims),
+        ],
+    )  # fmt: skip
+
+
+def _tell_starts(claims: Sequence[Claim], locked: dict[str, Conversation]) -> agent_history.Counts:
+    """Store what the history of the agents tells of sessions that begin; returns what `add_counts` is given."""
+    rows: list[agent_history.Row] = []
+    counts = agent_history.Counts()
+    changed: list[Conversation] = []
+    for claim in claims:
+        conversation = locked.get(claim.conversation_id or "")
+        if conversation is None or claim.attempt > 1:
+            continue
+        now = conversation.updated_at = conversations.now_in(conversation)
+        told = agent_history.of_start(claim.message, claim.model)
+        rows += agent_history.number(conversation, told, now, agent_id=claim.agent_id, session_id=claim.session_id)
+        counts.update(agent_history.counts_of(conversation, claim.agent_id, told))
+        changed.append(conversation)
+    agent_history.insert(rows)
+    conversations.store(changed)
+    return counts
+
+
+def renew(claims: Sequence[Claim], *, lease_s: float) -> None:
+    """Move the leases of these claims on, from the database's now; lost ones are passed over."""
+    if not claims:
+        return
+    workers = {claim.row_id: claim for claim in claims}
+
+    def update() -> None:
+        held = peewee.Tuple(Session.id, Session.attempt).in_(
+            [peewee.Tuple(claim.row_id, claim.attempt) for claim in workers.values()]
+        )
+        # Handed back since the caller looked: with a lease again it would wait for a worker that has let it go.
+        leased = Session.lease_until_ms.is_null(False)
+        Session.update(lease_until_ms=database.now_ms(int(lease_s * 1000))).where(
+            Session.id.in_(list(workers)) & held & leased & (Session.status == "running")
+        ).execute()
+
+    database.transaction(update)
+
+
+def hand_back(claim: Claim) -> bool:
+    """Free a session for another worker without counting the attempt; False: it was not ours any more."""
+    held = (Session.id == claim.row_id) & (Session.attempt == claim.attempt) & (Session.status == "running")
+
+    def update() -> int:
+        freed = Session.update(lease_until_ms=None, handbacks=Session.handbacks + 1, updated_at=utc_now())
+        return int(freed.where(held).execute())
+
+    return database.transaction(update) == 1

@@ -1,0 +1,357 @@
+"""Claims: who may take a session, alone or with others, keep it, and give it back."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import pytest
+
+from app import claiming, conversations, database, recording, session_list, sessions
+from app.claiming import Claim
+from app.events import Delta, Done, Error, Thinking
+from app.models import AgentEvent, Conversation, Session
+from app.recording import Batch
+from tests.factories import (
+    OWNER,
+    assert_sound,
+    at_once,
+    change,
+    expire_lease,
+    failures,
+    make_claim,
+    make_session,
+    row,
+    shown,
+    statements,
+    try_claim,
+    write,
+)
+
+pytestmark = pytest.mark.usefixtures("store")
+
+CANCELLED = Error("cancelled", "cancelled by the user")
+
+
+# claim
+
+
+def test_a_claim_raises_the_attempt_and_takes_the_lease() -> None:
+    session_id = make_session(message="What?")
+
+    claim = make_claim(session_id, worker="w", turn_timeout_s=60)
+
+    session = row(session_id)
+    assert (claim.attempt, claim.message, claim.last_seq, claim.checkpoint) == (1, "What?", 0, None)
+    assert (session.attempt, session.worker, session.status) == (1, "w", "running")
+    assert session.lease_until_ms is not None
+    assert session.started_at is not None
+    assert 59 < claim.remaining_s <= 60
+
+
+def test_of_many_claims_at_once_one_gets_the_session() -> None:
+    session_id = make_session()
+
+    outcomes = at_once([lambda: try_claim(session_id) for _ in range(20)])
+
+    assert failures(outcomes) == []
+    assert len([each for each in outcomes if each is not None]) == 1
+    assert row(session_id).attempt == 1
+
+
+def test_an_expired_lease_is_taken_over_once_with_the_next_attempt() -> None:
+    first = make_claim(turn_timeout_s=900)
+    write(first, Thinking(""), Delta("kept"), checkpoint='{"step": 1}')
+    expire_lease(first.session_id)
+
+    outcomes = at_once([lambda: try_claim(first.session_id) for _ in range(10)])
+
+    [second] = [each for each in outcomes if each is not None]
+    assert not isinstance(second, Exception)
+    assert (second.attempt, second.last_seq, second.checkpoint, second.checkpoint_seq) == (2, 2, '{"step": 1}', 2)
+
+
+def test_a_held_an_ended_and_an_unknown_session_can_not_be_claimed() -> None:
+    held = make_claim().session_id
+    ended = make_session()
+    sessions.end(ended, CANCELLED)
+
+    assert try_claim(held) is None
+    assert try_claim(ended) is None
+    assert try_claim(str(uuid4())) is None
+
+
+def test_the_deadline_is_set_by_the_first_claim_and_stays() -> None:
+    first = make_claim(turn_timeout_s=100)
+    change(first.session_id, deadline_ms=database.now_ms(40_000))
+    expire_lease(first.session_id)
+
+    second = try_claim(first.session_id, turn_timeout_s=100)
+
+    assert second is not None
+    assert 39 < second.remaining_s <= 40
+
+
+def test_a_session_out_of_attempts_is_not_claimed() -> None:
+    session_id = make_session()
+    for attempt in (1, 2):
+        assert make_claim(session_id, max_attempts=2).attempt == attempt
+        expire_lease(session_id)
+
+    assert try_claim(session_id, max_attempts=2) is None
+    assert [each.failures for each in session_list.unattended()] == [2]
+
+
+def test_orphans_are_found_before_those_that_wait_longer() -> None:
+    waiting = [make_session() for _ in range(2)]
+    orphan = make_claim().session_id
+    expire_lease(orphan)
+
+    assert [each.session_id for each in session_list.unattended()] == [orphan, *waiting]
+    assert [each.session_id for each in session_list.unattended(limit=1)] == [orphan]
+
+
+def test_an_attempt_that_was_handed_back_does_not_count() -> None:
+    session_id = make_session()
+
+    for attempt in range(1, 8):
+        claim = make_claim(session_id, max_attempts=2)
+        assert claim.attempt == attempt
+        assert claiming.hand_back(claim)
+
+    assert row(session_id).handbacks == 7
+    [waiting] = session_list.unattended()
+    assert (waiting.failures, waiting.orphaned) == (0, False)
+
+
+def test_a_session_waits_for_the_earlier_ones_of_its_conversation_in_order() -> None:
+    conversation = str(uuid4())
+    first, second, third = (make_session(conversation_id=conversation) for _ in range(3))
+
+    assert try_claim(third) is None
+    assert try_claim(second) is None
+    claim = make_claim(first)
+    assert try_claim(second) is None
+    write(claim, Thinking(""), Done("answer"))
+
+    assert session_list.next_waiting(conversation) == (second, 0)
+    assert try_claim(third) is None
+    assert try_claim(second) is not None
+    assert session_list.next_waiting(conversation) is None
+
+
+def test_a_session_does_not_wait_for_other_conversations_or_later_sessions() -> None:
+    make_claim(make_session(conversation_id=str(uuid4())))
+    conversation = str(uuid4())
+    first = make_session(conversation_id=conversation)
+    make_session(conversation_id=conversation)
+
+    assert try_claim(first) is not None
+
+
+def test_of_many_claims_on_a_whole_conversation_the_first_session_runs_alone() -> None:
+    conversation = str(uuid4())
+    made = [make_session(conversation_id=conversation) for _ in range(6)]
+
+    outcomes = at_once([lambda each=each: try_claim(each) for each in made * 3])
+
+    assert failures(outcomes) == []
+    assert [each.session_id for each in outcomes if each is not None] == [made[0]]  # type: ignore[union-attr]
+
+
+# claim many
+
+
+def take_or_leave_out(*session_ids: str, worker: str = "worker-1") -> tuple[list[Claim], list[str]]:
+    return claiming.take(session_ids, worker, lease_s=30.0, max_attempts=3, turn_timeout_s=900, wait=False)
+
+
+def take(*session_ids: str, worker: str = "worker-1") -> list[Claim]:
+    claims, held_up = take_or_leave_out(*session_ids, worker=worker)
+    assert held_up == []
+    return claims
+
+
+def test_of_several_sessions_those_are_taken_that_are_free() -> None:
+    new, orphan, held, ended = make_session(), make_claim().session_id, make_claim().session_id, make_session()
+    expire_lease(orphan)
+    sessions.end(ended, CANCELLED)
+    first, second = (make_session(conversation_id=conversation) for conversation in [str(uuid4())] * 2)
+
+    taken = take(second, ended, held, str(uuid4()), orphan, new, first)
+
+    assert {claim.session_id: claim.attempt for claim in taken} == {new: 1, orphan: 2, first: 1}
+    for claim in taken:
+        session = row(claim.session_id)
+        assert (session.attempt, session.worker, session.id) == (claim.attempt, "worker-1", claim.row_id)
+        assert shown(claim.session_id)["startedAt"] is not None
+    assert row(held).attempt == 1
+    assert row(second).attempt == 0
+    assert take(new, orphan, first) == []
+
+
+def test_each_session_of_a_group_has_its_own_number_deadline_and_history() -> None:
+    conversation = str(uuid4())
+    write(make_claim(make_session(conversation_id=conversation)), Thinking(""), Done("answer"))
+    database.transaction(lambda: Conversation.update(session_number=7).execute())
+    follows, begins = make_session(conversation_id=conversation, message="And?"), make_session(message="What?")
+    change(follows, deadline_ms=database.now_ms(40_000))
+
+    claims = {claim.session_id: claim for claim in take(begins, follows)}
+
+    assert (claims[follows].message, claims[begins].message) == ("And?", "What?")
+    assert (claims[follows].has_history, claims[begins].has_history) == (True, False)
+    assert (row(follows).session_number, row(begins).session_number) == (7, 1)
+    assert 39 < claims[follows].remaining_s <= 40
+    assert 899 < claims[begins].remaining_s <= 900
+
+
+def test_the_start_of_each_session_of_a_group_is_told_once() -> None:
+    made = [make_session(message=f"message {n}") for n in range(3)]
+    resumed = make_claim(made[0]).session_id
+    expire_lease(resumed)
+
+    take(*made)
+
+    told = [prompts_of(session_id) for session_id in made]
+    assert told == [[f"message {n}"] for n in range(3)]
+
+
+def test_the_leases_of_a_group_begin_when_its_large_messages_are_stored() -> None:
+    made = [make_session() for _ in range(3)]
+
+    with statements() as asked:
+        take(*made)
+
+    changes = [statement.split()[:3] for statement in asked if statement.startswith(("INSERT", "UPDATE"))]
+    assert changes.index(["INSERT", "INTO", "chatAgentEvents"]) < changes.index(["UPDATE", "chatSessions", "SET"])
+
+
+def prompts_of(session_id: str) -> list[str]:
+    query = AgentEvent.select(AgentEvent.content).where(
+        (AgentEvent.session_id == session_id) & (AgentEvent.event_type == "prompt_sent")
+    )
+    return [content for (content,) in database.reading(lambda: database.tuples(query))]
+
+
+def test_groups_that_overlap_share_the_sessions_between_them() -> None:
+    made = [make_session() for _ in range(12)]
+
+    outcomes = at_once(
+        [lambda n=n: take_or_leave_out(*made[n:], *made[:n], worker=f"worker-{n}") for n in range(8)]  # type: ignore[misc]
+    )
+
+    assert failures(outcomes) == []
+    taken = [claim for claims, _ in outcomes for claim in claims]  # type: ignore[union-attr]
+    assert sorted(claim.session_id for claim in taken) == sorted(made)
+    assert [row(session_id).attempt for session_id in made] == [1] * 12
+
+
+def test_a_group_may_be_larger_than_what_one_statement_stores() -> None:
+    made = [make_session() for _ in range(101)]
+
+    claims = take(*made)
+    recording.record([Batch(claim, 0, [Thinking(""), Done("answer")]) for claim in claims])
+
+    assert len(claims) == len(made)
+    for session_id in made:
+        assert_sound(session_id)
+    stored = database.reading(lambda: list(Conversation.select()))
+    assert {(each.message_count, each.session_number) for each in stored} == {(2, 1)}
+    assert {each.history_seq for each in stored} == {5}  # prompt, busy, output, result, idle
+
+
+@pytest.mark.parametrize("store", ["mariadb"], indirect=True)
+def test_a_group_does_not_wait_for_sessions_that_are_not_in_it() -> None:
+    held, *made = [make_session() for _ in range(70)]
+    # So many of so few that reading all of them looks as cheap as looking for each.
+    database.transaction(lambda: database.sql("ANALYZE TABLE chatSessions, chatConversations").fetchall())
+
+    def take_beside_it() -> list[Claim]:
+        conversations.lock(OWNER, row(held).conversation_id)
+        database.locked(Session.select().where(Session.session_id == held)).first()
+        return thread.submit(take, *made[:40]).result(5)
+
+    with ThreadPoolExecutor(1) as thread:
+        taken = database.transaction(take_beside_it)
+
+    assert {claim.session_id for claim in taken} == set(made[:40])
+
+
+@pytest.mark.parametrize("store", ["mariadb"], indirect=True)
+def test_a_group_leaves_out_whose_conversation_somebody_has_locked() -> None:
+    before, held, after = made = [make_session() for _ in range(3)]
+
+    def take_beside_it() -> tuple[list[Claim], list[str]]:
+        conversations.lock(OWNER, row(held).conversation_id)
+        return thread.submit(take_or_leave_out, *made).result(5)
+
+    with ThreadPoolExecutor(1) as thread:
+        claims, held_up = database.transaction(take_beside_it)
+
+    assert ([claim.session_id for claim in claims], held_up) == ([before, after], [held])
+    assert row(held).attempt == 0
+    assert [claim.session_id for claim in take(*made)] == [held]
+
+
+def test_nothing_is_taken_when_nothing_is_asked_for() -> None:
+    make_session()
+
+    assert take() == []
+
+
+# renew, hand back
+
+
+def test_a_renewal_keeps_the_lease_of_the_current_attempts_alone() -> None:
+    lost = make_claim()
+    expire_lease(lost.session_id)
+    current = make_claim(lost.session_id, worker="worker-2")
+    other = make_claim()
+    expire_lease(other.session_id)
+    ended = make_claim()
+    sessions.end(ended.session_id, CANCELLED)
+    before = row(current.session_id).lease_until_ms
+
+    claiming.renew([lost, other, ended], lease_s=500.0)
+
+    assert row(current.session_id).lease_until_ms == before
+    assert row(ended.session_id).lease_until_ms is None
+    assert try_claim(other.session_id) is None  # it is ours again: nobody took it meanwhile
+    assert row(other.session_id).lease_until_ms > before + 100_000
+
+
+def test_a_renewal_to_the_same_instant_is_no_loss() -> None:
+    claims = [make_claim() for _ in range(3)]
+
+    claiming.renew(claims, lease_s=30.0)
+    claiming.renew(claims, lease_s=30.0)
+    claiming.renew([], lease_s=30.0)
+
+    assert all(claiming.hand_back(claim) for claim in claims)
+
+
+def test_a_renewal_that_comes_after_the_hand_back_does_not_keep_others_from_the_session() -> None:
+    claim = make_claim()
+    assert claiming.hand_back(claim)
+
+    claiming.renew([claim], lease_s=30.0)
+
+    assert try_claim(claim.session_id) is not None
+
+
+def test_a_session_that_is_no_longer_ours_is_not_handed_back() -> None:
+    lost = make_claim()
+    expire_lease(lost.session_id)
+    make_claim(lost.session_id, worker="worker-2")
+    ended = make_claim()
+    sessions.end(ended.session_id, CANCELLED)
+    deleted = make_claim()
+    sessions.delete(OWNER, deleted.session_id)
+
+    assert not claiming.hand_back(lost)
+    assert not claiming.hand_back(ended)
+    assert not claiming.hand_back(deleted)
+
+    assert row(lost.session_id).handbacks == 0
+    assert row(lost.session_id).lease_until_ms is not None
