@@ -15,7 +15,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from . import access, database, logs, schema
+from . import access, database, database_errors, logs, schema
 from .errors import BackchatError
 from .settings import Settings
 from .terminal import ApiError, Server, Transcript, Unreachable
@@ -72,10 +72,15 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object
 def ask(
     server: Server, message: str, conversation: str | None, agent: int | None, model: str | None, as_json: bool
 ) -> None:
-    """Start a session with MESSAGE and show its answer as it comes.
+    """Start a session with MESSAGE and show its answer as it comes; `-` reads it from standard input.
 
     Ctrl-C asks whether to cancel it or to leave it running.
     """
+    if message == "-":
+        try:
+            message = sys.stdin.buffer.read().decode().removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise click.UsageError("what stands on standard input is not UTF-8") from error
     with _server_errors():
         started = server.start(message, conversationId=conversation, agentId=agent, model=model)
         if as_json:
@@ -139,7 +144,7 @@ def migrate() -> None:
         database.open_database(Settings.from_environment().database_url, answer_s=MIGRATION_S)
         applied = schema.migrate()
     except BackchatError as error:
-        raise click.ClickException(database.in_full(error)) from error
+        raise click.ClickException(database_errors.in_full(error)) from error
     for name in applied:
         click.echo(f"applied {name}")
     if not applied:
@@ -251,6 +256,8 @@ class _Shown:
         failed = self._last.get("eventType") == "error"
         if not self._as_json:
             click.echo()
+            if self._last.get("finishReason") == "length":
+                click.echo("the model reached the limit of its output", err=True)
             if failed:
                 click.echo(f"{self._last['errorCode']}: {self._last['errorMsg']}", err=True)
         return EXIT_ENDED_IN_ERROR if failed else 0

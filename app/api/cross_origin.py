@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Iterator
+
 from apiflask import APIFlask
 from flask import Response, request
+
+logger = logging.getLogger(__name__)
 
 _ALLOWED = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
@@ -11,12 +17,14 @@ _ALLOWED = {
     # The longest that Chromium remembers it.
     "Access-Control-Max-Age": "7200",
 }
+#: Not only the web's: the pages of desktop and mobile shells have schemes of their own.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+")
 _EXPOSED = "ETag, Location, Retry-After"
 
 
 def install(app: APIFlask, origins: str) -> None:
     """Allow these *origins*: `https://one.example,https://other.example`, or `*` for all; empty: none."""
-    allowed = frozenset(origin.strip().rstrip("/").lower() for origin in origins.split(",")) - {""}
+    allowed = frozenset(_named(origins))
     if not allowed:
         return
 
@@ -39,3 +47,11 @@ def install(app: APIFlask, origins: str) -> None:
             response.headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
             response.headers["Access-Control-Expose-Headers"] = _EXPOSED
         return response
+
+
+def _named(origins: str) -> Iterator[str]:
+    for each in filter(None, (each.strip().rstrip("/").lower() for each in origins.split(","))):
+        if each == "*" or _ORIGIN.fullmatch(each):
+            yield each
+        else:
+            logger.warning("origin ignored, it is no scheme://host[:port]", extra={"setting": "CORS_ORIGINS: " + each})

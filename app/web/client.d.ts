@@ -41,6 +41,7 @@ export type SessionEvent = {
     usageJson?: Usage | null;
     errorMsg?: string | null;
     errorCode?: string | null;
+    finishReason?: string | null;
 };
 export type Usage = {
     inputTokens: number;
@@ -95,6 +96,10 @@ export type SessionState = {
     usage: Usage | null;
     model: string | null;
     durationMs: number | null;
+    /**
+     * why the model stopped: `stop`, or `length` at the limit of its output
+     */
+    finishReason: string | null;
     /**
      * tool calls without a result
      */
@@ -156,10 +161,10 @@ export declare function toolCallsOf(state: SessionState): ToolPart[];
 /**
  * The state of an ended session whose events don't say how it ended: its row does.
  * @param {SessionState} state
- * @param {Pick<SessionRow, 'status' | 'finalResponse' | 'model' | 'errorCode' | 'errorMessage'>} row
+ * @param {Pick<SessionRow, 'status' | 'finalResponse' | 'model' | 'errorCode' | 'errorMessage' | 'finishReason'>} row
  * @returns {SessionState}
  */
-export declare function settledState(state: SessionState, row: Pick<SessionRow, 'status' | 'finalResponse' | 'model' | 'errorCode' | 'errorMessage'>): SessionState;
+export declare function settledState(state: SessionState, row: Pick<SessionRow, 'status' | 'finalResponse' | 'model' | 'errorCode' | 'errorMessage' | 'finishReason'>): SessionState;
 /** The server said no, or what came back was no answer of it (`code: 'bad_response'`, `status` as received). */
 export declare class ApiError extends Error {
     status: number;
@@ -437,6 +442,7 @@ export type SessionRow = {
     totalTokens: number;
     errorCode?: string | null;
     errorMessage?: string | null;
+    finishReason?: string | null;
     createdAt: string;
     /**
      * null while queued

@@ -34,6 +34,7 @@
  * @property {Usage | null} [usageJson]
  * @property {string | null} [errorMsg]
  * @property {string | null} [errorCode]
+ * @property {string | null} [finishReason]
  */
 
 /**
@@ -76,6 +77,7 @@
  * @property {Usage | null} usage
  * @property {string | null} model
  * @property {number | null} durationMs
+ * @property {string | null} finishReason why the model stopped: `stop`, or `length` at the limit of its output
  * @property {number} openCalls tool calls without a result
  * @property {number} from events up to this seq were never seen: the state was begun after them
  * @property {readonly (readonly SessionEvent[])[]} log all counted-in events, in blocks; see `eventsOf`
@@ -97,7 +99,7 @@ const LOG_BLOCK = 128
 export function initialState(sessionId = '', after = 0) {
   return {
     sessionId, status: 'running', after, attempt: 0, text: '', thinking: '', parts: [], error: null,
-    usage: null, model: null, durationMs: null, openCalls: 0, from: after, log: [], ahead: {},
+    usage: null, model: null, durationMs: null, finishReason: null, openCalls: 0, from: after, log: [], ahead: {},
   }
 }
 
@@ -218,6 +220,7 @@ function fold(draft, event) {
   draft.usage = event.usageJson ?? draft.usage
   draft.model = event.model ?? draft.model
   draft.durationMs = event.durationMs ?? draft.durationMs
+  draft.finishReason = event.finishReason ?? null
 }
 
 /** @param {Draft} draft @param {'thinking' | 'text'} kind @param {string} text @param {SessionEvent} event */
@@ -240,13 +243,14 @@ function settleText(draft, text, event) {
 /**
  * The state of an ended session whose events don't say how it ended: its row does.
  * @param {SessionState} state
- * @param {Pick<SessionRow, 'status' | 'finalResponse' | 'model' | 'errorCode' | 'errorMessage'>} row
+ * @param {Pick<SessionRow, 'status' | 'finalResponse' | 'model' | 'errorCode' | 'errorMessage' | 'finishReason'>} row
  * @returns {SessionState}
  */
 export function settledState(state, row) {
   const draft = draftOf(state)
   draft.status = row.status
   draft.model = row.model ?? null
+  draft.finishReason = row.finishReason ?? null
   if (row.finalResponse) settleText(draft, row.finalResponse, { seq: state.after, eventType: 'done' })
   if (row.status === 'error') draft.error = { code: row.errorCode ?? 'error', message: row.errorMessage ?? '' }
   return draft
@@ -961,6 +965,7 @@ class Follower {
  * @property {number} totalTokens
  * @property {string | null} [errorCode]
  * @property {string | null} [errorMessage]
+ * @property {string | null} [finishReason]
  * @property {string} createdAt
  * @property {string | null} [startedAt] null while queued
  */

@@ -84,8 +84,8 @@ export class Store extends EventTarget {
     this.earlierCursor = null
     /** @type {any[]} */
     this.agents = []
-    /** @type {Set<string>} */
-    this.following = new Set()
+    /** What is followed, with what it has shown so far. @type {Map<string, SessionState | null>} */
+    this.following = new Map()
     /** @type {Set<string>} Conversations whose newest session has said how they stand. */
     this.judged = new Set()
     /** @type {Set<string>} Sessions and conversations that were deleted here. */
@@ -99,9 +99,13 @@ export class Store extends EventTarget {
     this.failures = 0
     this.recovery = 0
     this.refreshTimer = 0
-    document.addEventListener('visibilitychange', () => {
+    const lookAgain = () => {
       if (document.visibilityState === 'visible' && (this.listed || this.failures)) void this.refresh()
-    })
+    }
+    document.addEventListener('visibilitychange', lookAgain)
+    /** Other tabs, which look again when something was changed here. @type {BroadcastChannel | null} */
+    this.others = typeof BroadcastChannel === 'undefined' ? null : new BroadcastChannel('backchat:page')
+    if (this.others) this.others.onmessage = lookAgain
     /** The first look at the list is over. @type {Promise<void>} */
     this.listing = Promise.resolve()
   }
@@ -433,7 +437,9 @@ export class Store extends EventTarget {
         if (!this.following.has(turn.id)) turn.phase = row.status === 'running' ? 'running' : 'ended'
       } else {
         known.set(row.sessionId, {
-          id: row.sessionId, message: row.userMessage, row, state: null, problem: null, at: ms(row.createdAt),
+          id: row.sessionId, message: row.userMessage, row, problem: null, at: ms(row.createdAt),
+          // It may have been followed before it was opened, or opened before.
+          state: this.following.get(row.sessionId) ?? null,
           phase: row.status === 'running' ? 'running' : 'ended' })
       }
     }
@@ -458,9 +464,10 @@ export class Store extends EventTarget {
   /** @param {string} sessionId @param {string} key */
   follow(sessionId, key) {
     if (this.following.has(sessionId)) return
-    this.following.add(sessionId)
+    this.following.set(sessionId, null)
     /** @param {SessionState} state */
     const show = (state) => {
+      this.following.set(sessionId, state)
       const turn = this.turns.find((one) => one.id === sessionId)
       if (!turn) return
       turn.state = state
@@ -538,6 +545,7 @@ export class Store extends EventTarget {
       if (key === this.openKey) this.exists = true
       this.emit('thread')
       this.follow(started.sessionId, key || started.conversationId)
+      this.others?.postMessage('sent')
     } catch (error) {
       turn.phase = 'unsent'
       turn.problem = error
@@ -580,6 +588,7 @@ export class Store extends EventTarget {
   async removeTurn(turn) {
     const known = turn.row || turn.phase === 'running' || turn.phase === 'ended'
     if (known) await this.deletes(turn.id, () => this.client.remove(turn.id))
+    this.others?.postMessage('removed')
     this.sent(turn, this.openKey)
     this.turns = this.turns.filter((other) => other !== turn)
     this.emit('thread')
@@ -595,6 +604,7 @@ export class Store extends EventTarget {
         for (const row of page.sessions) await this.deletes(row.sessionId, () => this.client.remove(row.sessionId))
       }
     })
+    this.others?.postMessage('removed')
     this.outgoing.delete(key)
     this.keepUnsent()
     this.entries.delete(key)
@@ -616,6 +626,7 @@ export class Store extends EventTarget {
   /** @param {string} key @param {string} title */
   async rename(key, title) {
     await this.client.conversations.rename(key, title)
+    this.others?.postMessage('renamed')
     this.touch(key, { title })
     this.emit('thread')
   }

@@ -76,6 +76,7 @@ const en = {
   retry: 'Ask again',
   remove: 'Delete this message and its answer',
   emptyAnswer: 'The answer is empty.',
+  cutOff: 'The model reached the limit of its output here. Ask it to go on.',
   partial: 'The answer was not finished; what there was is kept.',
   toBottom: 'Jump to the latest',
 
@@ -225,6 +226,7 @@ const ru = {
   retry: 'Спросить снова',
   remove: 'Удалить сообщение и ответ',
   emptyAnswer: 'Ответ пуст.',
+  cutOff: 'Здесь модель дошла до предела длины ответа. Попросите её продолжить.',
   partial: 'Ответ не завершён; то, что было готово, сохранено.',
   toBottom: 'К последнему сообщению',
 

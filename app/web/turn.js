@@ -212,6 +212,7 @@ export class TurnView {
       error && h('p', { class: error.code === 'cancelled' ? 'problem stopped' : 'problem' },
         icon(error.code === 'cancelled' ? 'stop' : 'warning'), text && error.code !== 'cancelled' ? `${runError(error)} ${texts.partial}` : runError(error)),
       !error && !text && h('p', { class: 'note' }, texts.emptyAnswer),
+      (state?.finishReason ?? row?.finishReason) === 'length' && h('p', { class: 'note' }, texts.cutOff),
       h('div', { class: 'tools' },
         text && copyButton(texts.copy, () => turn.state?.text || turn.row?.finalResponse || ''),
         iconButton('retry', texts.retry, () => this.deeds.retry(turn)),

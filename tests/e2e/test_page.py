@@ -161,6 +161,49 @@ def test_two_tabs_show_one_run_and_one_of_them_polls(make_device: MakeDevice, mo
         grew_only(chat, words(100))
 
 
+def test_what_is_sent_and_deleted_in_one_tab_is_seen_in_another(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    device = make_device(model_server.add({"answers": [{"steps": [{"text": "Yes."}]}]}))
+    one = device()
+    one.say("First")
+    one.wait_ended()
+    two = device(f"/#{one.conversation}")
+    expect(two.turns).to_have_count(1)
+
+    one.say("Second")
+
+    expect(two.turns).to_have_count(2)
+    two.wait_ended()
+    expect(two.text).to_have_text("Yes.")
+    one.turn.get_by_role("button", name="Delete this message").click()
+    one.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(one.turns).to_have_count(1)
+    expect(two.turns).to_have_count(1)
+
+
+def test_a_run_that_pauses_shows_what_it_has_said_whenever_it_is_opened(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    model = model_server.add({"answers": [{"steps": [{"text": "So far. "}, {"hold": True}, {"text": "The end."}]}]})
+    device = make_device(model)
+    chat = device()
+    chat.say("Tell me slowly")
+    chat.wait_text("So far.")
+
+    chat.list.get_by_role("link", name="Backchat").click()
+    expect(chat.turns).to_have_count(0)
+    chat.list.get_by_role("link", name="Tell me slowly").click()
+    chat.wait_text("So far.")
+    device(f"/#{chat.conversation}").wait_text("So far.")
+    chat.page.reload()
+    chat.wait_text("So far.")
+
+    model_server.release(model)
+    chat.wait_ended()
+    expect(chat.text).to_have_text("So far. The end.")
+
+
 def test_a_run_is_stopped_from_another_tab(make_device: MakeDevice, model_server: ModelServer, stack: Stack) -> None:
     model = model_server.add({"answers": [{"steps": [streaming(400, 0.1)]}]})
     device = make_device(model)
@@ -401,6 +444,21 @@ def test_a_failure_is_told_in_words_and_can_be_retried(make_device: MakeDevice, 
     expect(chat.turns).to_have_count(2)
     chat.wait_ended()
     expect(chat.text).to_have_text("Half an")
+
+
+def test_an_answer_that_reached_the_models_limit_says_so_also_after_a_reload(
+    make_device: MakeDevice, model_server: ModelServer
+) -> None:
+    model = model_server.add({"answers": [{"steps": [{"text": "Once upon a time"}], "cut_off": True}]})
+    chat = make_device(model)()
+
+    chat.say("Tell me all")
+    chat.wait_ended()
+
+    note = "The model reached the limit of its output here."
+    expect(chat.turn).to_contain_text(note)
+    chat.page.reload()
+    expect(chat.turn).to_contain_text(note)
 
 
 def test_a_russian_browser_is_spoken_to_in_russian(make_device: MakeDevice, model_server: ModelServer) -> None:

@@ -401,6 +401,21 @@ def test_enter_on_a_touch_screen_begins_a_new_line_and_the_button_sends(
     expect(phone.field).to_have_value(re.compile("Tokyo"))
 
 
+def test_at_400_percent_there_is_more_to_read_than_to_write(make_device: MakeDevice, model_server: ModelServer) -> None:
+    # 1280 by 1024 pixels at that zoom.
+    chat = make_device(short(model_server), viewport={"width": 320, "height": 256})()
+
+    chat.say("Hello")
+    chat.wait_ended()
+
+    expect(chat.page.get_by_role("textbox", name="Message")).to_be_in_viewport(ratio=1)
+    expect(chat.page.get_by_role("button", name="Send")).to_be_in_viewport(ratio=1)
+    box = chat.page.get_by_role("region", name="Messages").bounding_box()
+    assert box is not None
+    assert box["height"] > 256 / 2
+    assert chat.page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
 def test_a_new_conversation_begins_at_its_top_on_a_small_screen(make_device: MakeDevice) -> None:
     page = make_device(viewport={"width": 320, "height": 300})().page
 

@@ -16,15 +16,19 @@ from tests.servers import EmbeddedBroker, Process, free_port, wait_until
 
 START_S = 90.0
 
-#: Answers in pieces; "slow" never comes to an end by itself, "fail" fails.
+#: Answers in pieces; "slow" never comes to an end by itself, "fail" fails, "too long" is cut.
 ANSWERS = """
 import asyncio
 
+from app.events import Done
 from worker.orchestrator import TurnFailed
 
 
 async def answer(turn):
     yield "You said: "
+    if turn.message == "too long":
+        yield Done(finish_reason="length")
+        return
     if turn.message == "fail":
         raise TurnFailed("model_error", "it broke")
     while turn.message == "slow":
@@ -64,21 +68,35 @@ def url(tmp_path_factory: pytest.TempPathFactory, embedded_broker: EmbeddedBroke
         yield f"http://127.0.0.1:{port}"
 
 
-def backchat(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def backchat(url: str, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+    ended = subprocess.run(
         [sys.executable, "-m", "app.cli", "--url", url, *arguments],
         capture_output=True,
-        text=True,
         timeout=60,
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         check=False,
     )
+    return subprocess.CompletedProcess(ended.args, ended.returncode, ended.stdout.decode(), ended.stderr.decode())
 
 
 def test_ask_prints_the_answer_and_ends_with_0(url: str) -> None:
     asked = backchat(url, "ask", "привет 🙂")
 
     assert (asked.returncode, asked.stdout.strip()) == (0, "You said: привет 🙂")
+
+
+def test_ask_reads_a_message_from_standard_input(url: str) -> None:
+    asked = backchat(url, "ask", "-", stdin="привет\n🙂\n".encode())
+
+    assert (asked.returncode, asked.stdout.strip()) == (0, "You said: привет\n🙂")
+
+
+def test_what_is_no_text_on_standard_input_is_refused(url: str) -> None:
+    asked = backchat(url, "ask", "-", stdin=b"\xff\xfe")
+
+    assert asked.returncode == 2
+    assert "what stands on standard input is not UTF-8" in asked.stderr
+    assert "Traceback" not in asked.stderr
 
 
 def test_ask_for_scripts_prints_the_session_and_then_each_event_as_json(url: str) -> None:
@@ -95,6 +113,13 @@ def test_a_session_that_fails_ends_with_1_and_says_why(url: str) -> None:
 
     assert (asked.returncode, asked.stdout.strip()) == (1, "You said:")
     assert "model_error: it broke" in asked.stderr
+
+
+def test_an_answer_that_reached_the_models_limit_says_so(url: str) -> None:
+    asked = backchat(url, "ask", "too long")
+
+    assert (asked.returncode, asked.stdout.strip()) == (0, "You said:")
+    assert "the model reached the limit of its output" in asked.stderr
 
 
 def test_ctrl_c_of_a_script_leaves_the_session_running_and_cancel_ends_it(url: str, tmp_path: Path) -> None:

@@ -54,6 +54,17 @@ def test_an_allowed_origin_may_send_what_the_client_sends_and_see_what_it_reads(
     )
 
 
+@pytest.mark.parametrize("origin", ["chat.example", "https://chat.example/page", "https://*.example", "https://"])
+def test_what_is_no_origin_is_named_in_the_log(
+    make_client: Callable[[str], FlaskClient], origin: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make_client(f"{origin}, https://chat.example")
+
+    [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.__dict__["setting"] == f"CORS_ORIGINS: {origin}".rstrip("/")
+    assert client.options("/api/chat/session", headers=PREFLIGHT).status_code == 204
+
+
 @pytest.mark.parametrize("origins", ["", "https://other.example", "chat.example"])
 def test_another_origin_is_told_nothing(make_client: Callable[[str], FlaskClient], origins: str) -> None:
     client = make_client(origins)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { eventsOf, initialState, reduce, reduceAll, toolCallsOf } from '../../app/web/client.js'
+import { eventsOf, initialState, reduce, reduceAll, settledState, toolCallsOf } from '../../app/web/client.js'
 
 /** @typedef {import('../../app/web/client.js').SessionEvent} SessionEvent */
 
@@ -119,6 +119,16 @@ test('an event counts only when all before it are there', () => {
   assert.equal(gap.text, '1')
   assert.equal(gap.after, 1)
   assert.equal(reduce(gap, second).text, '123')
+})
+
+test('why the model stopped is known from the last event, and from the row', () => {
+  const done = /** @type {const} */ ({ eventType: 'done', content: 'cut', finishReason: 'length' })
+  const row = /** @type {const} */ ({ status: 'done', finalResponse: 'cut', model: null, finishReason: 'length' })
+
+  assert.equal(once(numbered([done])).finishReason, 'length')
+  assert.equal(once(numbered([{ eventType: 'done', content: 'whole' }])).finishReason, null)
+  assert.equal(settledState(initialState('s'), row).finishReason, 'length')
+  assert.equal(settledState(initialState('s'), { ...row, finishReason: undefined }).finishReason, null)
 })
 
 test('a tool call is one part from its start to its result', () => {
