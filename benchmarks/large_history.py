@@ -27,6 +27,7 @@ import peewee
 from app import (
     agent_history,
     agent_history_list,
+    claiming,
     conversation_list,
     database,
     message_list,
@@ -41,8 +42,9 @@ from app.events import Delta, Done, Thinking, Usage
 from app.ids import new_id
 from app.models import AgentEvent, Message, utc_now
 from app.moments import to_ms
+from app.recording import Batch
 from app.retention import Pruner
-from app.sessions import Batch, NewSession
+from app.sessions import NewSession
 from app.settings import Settings
 from tests.servers import MariaDB
 
@@ -280,9 +282,9 @@ def append(seconds: float | None, until: threading.Event) -> list[tuple[float, s
         claims = [
             timed(
                 "claim",
-                lambda made=made: sessions.claim(
-                    made.session_id, "bench", lease_s=600, max_attempts=3, turn_timeout_s=900
-                ),
+                lambda made=made: claiming.take(
+                    [made.session_id], "bench", lease_s=600, max_attempts=3, turn_timeout_s=900
+                )[0][0],
             )
             for made in created
         ]

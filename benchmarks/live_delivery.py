@@ -24,11 +24,11 @@ from pathlib import Path
 
 import psutil
 
-from app import database, recording, schema, sessions
+from app import claiming, database, recording, schema, sessions
+from app.claiming import Claim
 from app.events import Delta
 from app.heads import Head, Heads
 from app.redis_client import open_redis
-from app.sessions import Claim
 from tests.servers import MariaDB, Process, RedisServer, free_port
 
 #: Nothing here may take longer.
@@ -125,7 +125,7 @@ class Worker:
         began = time.monotonic()
         for turn, flush in enumerate(flushes):
             time.sleep(max(0.0, began + turn * spread_s / len(flushes) - time.monotonic()))
-            recording.record([sessions.Batch(self._claims[number], 0, [Delta("news")]) for number in flush])
+            recording.record([recording.Batch(self._claims[number], 0, [Delta("news")]) for number in flush])
             now = time.time()
             for number in flush:
                 self._seqs[number] = 1
@@ -141,8 +141,7 @@ def start_sessions(count: int) -> list[Claim]:
     claims = []
     for number in range(count):
         created = sessions.create(sessions.NewSession("local", f"message {number}", 1, "demo"))
-        claim = sessions.claim(created.session_id, "bench", lease_s=600, max_attempts=3, turn_timeout_s=900)
-        assert claim is not None
+        [claim], _ = claiming.take([created.session_id], "bench", lease_s=600, max_attempts=3, turn_timeout_s=900)
         claims.append(claim)
     return claims
 

@@ -20,7 +20,7 @@ from typing import Any
 from flask import Flask
 from werkzeug.test import create_environ
 
-from app import database, recording, schema, sessions
+from app import claiming, database, recording, schema, sessions
 from app.api import create_app
 from app.events import Delta
 from app.heads import Head, Heads
@@ -80,9 +80,8 @@ def measure(arguments: argparse.Namespace, settings: Settings) -> None:
     application: Any = create_app(settings)
     heads = Heads(open_redis(settings.redis_url))
     created = sessions.create(sessions.NewSession("local", "message", 1, "demo"))
-    claim = sessions.claim(created.session_id, "bench", lease_s=600, max_attempts=3, turn_timeout_s=900)
-    assert claim is not None
-    recording.record([sessions.Batch(claim, 0, [Delta(f"some words of an answer {n} ") for n in range(EVENTS)])])
+    [claim], _ = claiming.take([created.session_id], "bench", lease_s=600, max_attempts=3, turn_timeout_s=900)
+    recording.record([recording.Batch(claim, 0, [Delta(f"some words of an answer {n} ") for n in range(EVENTS)])])
     waiting = sessions.create(sessions.NewSession("local", "message", 1, "demo")).session_id
 
     def refresh() -> None:

@@ -1,7 +1,8 @@
-"""One worker process, hundreds of sessions at once, all of it real: database, Redis, model server, worker.
+"""One worker process, hundreds of sessions at once, all of it real: database, broker, model server, worker.
 
     python -m benchmarks.worker_density                                     # 300 sessions, 5 tokens/s, 10 s each
-    python -m benchmarks.worker_density --sessions 200 --rate 20 --seconds 5 --database sqlite
+    python -m benchmarks.worker_density --sessions 200 --rate 20 --seconds 5
+    python -m benchmarks.worker_density --database sqlite --broker embedded
 
 Prints when the last session's first text came beside when the first session ended, how long all of them took beside
 the length of one, and the worker's CPU time and memory.
@@ -23,7 +24,7 @@ from app import database, schema, sessions
 from app.models import Event, Session
 from app.turn_queue import QUEUE_NAME, TurnQueue
 from tests.model_server import ModelServer
-from tests.servers import MariaDB, Process, RedisServer
+from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer
 
 
 def script(rate: float, seconds: float) -> dict[str, Any]:
@@ -87,10 +88,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5, help="tokens per second and session")
     parser.add_argument("--seconds", type=float, default=10, help="length of one answer")
     parser.add_argument("--database", choices=("mariadb", "sqlite"), default="mariadb")
+    parser.add_argument("--broker", choices=("redis", "embedded"), default="redis")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, ModelServer.start(processes=2) as server:
         folder = Path(name)
-        redis = RedisServer(folder / "redis").start()
+        broker = RedisServer if arguments.broker == "redis" else EmbeddedBroker
+        redis = broker(folder / "broker").start()
         maria = MariaDB(folder / "mariadb").start() if arguments.database == "mariadb" else None
         try:
             url = maria.create_database("density") if maria else f"sqlite:///{folder / 'density.db'}"
@@ -115,7 +118,8 @@ def main() -> None:
             if maria:
                 maria.kill9()
     print(
-        f"{arguments.sessions} sessions, {arguments.rate:g} tokens/s for {arguments.seconds:g} s, {arguments.database}"
+        f"{arguments.sessions} sessions, {arguments.rate:g} tokens/s for {arguments.seconds:g} s,"
+        f" {arguments.database}, broker: {arguments.broker}"
     )
     print(f"all done after {found['took_s']:.1f} s ({found['took_s'] / arguments.seconds:.2f} × one of them)")
     print(f"the last one's first text came {found['last_first_text_before_first_end_s']:.1f} s before the first end")
