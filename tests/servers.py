@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -225,8 +226,21 @@ class Process:
         assert ctypes.CDLL(None).tgkill(self.pid, others[-1], number) == 0
 
     def pause(self) -> None:
-        """Freeze it and its children, as a hung machine would."""
+        """Freeze it and its children, as a hung machine would: on return none of their threads runs any more."""
         self._signal_group(signal.SIGSTOP)
+        # The call returns at once; a thread on another core, or in a system call, stops a little later.
+        wait_until(lambda: set(self._thread_states()) <= set("TZX"), f"all threads of {self} stand still")
+
+    def _thread_states(self) -> list[str]:
+        """One letter for each thread of the group, as proc(5) has them; none where there is no /proc."""
+        states = []
+        for process in [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]:
+            for stat in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+                with suppress(OSError):  # a thread that has just ended
+                    after_name = stat.read_text().rpartition(")")[2].split()
+                    if int(after_name[2]) == self.pid:
+                        states.append(after_name[0])
+        return states
 
     def resume(self) -> None:
         self._signal_group(signal.SIGCONT)

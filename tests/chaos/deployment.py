@@ -261,7 +261,11 @@ class Deployment:
             found[:] = [event for event in self.events(session_id) if wanted(event)]
             return bool(found)
 
-        wait_until(look, what, timeout_s)
+        try:
+            wait_until(look, what, timeout_s)
+        except AssertionError as error:
+            error.add_note(f"{self.session(session_id)}\n{self.workers}")
+            raise
         return found[0]
 
     def wait_for_text(self, session_id: str, attempt: int = 1, timeout_s: float = PATIENCE_S) -> dict[str, Any]:

@@ -57,6 +57,31 @@ def test_a_paused_redis_answers_nothing_until_it_is_resumed(make_redis: Callable
         assert client.ping()
 
 
+def test_no_thread_of_a_paused_process_runs_any_more(tmp_path: Path) -> None:
+    busy = textwrap.dedent("""\
+        import os, threading
+
+        def work():
+            while True:
+                pass
+
+        os.fork()
+        for _ in range(3):
+            threading.Thread(target=work).start()
+        os.write(1, b"up\\n")
+    """)
+    with Process.python("-c", busy, log=tmp_path / "busy.log", environment={}) as process:
+        process.wait_for_line("up", count=2)
+        pids = [process.pid, *(child.pid for child in psutil.Process(process.pid).children())]
+
+        for _ in range(20):
+            process.pause()
+            stats = [stat.read_text() for pid in pids for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+            process.resume()
+
+            assert [stat.rpartition(") ")[2][0] for stat in stats] == ["T"] * 8
+
+
 def test_a_broker_is_empty_at_the_start_of_each_test(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         assert client.dbsize() == 0
