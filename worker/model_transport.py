@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 from urllib.request import getproxies
 
 import aiohttp
@@ -73,7 +75,7 @@ class ModelTransport(httpx2.AsyncBaseTransport):
     def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
             # No limit: the number of sessions is one already, and a waiting session would look like a slow model.
-            connector = aiohttp.TCPConnector(limit=0, ssl=httpx2.create_ssl_context())
+            connector = aiohttp.TCPConnector(limit=0, ssl=_trusted())
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -123,6 +125,12 @@ class ModelTransport(httpx2.AsyncBaseTransport):
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Reading the certificates takes a good part of what starting an engine takes."""
+    return httpx2.create_ssl_context()
 
 
 class _Stream(httpx2.AsyncByteStream):

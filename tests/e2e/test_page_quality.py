@@ -57,7 +57,8 @@ def axe(node_modules: Path) -> str:
 
 
 def violations(page: Page, axe: str) -> list[str]:
-    page.evaluate(axe)
+    if page.evaluate("!window.axe"):
+        page.evaluate(axe)
     found = page.evaluate("axe.run(document, { resultTypes: ['violations'] }).then(result => result.violations)")
     return [f"{each['id']}: {[node['html'][:200] for node in each['nodes']]}" for each in found]
 

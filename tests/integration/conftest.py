@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import redis
+from apiflask import APIFlask
 from flask.testing import FlaskClient
 
 from app import database
@@ -26,17 +28,39 @@ def model_server() -> Iterator[ModelServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def _idle_applications() -> defaultdict[str, list[APIFlask]]:
+    """Applications that no test uses now, by their settings."""
+    return defaultdict(list)
+
+
 @pytest.fixture
-def make_client(store: str, redis_server: RedisServer) -> Iterator[Callable[..., FlaskClient]]:
-    """Makes a client of a web application with these settings; by default on `store` and an empty Redis."""
+def make_client(
+    store: str, redis_server: RedisServer, _idle_applications: defaultdict[str, list[APIFlask]]
+) -> Iterator[Callable[..., FlaskClient]]:
+    """Makes a client of a web application with these settings; by default on `store` and an empty Redis.
+
+    Each stands for a process of its own. Tests on `store` share them one after the other: they hold nothing that ages
+    badly, and making one takes longer than most tests.
+    """
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     bound = database.db.obj
     with ExitStack() as stack:
 
         def make(**fields: Any) -> FlaskClient:
-            app = create_app(Settings(**({"database_url": store, "redis_url": redis_server.url} | fields)))
-            stack.callback(close_all, database.db.obj)
+            fields = {"database_url": store, "redis_url": redis_server.url} | fields
+            if fields["database_url"] != store:
+                app = create_app(Settings(**fields))
+                stack.callback(close_all, database.db.obj)
+                return app.test_client()
+            idle = _idle_applications[repr(sorted(fields.items()))]
+            if not idle:
+                idle.append(create_app(Settings(**fields)))
+                close_all(database.db.obj)
+            database.db.initialize(bound)
+            app = idle.pop()
+            stack.callback(idle.append, app)
             return app.test_client()
 
         yield make
