@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser import Chat
 from tests.model_server import ModelServer
@@ -16,6 +16,7 @@ from tests.stack import Stack
 
 MakeDevice = Callable[..., Callable[..., Chat]]
 
+POSTS = "**/api/chat/session"
 LISTS = re.compile(r"/api/(conversations|chat/sessions)\?")
 
 
@@ -31,6 +32,31 @@ def refuse(status: int, code: str = "database_unavailable") -> Callable[[Route],
     return lambda route: route.fulfill(
         status=status, content_type="application/problem+json", body=f'{{"code": "{code}", "detail": "raw words"}}'
     )
+
+
+def cut_off(route: Route) -> None:
+    route.abort()
+
+
+class Trouble:
+    """Answers a page's requests in place of the server, until it ends.
+
+    The route stays when it has ended, and lets requests pass: Playwright may leave one unanswered for ever that comes
+    just while a route is removed.
+    """
+
+    def __init__(self, page: Page, addresses: str | re.Pattern[str], answer: Callable[[Route], None]) -> None:
+        self.answer: Callable[[Route], None] | None = answer
+        page.route(addresses, self._handle)
+
+    def _handle(self, route: Route) -> None:
+        if self.answer is None:
+            route.fallback()
+        else:
+            self.answer(route)
+
+    def end(self) -> None:
+        self.answer = None
 
 
 def look_again(chat: Chat) -> None:
@@ -64,8 +90,7 @@ def test_a_reload_shows_the_messages_on_their_way_and_goes_on_sending_them_in_or
     make_device: MakeDevice, model_server: ModelServer, stack: Stack
 ) -> None:
     chat = make_device(short(model_server))()
-    posts = "**/api/chat/session"
-    chat.page.route(posts, lambda route: route.abort())
+    trouble = Trouble(chat.page, POSTS, cut_off)
     chat.say("First of all")
     chat.say("And then")
     expect(chat.turns).to_have_count(2)
@@ -76,7 +101,7 @@ def test_a_reload_shows_the_messages_on_their_way_and_goes_on_sending_them_in_or
     expect(again.turns).to_have_count(2)
     expect(again.turn).to_contain_text("Sending")
     expect(again.page.locator("#banner")).to_contain_text("No connection")
-    again.page.unroute(posts)
+    trouble.end()
     again.wait_ended()
     assert bubbles(again) == ["First of all", "And then"]
     sessions = stack.get(f"/api/chat/sessions?conversationId={again.conversation}")["sessions"]
@@ -93,25 +118,24 @@ def test_what_could_not_be_read_appears_by_itself_when_the_server_is_back(
     page = chat.page
     key = chat.conversation
     page.get_by_role("button", name="New conversation").click()
-    page.route(LISTS, refuse(503))
+    trouble = Trouble(page, LISTS, refuse(503))
 
     chat.list.get_by_role("link", name="Read me later").click()
 
     banner = page.locator("#banner")
     expect(banner).to_contain_text("can’t answer at the moment")
-    page.unroute(LISTS)
-    page.route(LISTS, lambda route: route.abort())
+    trouble.answer = cut_off
     expect(banner).to_contain_text("No connection")
-    page.unroute(LISTS)
+    trouble.end()
     expect(chat.text).to_have_text("Here.", timeout=60_000)
     expect(banner).to_be_hidden()
 
     other = device()
-    other.page.route(LISTS, refuse(500, "internal_error"))
+    trouble = Trouble(other.page, LISTS, refuse(500, "internal_error"))
     other.page.goto("about:blank")
     other.page.goto(f"{page.url.partition('#')[0]}#{key}")
     expect(other.page.locator("#banner")).to_be_visible()
-    other.page.unroute(LISTS)
+    trouble.end()
     expect(other.text).to_have_text("Here.", timeout=60_000)
     expect(other.list.get_by_role("link", name="Read me later")).to_be_visible()
 
@@ -139,19 +163,18 @@ def test_a_message_that_the_server_does_not_take_now_says_so(
     make_device: MakeDevice, model_server: ModelServer
 ) -> None:
     chat = make_device(short(model_server))()
-    posts = "**/api/chat/session"
-    chat.page.route(posts, refuse(429, "too_many_requests"))
+    trouble = Trouble(chat.page, POSTS, refuse(429, "too_many_requests"))
 
     chat.say("Much asked for")
 
     expect(chat.page.locator("#banner")).to_contain_text("can’t answer at the moment")
-    chat.page.unroute(posts)
+    trouble.end()
     chat.wait_ended()
     expect(chat.page.locator("#banner")).to_be_hidden()
-    chat.page.route(posts, refuse(413, "body_too_large"))
+    trouble.answer = refuse(413, "body_too_large")
     chat.say("Far too long")
     expect(chat.turn.locator(".problem")).to_have_text("Not sent. The message is too long.")
-    chat.page.unroute(posts)
+    trouble.end()
     chat.turn.get_by_role("button", name="Send again").click()
     chat.wait_ended()
     expect(chat.text).to_have_text("Here.")
@@ -161,8 +184,7 @@ def test_a_refused_message_is_still_there_after_a_reload_until_it_is_sent_or_del
     make_device: MakeDevice, model_server: ModelServer
 ) -> None:
     chat = make_device(short(model_server))()
-    posts = "**/api/chat/session"
-    chat.page.route(posts, refuse(413, "body_too_large"))
+    trouble = Trouble(chat.page, POSTS, refuse(413, "body_too_large"))
     chat.say("Far too long")
     expect(chat.turn.locator(".problem")).to_have_text("Not sent. The message is too long.")
     chat.say("Too long as well")
@@ -173,7 +195,7 @@ def test_a_refused_message_is_still_there_after_a_reload_until_it_is_sent_or_del
     expect(chat.turns.locator(".problem")).to_have_text(["Not sent. The message is too long."] * 2)
     assert bubbles(chat) == ["Far too long", "Too long as well"]
     expect(chat.list.get_by_role("link", name="Far too long")).to_be_visible()
-    chat.page.unroute(posts)
+    trouble.end()
     chat.turn.get_by_role("button", name="Delete").click()
     chat.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(chat.turns).to_have_count(1)
@@ -222,12 +244,11 @@ def test_a_stop_is_seen_at_once_and_taken_back_when_it_does_not_arrive(
     chat = make_device(endless)()
     chat.say("Stop this")
     chat.wait_text("Some.")
-    cancels = "**/cancel"
-    chat.page.route(cancels, lambda route: route.abort())
+    trouble = Trouble(chat.page, "**/cancel", cut_off)
     chat.turn.get_by_role("button", name="Stop").click()
     expect(chat.page.locator("#banner")).to_contain_text("can’t be reached")
     expect(chat.turn.locator(".working-label")).to_have_text("Working")
-    chat.page.unroute(cancels)
+    trouble.end()
     # The end is kept back, so that it can be looked at before.
     held: list[Route] = []
     seen = False
