@@ -71,7 +71,7 @@ def stack(
 # Playwright keeps an event loop running in this thread: no later test of this process could run one of its own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = binary("chromium", "chromium-browser", "google-chrome")
+    path = binary("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
     arguments = ["--disable-gpu", "--disable-background-networking"]
     if os.geteuid() == 0:
         arguments.append("--no-sandbox")
