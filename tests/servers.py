@@ -235,10 +235,8 @@ class Process:
 
     def _thread_states(self) -> list[str]:
         """One letter for each thread of the group, as proc(5) has them; none where there is no /proc."""
-        if not self.alive:
-            return []
         states = []
-        for process in [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]:
+        for process in self.family():
             for stat in Path(f"/proc/{process.pid}/task").glob("*/stat"):
                 with suppress(OSError):  # a thread that has just ended
                     after_name = stat.read_text().rpartition(")")[2].split()

@@ -72,11 +72,11 @@ def test_no_thread_of_a_paused_process_runs_any_more(tmp_path: Path) -> None:
     """)
     with Process.python("-c", busy, log=tmp_path / "busy.log", environment={}) as process:
         process.wait_for_line("up", count=2)
-        pids = [process.pid, *(child.pid for child in psutil.Process(process.pid).children())]
+        family = process.family()
 
         for _ in range(20):
             process.pause()
-            stats = [stat.read_text() for pid in pids for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+            stats = [stat.read_text() for each in family for stat in Path(f"/proc/{each.pid}/task").glob("*/stat")]
             process.resume()
 
             assert [stat.rpartition(") ")[2][0] for stat in stats] == ["T"] * 8
