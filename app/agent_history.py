@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from . import database
-from .ids import new_id
-from .models import AgentCount, AgentEvent, Conversation, Session, iso
+from . import db
+from .db.ids import new_id
+from .db.models import AgentCount, AgentEvent, Conversation, Session
+from .db.times import iso
 from .session_steps import Steps, Thought
 
 HistoryType = Literal[
@@ -45,7 +46,7 @@ _COLUMNS = (
     "content", "metadata",
 )  # fmt: skip
 _INSERT = f"INSERT INTO chatAgentEvents ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608 - columns from above
-_MARKS = f"({database.marks(len(_COLUMNS))})"
+_MARKS = f"({db.marks(len(_COLUMNS))})"
 
 #: Rows added, or removed when negative, by (agent, owner, shard, type).
 Counts = Counter[tuple[int, str, int, str]]
@@ -162,7 +163,7 @@ def number(
 def insert(rows: Sequence[Row]) -> None:
     """Store rows made by `number`, many in a statement."""
     for chunk in _in_chunks(rows):
-        database.sql(_INSERT + ",".join((_MARKS,) * len(chunk)), [value for row in chunk for value in row])
+        db.sql(_INSERT + ",".join((_MARKS,) * len(chunk)), [value for row in chunk for value in row])
 
 
 def _in_chunks(rows: Sequence[Row]) -> Iterable[list[Row]]:
@@ -197,13 +198,13 @@ def add_counts(counts: Counts) -> None:
         return
     # In one order everywhere: two transactions can't wait for each other.
     values = [value for (agent_id, owner, shard, kind), n in changed for value in (agent_id, owner, shard, kind, n)]
-    rows = ",".join((f"({database.marks(5)})",) * len(changed))
+    rows = ",".join((f"({db.marks(5)})",) * len(changed))
     added = (
         "ON CONFLICT (agentId, owner, shard, eventType) DO UPDATE SET n = n + excluded.n"
-        if database.is_sqlite()
+        if db.is_sqlite()
         else "ON DUPLICATE KEY UPDATE n = n + VALUES(n)"
     )
-    database.sql(
+    db.sql(
         f"INSERT INTO chatAgentCounts (agentId, owner, shard, eventType, n) VALUES {rows} {added}",  # noqa: S608
         values,
     )
@@ -211,7 +212,7 @@ def add_counts(counts: Counts) -> None:
 
 def total_of_agent(agent_id: int) -> int:
     """Rows of an agent, of all owners."""
-    found = database.tuples(AgentCount.select(AgentCount.n).where(AgentCount.agent_id == agent_id))
+    found = db.tuples(AgentCount.select(AgentCount.n).where(AgentCount.agent_id == agent_id))
     return int(sum(n for (n,) in found))
 
 
@@ -224,9 +225,7 @@ def delete_rows(where: Any, limit: int | None = None) -> tuple[int, Counts]:
         AgentEvent.conversation_id,
         AgentEvent.event_type,
     )
-    found = database.tuples(
-        database.locked(AgentEvent.select(*columns).where(where).order_by(AgentEvent.row_id).limit(limit))
-    )
+    found = db.tuples(db.locked(AgentEvent.select(*columns).where(where).order_by(AgentEvent.row_id).limit(limit)))
     if found:
         AgentEvent.delete().where(AgentEvent.row_id.in_([row_id for row_id, *_ in found])).execute()
     counts = Counter((agent_id, owner, _shard(conversation), kind) for _, agent_id, owner, conversation, kind in found)

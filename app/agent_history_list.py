@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import peewee
 
-from . import agent_history, database
+from . import agent_history, db
 from .agent_history import HistoryType
-from .cursors import Cursor
+from .db.cursors import Cursor
+from .db.models import AgentCount, AgentEvent
+from .db.paging import how_many_fit, size_of
+from .db.times import from_ms, iso, to_ms
 from .errors import NotFound
-from .list_pages import how_many_fit, size_of
-from .models import AgentCount, AgentEvent, iso
-from .moments import from_ms, to_ms
 
 Order = Literal["asc", "desc"]
 _CURSOR = Cursor("h", 2)
@@ -146,7 +146,7 @@ def page(
             shown.reverse()
         return Page(_rows([row_id for _, row_id in shown]), _total(wanted), next_cursor)
 
-    return database.reading(read)
+    return db.reading(read)
 
 
 def _keys(
@@ -169,7 +169,7 @@ def _keys(
     found: list[tuple[datetime, int]] = []
     for each in conditions:
         query = AgentEvent.select(*columns).where(each).order_by(*order).limit(limit)
-        found += [(at, row_id) for at, row_id in database.tuples(query)]
+        found += [(at, row_id) for at, row_id in db.tuples(query)]
     return sorted(found, reverse=not forward)[:limit]
 
 
@@ -177,7 +177,7 @@ def _sizes(row_ids: Sequence[int]) -> list[int]:
     if not row_ids:
         return []
     size = size_of(AgentEvent.content, AgentEvent.metadata)
-    sizes = dict(database.tuples(AgentEvent.select(AgentEvent.row_id, size).where(AgentEvent.row_id.in_(row_ids))))
+    sizes = dict(db.tuples(AgentEvent.select(AgentEvent.row_id, size).where(AgentEvent.row_id.in_(row_ids))))
     return [sizes.get(row_id, 0) for row_id in row_ids]
 
 
@@ -192,7 +192,7 @@ def _rows(row_ids: Sequence[int]) -> list[dict[str, Any]]:
 def _total(wanted: Wanted) -> int:
     if wanted.of_whole_agent and wanted.at_any_time:
         mine = (AgentCount.agent_id == wanted.agent_id) & (AgentCount.owner == wanted.owner)
-        counted = database.tuples(AgentCount.select(AgentCount.event_type, AgentCount.n).where(mine))
+        counted = db.tuples(AgentCount.select(AgentCount.event_type, AgentCount.n).where(mine))
         return int(sum(n for kind, n in counted if wanted.types is None or kind in wanted.types))
     condition = wanted.condition()
     if wanted.types is not None:
@@ -225,7 +225,7 @@ def get(owner: str, agent_id: int, event_id: str) -> dict[str, Any]:
     """
     mine = (AgentEvent.id == event_id) & (AgentEvent.agent_id == agent_id) & (AgentEvent.owner == owner)
     # MariaDB refuses to compare what is no ASCII with the column that holds ids.
-    row = database.reading(lambda: AgentEvent.select().where(mine).first()) if event_id.isascii() else None
+    row = db.reading(lambda: AgentEvent.select().where(mine).first()) if event_id.isascii() else None
     if row is None:
         raise NotFound("no such event in the history of this agent")
     return to_json(row)
@@ -243,9 +243,9 @@ def summary(owner: str, agent_id: int) -> dict[str, Any]:
     sessions = AgentEvent.select(peewee.fn.COUNT(AgentEvent.session_id.distinct())).where(mine)
 
     def read() -> dict[str, Any]:
-        counts: dict[str, int] = dict(database.tuples(by_type.group_by(AgentEvent.event_type)))
-        ((first, last),) = database.tuples(span)
-        ((session_count,),) = database.tuples(sessions)
+        counts: dict[str, int] = dict(db.tuples(by_type.group_by(AgentEvent.event_type)))
+        ((first, last),) = db.tuples(span)
+        ((session_count,),) = db.tuples(sessions)
         return {
             "agentId": agent_id,
             "totalEvents": sum(counts.values()),
@@ -255,7 +255,7 @@ def summary(owner: str, agent_id: int) -> dict[str, Any]:
             "lastEventAt": iso(last),
         }
 
-    return database.reading(read)
+    return db.reading(read)
 
 
 def delete(owner: str, agent_id: int) -> int:
@@ -272,6 +272,6 @@ def delete(owner: str, agent_id: int) -> int:
         return deleted
 
     deleted = 0
-    while some := database.transaction(work):
+    while some := db.transaction(work):
         deleted += some
     return deleted

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import peewee
 
-from . import agent_history, conversations, database
-from .models import Conversation, Session, utc_now
+from . import agent_history, conversations, db
+from .db.models import Conversation, Session
+from .db.times import utc_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def take(
     """
     if not session_ids:
         return [], []
-    return database.transaction(lambda: _take(session_ids, worker, lease_s, max_attempts, turn_timeout_s, wait))
+    return db.transaction(lambda: _take(session_ids, worker, lease_s, max_attempts, turn_timeout_s, wait))
 
 
 def _take(
@@ -73,17 +74,17 @@ def _take(
             del wanted[row_id]
     if not wanted:
         return [], held_up
-    clock = database.now_ms().sql
+    clock = db.now_ms().sql
     guard = (
         f"status = 'running' AND (leaseUntilMs IS NULL OR leaseUntilMs < {clock}) AND attempt - handbacks < ?"
-        f" AND id IN ({database.marks(len(wanted))}) ORDER BY id{database.for_update()}"
+        f" AND id IN ({db.marks(len(wanted))}) ORDER BY id{db.for_update()}"
     )
     free = (
         "SELECT id, sessionId, conversationId, owner, agentId, model, userMessage, attempt + 1, lastSeq, checkpoint,"
-        f" checkpointSeq, COALESCE(deadlineMs - {clock}, ?) FROM chatSessions{database.only_by('PRIMARY')}"
+        f" checkpointSeq, COALESCE(deadlineMs - {clock}, ?) FROM chatSessions{db.only_by('PRIMARY')}"
         f" WHERE {guard}"
     )
-    rows = database.sql(free, [turn_timeout_s * 1000, max_attempts, *wanted]).fetchall()
+    rows = db.sql(free, [turn_timeout_s * 1000, max_attempts, *wanted]).fetchall()
     claims = [
         Claim(*(*columns, remaining_ms / 1000, wanted[columns[0]].has_history)) for *columns, remaining_ms in rows
     ]
@@ -109,10 +110,10 @@ def _next_of_their_conversations(session_ids: Sequence[str]) -> dict[int, _Next]
     earlier = "SELECT 1 FROM chatSessions AS e WHERE e.conversationId = s.conversationId AND e.id < s.id AND e.status ="
     look = (
         f"SELECT id, sessionId, conversationId, EXISTS({earlier} 'done') FROM chatSessions AS s"
-        f" WHERE sessionId IN ({database.marks(len(session_ids))}) AND status = 'running'"
+        f" WHERE sessionId IN ({db.marks(len(session_ids))}) AND status = 'running'"
         f" AND NOT EXISTS({earlier} 'running')"
     )
-    found = database.sql(look, session_ids).fetchall()
+    found = db.sql(look, session_ids).fetchall()
     return {
         row_id: _Next(session_id, conversation_id, bool(has_history))
         for row_id, session_id, conversation_id, has_history in found
@@ -122,17 +123,17 @@ def _next_of_their_conversations(session_ids: Sequence[str]) -> dict[int, _Next]
 def _store(
     claims: Sequence[Claim], locked: dict[str, Conversation], worker: str, lease_s: float, turn_timeout_s: int
 ) -> None:
-    now, clock = Session.started_at.db_value(utc_now()), database.now_ms().sql
+    now, clock = Session.started_at.db_value(utc_now()), db.now_ms().sql
     numbers = {
         claim.row_id: locked[claim.conversation_id].session_number
         for claim in claims
         if claim.conversation_id in locked
     }
-    number, number_values = database.by_id(numbers)
-    database.sql(
+    number, number_values = db.by_id(numbers)
+    db.sql(
         f"UPDATE chatSessions SET attempt = attempt + 1, worker = ?, leaseUntilMs = {clock} + ?,"
         f" deadlineMs = COALESCE(deadlineMs, {clock} + ?), startedAt = COALESCE(startedAt, ?), updatedAt = ?,"
-        f" sessionNumber = COALESCE(sessionNumber, {number}) WHERE id IN ({database.marks(len(claims))})",
+        f" sessionNumber = COALESCE(sessionNumber, {number}) WHERE id IN ({db.marks(len(claims))})",
         [
             worker, int(lease_s * 1000), turn_timeout_s * 1000, now, now, *number_values,
             *(claim.row_id for claim in claims),
@@ -171,11 +172,11 @@ def renew(claims: Sequence[Claim], *, lease_s: float) -> None:
         )
         # Handed back since the caller looked: with a lease again it would wait for a worker that has let it go.
         leased = Session.lease_until_ms.is_null(False)
-        Session.update(lease_until_ms=database.now_ms(int(lease_s * 1000))).where(
+        Session.update(lease_until_ms=db.now_ms(int(lease_s * 1000))).where(
             Session.id.in_(list(workers)) & held & leased & (Session.status == "running")
         ).execute()
 
-    database.transaction(update)
+    db.transaction(update)
 
 
 def hand_back(claim: Claim) -> bool:
@@ -186,4 +187,4 @@ def hand_back(claim: Claim) -> bool:
         freed = Session.update(lease_until_ms=None, handbacks=Session.handbacks + 1, updated_at=utc_now())
         return int(freed.where(held).execute())
 
-    return database.transaction(update) == 1
+    return db.transaction(update) == 1

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import peewee
 
-from . import agent_history, conversations, database, message_search, sessions
+from . import agent_history, conversations, db, message_search, sessions
 from .agent_history import Entry
-from .models import AgentEvent, Conversation, Message, Session
+from .db.models import AgentEvent, Conversation, Message, Session
 from .sessions import Ended
 
 #: Events and messages that one transaction deletes, about.
@@ -28,13 +28,13 @@ def clear(owner: str, conversation_id: str) -> None:
         NotFound: no such conversation for this owner.
         DatabaseUnavailable: no connection.
     """
-    database.transaction(lambda: _clear(owner, conversation_id))
+    db.transaction(lambda: _clear(owner, conversation_id))
 
 
 def _clear(owner: str, conversation_id: str) -> None:
     conversation = conversations.lock(owner, conversation_id)
     of_it = Session.conversation_id == conversation_id
-    running = database.tuples(
+    running = db.tuples(
         Session.select(Session.id, Session.session_id).where(of_it & (Session.status == "running")).order_by(Session.id)
     )
     running_ids = [session_id for _, session_id in running]
@@ -43,7 +43,7 @@ def _clear(owner: str, conversation_id: str) -> None:
     if not cleared:
         return
     message_search.forget_all_but(conversation_id, running_ids)
-    ((newest,),) = database.tuples(Session.select(peewee.fn.MAX(Session.id)).where(of_it))
+    ((newest,),) = db.tuples(Session.select(peewee.fn.MAX(Session.id)).where(of_it))
     conversation.context_after = running[0][0] - 1 if running else newest
     conversation.session_number += 1
     conversation.message_count -= cleared
@@ -64,15 +64,15 @@ def delete(owner: str, conversation_id: str) -> list[Ended]:
         NotFound: no such conversation for this owner.
         DatabaseUnavailable: no connection.
     """
-    while database.transaction(lambda: _delete_some_ended(owner, conversation_id)):
+    while db.transaction(lambda: _delete_some_ended(owner, conversation_id)):
         continue
-    return database.transaction(lambda: _delete_rest(owner, conversation_id))
+    return db.transaction(lambda: _delete_rest(owner, conversation_id))
 
 
 def _delete_some_ended(owner: str, conversation_id: str) -> int:
     conversation = conversations.lock(owner, conversation_id)
     ended = (Session.conversation_id == conversation_id) & (Session.status != "running")
-    rows = list(database.locked(Session.select().where(ended).order_by(Session.id).limit(_ROWS_AT_ONCE // 10)))
+    rows = list(db.locked(Session.select().where(ended).order_by(Session.id).limit(_ROWS_AT_ONCE // 10)))
     few: list[Session] = []
     for row in rows:
         few.append(row)
@@ -86,7 +86,7 @@ def _delete_some_ended(owner: str, conversation_id: str) -> int:
 def _delete_rest(owner: str, conversation_id: str) -> list[Ended]:
     conversation = conversations.lock(owner, conversation_id)
     rows: Sequence[Session] = list(
-        database.locked(Session.select().where(Session.conversation_id == conversation_id).order_by(Session.id))
+        db.locked(Session.select().where(Session.conversation_id == conversation_id).order_by(Session.id))
     )
     running = {row.id for row in rows if row.status == "running"}
     removed = sessions.remove(rows, conversation)

@@ -15,7 +15,9 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from . import access, database, database_errors, logs, schema
+from . import access, db, logs
+from .db import errors as database_errors
+from .db import schema
 from .errors import BackchatError
 from .settings import Settings
 from .terminal import ApiError, Server, Transcript, Unreachable
@@ -141,7 +143,7 @@ def migrate() -> None:
     """Bring the database's tables up to date; safe to run from many processes at once."""
     try:
         # Altering a large table, and waiting for another process that does, takes longer than any query may.
-        database.open_database(Settings.from_environment().database_url, answer_s=MIGRATION_S)
+        db.open_database(Settings.from_environment().database_url, answer_s=MIGRATION_S)
         applied = schema.migrate()
     except BackchatError as error:
         raise click.ClickException(database_errors.in_full(error)) from error

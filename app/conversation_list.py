@@ -7,11 +7,11 @@ from typing import Any
 
 import peewee
 
-from . import database
-from .cursors import Cursor
+from . import db
+from .db.cursors import Cursor
+from .db.models import Conversation, Session
+from .db.times import from_ms, iso, to_ms
 from .errors import NotFound
-from .models import Conversation, Session, iso
-from .moments import from_ms, to_ms
 
 _CURSOR = Cursor("c", 2)
 
@@ -28,7 +28,7 @@ def get(owner: str, conversation_id: str) -> dict[str, Any]:
     def read() -> list[dict[str, Any]]:
         return _to_json(list(Conversation.select().where(mine)))
 
-    found = database.reading(read)
+    found = db.reading(read)
     if not found:
         raise NotFound("no such conversation")
     return found[0]
@@ -61,7 +61,7 @@ def list_recent(owner: str, *, limit: int = 20, cursor: str | None = None) -> tu
             next_cursor = _CURSOR.encode(to_ms(last.updated_at), last.id)
         return _to_json(rows[:limit]), next_cursor
 
-    return database.reading(read)
+    return db.reading(read)
 
 
 def _to_json(rows: Sequence[Conversation]) -> list[dict[str, Any]]:
@@ -86,9 +86,7 @@ def _running(conversation_ids: Sequence[str]) -> dict[str, str]:
         return {}
     is_running = Session.conversation_id.in_(conversation_ids) & (Session.status == "running")
     oldest = Session.select(peewee.fn.MIN(Session.id)).where(is_running).group_by(Session.conversation_id)
-    row_ids = [row_id for (row_id,) in database.tuples(oldest)]
+    row_ids = [row_id for (row_id,) in db.tuples(oldest)]
     if not row_ids:
         return {}
-    return dict(
-        database.tuples(Session.select(Session.conversation_id, Session.session_id).where(Session.id << row_ids))
-    )
+    return dict(db.tuples(Session.select(Session.conversation_id, Session.session_id).where(Session.id << row_ids)))

@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import peewee
 
-from . import database, message_search
+from . import db, message_search
+from .db.models import Conversation, Message, Session
+from .db.times import iso, utc_now
 from .errors import NotFound
 from .message_search import Text
-from .models import Conversation, Message, Session, iso, utc_now
 
 _TITLE_CHARACTERS = 80
 _EXCHANGES_AT_ONCE = 50
@@ -44,7 +45,7 @@ def lock_or_create(owner: str, conversation_id: str, agent_id: int, first_messag
     if found is None:
         created = False
         try:
-            with database.db.atomic():
+            with db.database.atomic():
                 Conversation.insert(
                     conversation_id=conversation_id, owner=owner, agent_id=agent_id, title=title_of(first_message)
                 ).execute()
@@ -62,7 +63,7 @@ def lock_or_create(owner: str, conversation_id: str, agent_id: int, first_messag
 
 def _lock(conversation_id: str) -> Conversation | None:
     query = Conversation.select().where(Conversation.conversation_id == conversation_id)
-    return database.locked(query).first()  # type: ignore[no-any-return]
+    return db.locked(query).first()  # type: ignore[no-any-return]
 
 
 def lock(owner: str, conversation_id: str) -> Conversation:
@@ -86,10 +87,10 @@ def lock_many(conversation_ids: Iterable[str | None], *, wait: bool = True) -> d
     if not wanted:
         return {}
     statement = (
-        f"{_READ}{database.only_by('conversationId')} WHERE conversationId IN ({database.marks(len(wanted))})"
-        f" ORDER BY conversationId{database.for_update(wait=wait)}"
+        f"{_READ}{db.only_by('conversationId')} WHERE conversationId IN ({db.marks(len(wanted))})"
+        f" ORDER BY conversationId{db.for_update(wait=wait)}"
     )
-    rows = (_row(values) for values in database.sql(statement, wanted).fetchall())
+    rows = (_row(values) for values in db.sql(statement, wanted).fetchall())
     return {row.conversation_id: row for row in rows}
 
 
@@ -162,11 +163,11 @@ def _add_messages(new: Sequence[NewMessage]) -> None:
         metadata = Message.metadata.db_value(message.metadata | {"timestamp": iso(now)})
         at = Message.created_at.db_value(now)
         values += [conversation.conversation_id, message.session_id, message.role, message.content, metadata, at]
-    marks = ",".join((f"({database.marks(6)})",) * len(new))
-    last = database.sql(_ADD_MESSAGES + marks, values).lastrowid
+    marks = ",".join((f"({db.marks(6)})",) * len(new))
+    last = db.sql(_ADD_MESSAGES + marks, values).lastrowid
     # Rows of one INSERT have consecutive ids. MariaDB and MySQL tell the first one, SQLite the last.
-    first = last - len(new) + 1 if database.is_sqlite() else last
-    step = database.id_step() if len(new) > 1 else 1
+    first = last - len(new) + 1 if db.is_sqlite() else last
+    step = db.id_step() if len(new) > 1 else 1
     message_search.add(
         [
             Text(message.conversation, message.content, message.session_id, first + number * step)
@@ -187,11 +188,11 @@ def store(changed: Iterable[Conversation]) -> None:
         sets: list[str] = []
         values: list[Any] = []
         for column in rows[some[0]]:
-            value, parameters = database.by_id({row_id: rows[row_id][column] for row_id in some})
+            value, parameters = db.by_id({row_id: rows[row_id][column] for row_id in some})
             sets.append(f"{column} = {value}")
             values += parameters
-        where = f"WHERE id IN ({database.marks(len(some))})"
-        database.sql(f"UPDATE chatConversations SET {', '.join(sets)} {where}", [*values, *some])
+        where = f"WHERE id IN ({db.marks(len(some))})"
+        db.sql(f"UPDATE chatConversations SET {', '.join(sets)} {where}", [*values, *some])
 
 
 def _counted(conversation: Conversation) -> dict[str, Any]:
@@ -217,7 +218,7 @@ def rename(owner: str, conversation_id: str, title: str) -> None:
         Conversation.update(title=title).where(Conversation.id == conversation.id).execute()
         message_search.rename(conversation, title)
 
-    database.transaction(work)
+    db.transaction(work)
 
 
 def exchanges(conversation_id: str | None, before_id: int) -> Iterator[Exchange]:
@@ -228,7 +229,7 @@ def exchanges(conversation_id: str | None, before_id: int) -> Iterator[Exchange]
     columns = (Session.id, Session.user_message, Session.final_response, Session.created_at)
     while conversation_id is not None:
         query = Session.select(*columns).where(_complete(conversation_id, before_id)).order_by(Session.id.desc())
-        rows = database.tuples(query.limit(_EXCHANGES_AT_ONCE))
+        rows = db.tuples(query.limit(_EXCHANGES_AT_ONCE))
         for _, user, answer, created_at in rows:
             yield Exchange(user, answer or "", created_at)
         if len(rows) < _EXCHANGES_AT_ONCE:
@@ -263,4 +264,4 @@ def search(conversation_id: str | None, text: str, limit: int) -> list[Message]:
         .order_by(Message.id.desc())
         .limit(limit)
     )
-    return database.reading(lambda: list(query))
+    return db.reading(lambda: list(query))

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import database, events
+from . import db, events
+from .db.models import Event, Session
+from .db.times import iso, utc_now
 from .errors import Gone, NotFound
-from .models import Event, Session, iso, utc_now
 
 #: A page stops growing past this many characters, whatever its limit says.
 PAGE_CHARACTERS = 4 * 1024 * 1024
@@ -92,7 +93,7 @@ _COLUMNS = (
 _LARGE = tuple(_COLUMNS.index(name) for name in ("content", "toolArgs", "toolResult", "errorMsg"))
 _LARGE_FIELDS = ("content", "tool_args", "tool_result", "error_msg")
 _INSERT = f"INSERT INTO chatEvents ({', '.join(_COLUMNS)}) VALUES "
-_MARKS = f"({database.marks(len(_COLUMNS))})"
+_MARKS = f"({db.marks(len(_COLUMNS))})"
 
 # Written by hand: every poll with news and every commit that somebody waits for reads a page.
 _STANDING = "SELECT status, lastSeq, updatedAt, eventsPrunedAt FROM chatSessions WHERE sessionId = ? AND owner = ?"
@@ -177,7 +178,7 @@ def insert(new: Iterable[Row]) -> None:
 
 
 def _insert(chunk: Sequence[Row]) -> None:
-    database.sql(_INSERT + ",".join((_MARKS,) * len(chunk)), [value for row in chunk for value in row])
+    db.sql(_INSERT + ",".join((_MARKS,) * len(chunk)), [value for row in chunk for value in row])
 
 
 def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
@@ -191,7 +192,7 @@ def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
 
     def read() -> Page:
         # The row first: all events up to its lastSeq were committed with it or before, so none can be missing below.
-        row = database.sql(_STANDING, (session_id, owner)).fetchone()
+        row = db.sql(_STANDING, (session_id, owner)).fetchone()
         if row is None:
             raise NotFound("no such session")
         status, last_seq, updated_at, pruned_at = row
@@ -210,7 +211,7 @@ def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
             session_id, shown, events, next_after, has_more, Session.updated_at.python_value(updated_at).timestamp()
         )
 
-    return database.reading(read)
+    return db.reading(read)
 
 
 def _pruned(session_id: str) -> Gone:
@@ -225,7 +226,7 @@ def _page(session_id: str, after: int, last_seq: int, limit: int) -> list[dict[s
     found: list[dict[str, Any]] = []
     size = 0
     while len(found) < limit and after < last_seq and size < PAGE_CHARACTERS:
-        rows = database.sql(_ABOVE, (session_id, after, last_seq, min(_CHUNK, limit - len(found)))).fetchall()
+        rows = db.sql(_ABOVE, (session_id, after, last_seq, min(_CHUNK, limit - len(found)))).fetchall()
         if not rows:
             break
         for row in rows:
@@ -289,7 +290,7 @@ def answer_text(session_id: str, up_to: int | None = None) -> str:
     if up_to is not None:
         query = query.where(Event.seq <= up_to)
     counting: list[tuple[int, str]] = []
-    for seq, kind, content, supersedes_from in database.tuples(query.order_by(Event.seq)):
+    for seq, kind, content, supersedes_from in db.tuples(query.order_by(Event.seq)):
         if supersedes_from is not None:
             while counting and counting[-1][0] >= supersedes_from:
                 counting.pop()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from . import database
-from .cursors import Cursor
+from . import db
+from .db.cursors import Cursor
+from .db.models import Conversation, Message, Session
+from .db.paging import how_many_fit, size_of
+from .db.times import iso
 from .errors import Invalid, NotFound
-from .list_pages import how_many_fit, size_of
-from .models import Conversation, Message, Session, iso
 
 Order = Literal["asc", "desc"]
 _CURSOR = Cursor("m", 1)
@@ -59,13 +60,13 @@ def of_conversation(
     counted = Conversation.select(Conversation.message_count).where(mine)
 
     def read() -> Page:
-        found = database.tuples(counted)
+        found = db.tuples(counted)
         if not found:
             raise NotFound("no such conversation")
         return _page(conversation_id, Message.conversation_id == conversation_id, found[0][0], limit, position, order)
 
     position = _position(cursor, offset)
-    return database.reading(read)
+    return db.reading(read)
 
 
 def of_session(
@@ -88,7 +89,7 @@ def of_session(
     conversation = Session.select(Session.conversation_id).where(mine)
 
     def read() -> Page:
-        found = database.tuples(conversation)
+        found = db.tuples(conversation)
         if not found:
             raise NotFound("no such session")
         of_it = Message.session_id == session_id
@@ -96,7 +97,7 @@ def of_session(
         return _page(found[0][0], of_it, total, limit, position, order)
 
     position = _position(cursor, offset)
-    return database.reading(read)
+    return db.reading(read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def _page(conversation_id: str | None, wanted: Any, total: int, limit: int, posi
         wanted &= Message.id > position.beyond_id if order == "asc" else Message.id < position.beyond_id
     by_id = Message.id.asc() if order == "asc" else Message.id.desc()
     keys = Message.select(Message.id, size_of(Message.content, Message.metadata)).where(wanted).order_by(by_id)
-    found = database.tuples(keys.limit(limit + 1).offset(position.offset))
+    found = db.tuples(keys.limit(limit + 1).offset(position.offset))
     fit = how_many_fit([size for _, size in found], limit)
     shown = [row_id for row_id, _ in found[:fit]]
     rows = Message.select().where(Message.id.in_(shown)).order_by(by_id) if shown else ()

@@ -18,9 +18,10 @@ from typing import Any
 
 import peewee
 
-from . import database
-from .cursors import Cursor
-from .models import Conversation, Message, SearchEntry, iso
+from . import db
+from .db.cursors import Cursor
+from .db.models import Conversation, Message, SearchEntry
+from .db.times import iso
 
 #: Words of a message after this many characters are not indexed.
 INDEXED_CHARACTERS = 50_000
@@ -116,7 +117,7 @@ def add(new: Sequence[Text]) -> None:
         conversation = each.conversation
         values += [conversation.owner, conversation.conversation_id, each.session_id, each.message_id]
         values.append(_indexed(each.text))
-    database.sql(_ADD + ",".join((f"({database.marks(5)})",) * len(new)), values)
+    db.sql(_ADD + ",".join((f"({db.marks(5)})",) * len(new)), values)
 
 
 _ADD = "INSERT INTO chatSearch (owner, conversationId, sessionId, messageId, words) VALUES "
@@ -163,11 +164,11 @@ def search(owner: str, query: str, *, limit: int = 20, cursor: str | None = None
     grouped = grouped.order_by(newest.desc()).limit(limit + 1)
 
     def read() -> Page:
-        found = [entry_id for (entry_id,) in database.tuples(grouped)]
+        found = [entry_id for (entry_id,) in db.tuples(grouped)]
         results = _results(found[:limit], query)
         return Page(results, _CURSOR.encode(found[limit - 1]) if len(found) > limit else None)
 
-    return database.reading(read)
+    return db.reading(read)
 
 
 def _condition(query: str) -> Any:
@@ -185,7 +186,7 @@ def _condition(query: str) -> Any:
             open_end = position == len(runs) if not _is_unspaced(run) else len(run) == 1
             word = _ascii(pair)
             wanted[word] = wanted.get(word, True) and open_end
-    if database.is_sqlite():
+    if db.is_sqlite():
         matched = " AND ".join(f'"{word}"{"*" if open_end else ""}' for word, open_end in wanted.items())
         ids = peewee.SQL("(SELECT rowid FROM chatSearchWords WHERE chatSearchWords MATCH ?)", (matched,))
         return SearchEntry.id << ids
@@ -209,7 +210,7 @@ def _results(entry_ids: Sequence[int], query: str) -> list[dict[str, Any]]:
         peewee.fn.SUBSTR(Message.content, 1, _SNIPPET_FROM),
         Message.created_at,
     )
-    rows = database.tuples(
+    rows = db.tuples(
         SearchEntry.select(*columns)
         .join(Conversation, on=(Conversation.conversation_id == SearchEntry.conversation_id))
         .switch(SearchEntry)

@@ -12,8 +12,8 @@ from typing import Any
 
 from . import agent_history, conversations, event_log, session_steps
 from .conversations import NewMessage
+from .db.models import Conversation, Session
 from .events import Done, Terminal
-from .models import Conversation, Session
 
 #: Some 24 days, the largest INT.
 # Left running for longer, by a deployment that was shut down, a session could never be ended.

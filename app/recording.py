@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import agent_history, conversations, database, event_log, sessions
+from . import agent_history, conversations, db, event_log, sessions
 from .claiming import Claim
+from .db.models import Session
+from .db.times import utc_now
 from .events import Done, Error, Event, Terminal
-from .models import Session, utc_now
 from .sessions import End
 
 
@@ -50,7 +51,7 @@ def record(batches: Sequence[Batch]) -> list[Recorded]:
     Raises:
         DatabaseUnavailable: all of it or nothing was committed; call again with `retried` set.
     """
-    return database.transaction(lambda: _record(batches)) if batches else []
+    return db.transaction(lambda: _record(batches)) if batches else []
 
 
 def _record(batches: Sequence[Batch]) -> list[Recorded]:
@@ -80,9 +81,9 @@ def _record(batches: Sequence[Batch]) -> list[Recorded]:
 
 
 def _lock_rows(row_ids: list[int]) -> dict[int, Session]:
-    cursor = database.sql(
+    cursor = db.sql(
         "SELECT id, sessionId, conversationId, agentId, sessionNumber, status, attempt, lastSeq, model, startedAt"
-        f" FROM chatSessions WHERE id IN ({database.marks(len(row_ids))}) ORDER BY id{database.for_update()}",
+        f" FROM chatSessions WHERE id IN ({db.marks(len(row_ids))}) ORDER BY id{db.for_update()}",
         row_ids,
     )
     return {
@@ -131,8 +132,8 @@ def _advance(appended: Sequence[tuple[Batch, int]]) -> None:
         ).execute()
     if plain:
         # One statement for hundreds of sessions: a round trip each would be most of the flush.
-        moved, values = database.by_id(plain)
-        database.sql(
-            f"UPDATE chatSessions SET lastSeq = {moved}, updatedAt = ? WHERE id IN ({database.marks(len(plain))})",
+        moved, values = db.by_id(plain)
+        db.sql(
+            f"UPDATE chatSessions SET lastSeq = {moved}, updatedAt = ? WHERE id IN ({db.marks(len(plain))})",
             [*values, Session.updated_at.db_value(now), *plain],
         )

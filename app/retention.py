@@ -21,10 +21,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from . import agent_history, database, leases
+from . import agent_history, db
+from .db import leases
+from .db.models import AgentCount, AgentEvent, Event, Session
+from .db.times import FIRST_MOMENT, utc_now
 from .metrics import EVENTS_PRUNED
-from .models import AgentCount, AgentEvent, Event, Session, utc_now
-from .moments import FIRST_MOMENT
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class Pruner:
         """Run *work*, then leave the database to others."""
         self._keep_lease()
         started = self._clock()
-        done = database.transaction(work)
+        done = db.transaction(work)
         took = self._clock() - started
         if took > 2 * _AIM_S:
             self._rows = max(_FEWEST, self._rows // 2)
@@ -123,7 +124,7 @@ class Pruner:
     def _by_number(self) -> None:
         most = self._settings.max_events_per_agent
         for (agent_id,) in _read(AgentCount.select(AgentCount.agent_id).distinct().order_by(AgentCount.agent_id)):
-            above = database.reading(partial(agent_history.total_of_agent, agent_id)) - most
+            above = db.reading(partial(agent_history.total_of_agent, agent_id)) - most
             self._history(AgentEvent.agent_id == agent_id, "max_events_per_agent", lambda _: True, most=above)
 
     def _history(self, of: Any, reason: str, is_old: Callable[[datetime], bool], *, most: int | None = None) -> None:
@@ -164,7 +165,7 @@ class Pruner:
 
 
 def _read(query: Any) -> list[tuple[Any, ...]]:
-    return database.reading(lambda: database.tuples(query))
+    return db.reading(lambda: db.tuples(query))
 
 
 def _running(session_ids: Iterable[str | None]) -> set[str]:
@@ -187,7 +188,7 @@ def _mark(row_ids: list[int], moment: datetime) -> int:
 def _delete_events(session_ids: list[str], limit: int) -> int:
     query = Event.select(Event.id).where(Event.session_id.in_(session_ids))
     # Each log from its end: whoever reads it meanwhile sees no gap.
-    found = database.tuples(query.order_by(Event.session_id.desc(), Event.seq.desc()).limit(limit))
+    found = db.tuples(query.order_by(Event.session_id.desc(), Event.seq.desc()).limit(limit))
     if not found:
         return 0
     return int(Event.delete().where(Event.id.in_([row_id for (row_id,) in found])).execute())

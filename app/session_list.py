@@ -9,11 +9,12 @@ from typing import Any
 
 import peewee
 
-from . import database
-from .cursors import Cursor
+from . import db
+from .db.cursors import Cursor
+from .db.models import Session
+from .db.paging import how_many_fit, size_of
+from .db.times import iso
 from .errors import NotFound
-from .list_pages import how_many_fit, size_of
-from .models import Session, iso
 
 _LOOKED_UP_AT_ONCE = 500
 _CURSOR = Cursor("s", 1)
@@ -63,7 +64,7 @@ def get(owner: str, session_id: str) -> dict[str, Any]:
         DatabaseUnavailable: no connection.
     """
     mine = (Session.session_id == session_id) & (Session.owner == owner)
-    row = database.reading(lambda: Session.select(*_SHOWN).where(mine).first())
+    row = db.reading(lambda: Session.select(*_SHOWN).where(mine).first())
     if row is None:
         raise NotFound("no such session")
     return to_json(row)
@@ -99,13 +100,13 @@ def list_recent(
     keys = Session.select(Session.id, size).where(wanted).order_by(Session.id.desc()).limit(limit + 1)
 
     def read() -> tuple[list[dict[str, Any]], str | None]:
-        found = database.tuples(keys)
+        found = db.tuples(keys)
         fit = how_many_fit([size for _, size in found], limit)
         shown = [row_id for row_id, _ in found[:fit]]
         rows = Session.select(*_SHOWN).where(Session.id.in_(shown)).order_by(Session.id.desc()) if shown else ()
         return [to_json(row) for row in rows], _CURSOR.encode(shown[-1]) if len(found) > fit else None
 
-    return database.reading(read)
+    return db.reading(read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,9 @@ def standings(row_ids: Iterable[int]) -> dict[int, Standing]:
         return {}
     select = (
         "SELECT id, sessionId, owner, status, attempt, lastSeq, updatedAt FROM chatSessions"
-        f" WHERE id IN ({database.marks(len(wanted))})"
+        f" WHERE id IN ({db.marks(len(wanted))})"
     )
-    rows = database.reading(lambda: database.sql(select, wanted).fetchall())
+    rows = db.reading(lambda: db.sql(select, wanted).fetchall())
     return {row[0]: Standing(*(*row[:6], Session.updated_at.python_value(row[6]))) for row in rows}
 
 
@@ -139,8 +140,8 @@ def newest(session_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
     for start in range(0, len(session_ids), _LOOKED_UP_AT_ONCE):
         some = session_ids[start : start + _LOOKED_UP_AT_ONCE]
-        select = f"SELECT sessionId, lastSeq, status FROM chatSessions WHERE sessionId IN ({database.marks(len(some))})"
-        rows = database.reading(lambda select=select, some=some: database.sql(select, some).fetchall())  # type: ignore[misc]
+        select = f"SELECT sessionId, lastSeq, status FROM chatSessions WHERE sessionId IN ({db.marks(len(some))})"
+        rows = db.reading(lambda select=select, some=some: db.sql(select, some).fetchall())  # type: ignore[misc]
         found |= {session_id: (last_seq, status) for session_id, last_seq, status in rows}
     return found
 
@@ -163,7 +164,7 @@ def unattended(limit: int = 500) -> list[Unattended]:
 
     Those that wait for an earlier session of their conversation are left out, unless they are overdue.
     """
-    now = database.now_ms()
+    now = db.now_ms()
     earlier = Session.alias()
     waits_for_earlier = peewee.fn.EXISTS(
         earlier.select(earlier.id).where(
@@ -192,7 +193,7 @@ def unattended(limit: int = 500) -> list[Unattended]:
     )
     return [
         Unattended(session_id, attempt, failures, bool(held), bool(late))
-        for session_id, attempt, failures, held, late in database.reading(lambda: database.tuples(query))
+        for session_id, attempt, failures, held, late in db.reading(lambda: db.tuples(query))
     ]
 
 
@@ -209,6 +210,6 @@ def next_waiting(conversation_id: str | None) -> tuple[str, int] | None:
         .order_by(Session.id)
         .limit(1)
     )
-    for session_id, attempt, lease_until_ms in database.reading(lambda: database.tuples(query)):
+    for session_id, attempt, lease_until_ms in db.reading(lambda: db.tuples(query)):
         return (session_id, attempt) if lease_until_ms is None else None
     return None

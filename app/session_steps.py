@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from . import database
-from .models import Event
+from . import db
+from .db.models import Event
 
 #: A tool's result is kept up to so many characters, its arguments as so much JSON; the event itself has all of it.
 KEPT_CHARACTERS = 64 * 1024
@@ -98,10 +98,10 @@ class _Row:
 def read(session_ids: Sequence[str]) -> dict[str, Steps]:
     """What each of these sessions did so far. Runs inside the caller's connection or transaction."""
     # SQLite's SUBSTR of a text ends at the first NUL; of bytes it gives enough for so many characters.
-    result = "SUBSTR(CAST(toolResult AS BLOB), 1, 4 * ?)" if database.is_sqlite() else "SUBSTR(toolResult, 1, ?)"
-    statement = _READ.format(result=result, marks=database.marks(len(session_ids)))
+    result = "SUBSTR(CAST(toolResult AS BLOB), 1, 4 * ?)" if db.is_sqlite() else "SUBSTR(toolResult, 1, ?)"
+    statement = _READ.format(result=result, marks=db.marks(len(session_ids)))
     rows: dict[str, list[_Row]] = {session_id: [] for session_id in session_ids}
-    for session_id, *columns in database.sql(statement, [*(KEPT_CHARACTERS + 1,) * 2, *session_ids]).fetchall():
+    for session_id, *columns in db.sql(statement, [*(KEPT_CHARACTERS + 1,) * 2, *session_ids]).fetchall():
         rows[session_id].append(_Row(*columns))
     return {session_id: _fold(_counting(each)) for session_id, each in rows.items()}
 

@@ -24,13 +24,14 @@ from typing import Any, Literal
 
 import peewee
 
-from . import agent_history, conversations, database, event_log, message_search, outcomes
+from . import agent_history, conversations, db, event_log, message_search, outcomes
 from .conversations import NewMessage
+from .db.ids import new_id
+from .db.models import AgentEvent, Conversation, Message, Session
+from .db.models import Event as EventRow
+from .db.times import utc_now
 from .errors import BackchatError, Busy, IdempotencyConflict, NotFound
 from .events import Error, Terminal
-from .ids import new_id
-from .models import AgentEvent, Conversation, Message, Session, utc_now
-from .models import Event as EventRow
 from .outcomes import Outcome
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def create(new: NewSession) -> Created:
     """
     for _ in range(3):
         try:
-            return database.transaction(lambda: _create(new))
+            return db.transaction(lambda: _create(new))
         except peewee.IntegrityError:
             # The same idempotency key, committed by another request since we looked: look again.
             if new.idempotency_key is None:
@@ -153,7 +154,7 @@ def _by_idempotency_key(new: NewSession) -> Created | None:
 
 def _running_in(conversation_id: str) -> list[Session]:
     query = Session.select().where((Session.conversation_id == conversation_id) & (Session.status == "running"))
-    return list(database.locked(query.order_by(Session.id)))
+    return list(db.locked(query.order_by(Session.id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +221,12 @@ def end(session_id: str, error: Error, *, owner: str | None = None, where: Any =
     # Once more as it should be: what was in the way may be over.
     for message in (True, True, False):
         try:
-            return database.transaction(partial(work, message=message, text=True))
+            return db.transaction(partial(work, message=message, text=True))
         except BackchatError:
             raise
         except Exception:
             logger.exception("what a session leaves is refused", extra={"session_id": session_id})
-    return database.transaction(partial(work, message=False, text=False))
+    return db.transaction(partial(work, message=False, text=False))
 
 
 def _lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session, Conversation | None]:
@@ -236,7 +237,7 @@ def _lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session
     if found is None:
         raise NotFound("no such session")
     conversation = conversations.lock_many([found.conversation_id]).get(found.conversation_id or "")
-    row = database.locked(Session.select().where(wanted)).first()
+    row = db.locked(Session.select().where(wanted)).first()
     if row is None:
         raise NotFound("no such session")
     return row, conversation
@@ -282,7 +283,7 @@ def delete(owner: str, session_id: str) -> Ended:
         [ended] = remove([row], conversation)
         return ended
 
-    return database.transaction(work)
+    return db.transaction(work)
 
 
 def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[Ended]:
@@ -307,4 +308,4 @@ def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[E
 def forget_idempotency_keys() -> int:
     """Free the keys that are older than a day; returns how many."""
     old = Session.idempotency_key.is_null(False) & (Session.created_at < utc_now() - IDEMPOTENCY_KEPT)
-    return database.transaction(lambda: int(Session.update(idempotency_key=None).where(old).execute()))
+    return db.transaction(lambda: int(Session.update(idempotency_key=None).where(old).execute()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from .api import create_app
-from .database_errors import in_full
+from .db.errors import in_full
 from .errors import BackchatError
 from .settings import Settings
 

@@ -29,19 +29,19 @@ from app import (
     agent_history_list,
     claiming,
     conversation_list,
-    database,
+    db,
     message_list,
     message_search,
     recording,
-    schema,
     session_list,
     sessions,
 )
 from app.agent_history_list import Wanted
+from app.db import schema
+from app.db.ids import new_id
+from app.db.models import AgentEvent, Message
+from app.db.times import to_ms, utc_now
 from app.events import Delta, Done, Thinking, Usage
-from app.ids import new_id
-from app.models import AgentEvent, Message, utc_now
-from app.moments import to_ms
 from app.recording import Batch
 from app.retention import Pruner
 from app.sessions import NewSession
@@ -123,13 +123,13 @@ def fill(history: int, messages: int, seed: int = 1) -> Filled:
             print(f"  {number + 1} of {conversations} conversations")
     for table in tables.values():
         table.flush()
-    database.transaction(lambda: agent_history.add_counts(counts))
-    if not database.is_sqlite():
+    db.transaction(lambda: agent_history.add_counts(counts))
+    if not db.is_sqlite():
         for name in COLUMNS:
-            database.db.execute_sql(f"ANALYZE TABLE {name}").fetchall()
+            db.database.execute_sql(f"ANALYZE TABLE {name}").fetchall()
     columns = (AgentEvent.agent_id, AgentEvent.conversation_id, AgentEvent.session_id)
     newest = AgentEvent.select(*columns).order_by(AgentEvent.row_id.desc())
-    [found] = database.tuples(newest.limit(1))
+    [found] = db.tuples(newest.limit(1))
     return Filled(*found)
 
 
@@ -150,9 +150,9 @@ class Insert:
     def __init__(self, table: str, columns: str) -> None:
         names = columns.split()
         self._statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES "
-        self._marks = f"({database.marks(len(names))})"
+        self._marks = f"({db.marks(len(names))})"
         # SQLite takes 32,766 parameters.
-        self._most = ROWS_AT_ONCE if not database.is_sqlite() else 32_000 // len(names)
+        self._most = ROWS_AT_ONCE if not db.is_sqlite() else 32_000 // len(names)
         self._rows: list[tuple[Any, ...]] = []
 
     def add(self, *row: Any) -> None:
@@ -165,7 +165,7 @@ class Insert:
         if rows:
             values = [value for row in rows for value in row]
             statement = self._statement + ",".join((self._marks,) * len(rows))
-            database.transaction(lambda: database.sql(statement, values))
+            db.transaction(lambda: db.sql(statement, values))
 
 
 @dataclass(frozen=True)
@@ -207,9 +207,9 @@ def costs_ms(stages: dict[str, Stage], name: str) -> list[float]:
     took: dict[str, list[float]] = {each: [] for each in stages}
     for _ in range(REPEATS):
         for each, stage in stages.items():
-            database.db.initialize(stage.opened)
+            db.database.initialize(stage.opened)
             call = lists(stage.filled)[name]
-            with database.connection():
+            with db.connected():
                 started = time.perf_counter()
                 call()
                 took[each].append((time.perf_counter() - started) * 1000)
@@ -220,7 +220,7 @@ def costs_ms(stages: dict[str, Stage], name: str) -> list[float]:
 def recorded() -> Iterator[list[tuple[str, Any]]]:
     """Every statement that runs meanwhile."""
     statements: list[tuple[str, Any]] = []
-    made = database.db.obj
+    made = db.database.obj
     original = made.execute_sql
 
     def execute_sql(sql: str, params: Any = None, *rest: Any) -> Any:
@@ -236,11 +236,11 @@ def recorded() -> Iterator[list[tuple[str, Any]]]:
 
 def plan(sql: str, params: Any) -> list[str]:
     """What the database does for a statement; a table that is read whole is marked."""
-    if database.is_sqlite():
-        rows = database.db.execute_sql(f"EXPLAIN QUERY PLAN {sql}", params).fetchall()
+    if db.is_sqlite():
+        rows = db.database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", params).fetchall()
         return [("!! " if row[3].startswith("SCAN") and "INDEX" not in row[3] else "   ") + row[3] for row in rows]
     out = []
-    for row in database.db.execute_sql(f"EXPLAIN {sql}", params).fetchall():
+    for row in db.database.execute_sql(f"EXPLAIN {sql}", params).fetchall():
         _, _, table, kind, _, key, _, _, count, extra = row
         whole = kind == "ALL" and table is not None and not str(table).startswith("<")
         out.append(f"{'!!' if whole else '  '} {table}: {kind} {key or ''} rows≈{count} {extra or ''}")
@@ -256,7 +256,7 @@ def show_lists(stages: dict[str, Stage]) -> None:
 
 def show_plans(filled: Filled) -> None:
     print("\nplans on the large one (!! = read whole)")
-    with database.connection():
+    with db.connected():
         for name, call in lists(filled).items():
             with recorded() as statements:
                 call()
@@ -310,7 +310,7 @@ def show_delays(name: str, took: list[tuple[float, str]]) -> None:
 
 def prune(rows: int) -> None:
     """Prune so many of the oldest rows of history while others append."""
-    with database.connection():
+    with db.connected():
         total = sum(agent_history.total_of_agent(agent) for agent in range(1, AGENTS + 1))
     most = max(1, (total - rows) // AGENTS)
     pruner = Pruner("bench", Settings(retention_days=36_500, event_retention_days=36_500, max_events_per_agent=most))
@@ -333,7 +333,7 @@ def prune(rows: int) -> None:
     thread.join()
     if failures:
         raise failures[0]
-    with database.connection():
+    with db.connected():
         left = sum(agent_history.total_of_agent(agent) for agent in range(1, AGENTS + 1))
         stored = AgentEvent.select().count()
     print(f"\npruned about {total - left} of {total} rows in {time.monotonic() - started:.0f} s")
@@ -348,11 +348,11 @@ def run(arguments: argparse.Namespace, url: Callable[[str], str], filled: Callab
         ("small", SMALL, SMALL),
         ("large", arguments.history, arguments.messages),
     ):
-        opened = database.open_database(url(name))
+        opened = db.open_database(url(name))
         schema.migrate()
         started = time.monotonic()
         print(f"{name}: {history} rows of history, {messages} messages")
-        with database.connection():
+        with db.connected():
             stages[name] = Stage(opened, fill(history, messages))
         print(f"  filled in {time.monotonic() - started:.0f} s")
     filled()
@@ -367,8 +367,8 @@ def settle(server: MariaDB) -> None:
     durable, clean = "innodb_flush_log_at_trx_commit = 1", "innodb_max_dirty_pages_pct = 0"
     server.execute(*(f"SET GLOBAL {each}" for each in (durable, clean, "innodb_io_capacity = 2000")))
     dirty = "SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'"
-    with database.connection():
-        while int(database.db.execute_sql(dirty).fetchone()[1]) > 1000:
+    with db.connected():
+        while int(db.database.execute_sql(dirty).fetchone()[1]) > 1000:
             time.sleep(0.5)
     server.execute("SET GLOBAL innodb_max_dirty_pages_pct = 90", "SET GLOBAL innodb_io_capacity = 200")
 

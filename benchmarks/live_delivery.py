@@ -24,8 +24,9 @@ from pathlib import Path
 
 import psutil
 
-from app import claiming, database, recording, schema, sessions
+from app import claiming, db, recording, sessions
 from app.claiming import Claim
+from app.db import schema
 from app.events import Delta
 from app.heads import Head, Heads
 from app.redis_client import open_redis
@@ -206,7 +207,7 @@ def main() -> None:
         redis, maria = RedisServer(folder / "redis").start(), MariaDB(folder / "mariadb").start()
         try:
             url = maria.create_database("live")
-            database.open_database(url)
+            db.open_database(url)
             schema.migrate()
             port = free_port()
             web = Process.python(

@@ -20,8 +20,9 @@ from typing import Any
 from flask import Flask
 from werkzeug.test import create_environ
 
-from app import claiming, database, recording, schema, sessions
+from app import claiming, db, recording, sessions
 from app.api import create_app
+from app.db import schema
 from app.events import Delta
 from app.heads import Head, Heads
 from app.redis_client import open_redis
@@ -120,7 +121,7 @@ def main() -> None:
         redis, maria = RedisServer(folder / "redis").start(), MariaDB(folder / "mariadb").start()
         try:
             url = maria.create_database("polling")
-            database.open_database(url)
+            db.open_database(url)
             schema.migrate()
             measure(arguments, Settings(database_url=url, redis_url=redis.url))
         finally:

@@ -20,8 +20,9 @@ from typing import Any
 
 import psutil
 
-from app import database, schema, sessions
-from app.models import Event, Session
+from app import db, sessions
+from app.db import schema
+from app.db.models import Event, Session
 from app.turn_queue import QUEUE_NAME, TurnQueue
 from tests.model_server import ModelServer
 from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer
@@ -51,9 +52,9 @@ def measure(arguments: argparse.Namespace, worker: psutil.Process, queue: TurnQu
         (Event.event_type == "delta") & (Event.seq <= 3)
     )
     texts: dict[str, datetime] = {}
-    for session_id, moment in database.tuples(first_text.order_by(Event.seq.desc())):
+    for session_id, moment in db.tuples(first_text.order_by(Event.seq.desc())):
         texts[session_id] = moment
-    ends = [moment for (moment,) in database.tuples(Session.select(Session.ended_at))]
+    ends = [moment for (moment,) in db.tuples(Session.select(Session.ended_at))]
     failed = Session.select().where(Session.status != "done").count()
     assert not failed, f"{failed} sessions failed"
     assert len(texts) == arguments.sessions
@@ -97,7 +98,7 @@ def main() -> None:
         maria = MariaDB(folder / "mariadb").start() if arguments.database == "mariadb" else None
         try:
             url = maria.create_database("density") if maria else f"sqlite:///{folder / 'density.db'}"
-            database.open_database(url)
+            db.open_database(url)
             schema.migrate()
             environment = {
                 "DATABASE_URL": url,

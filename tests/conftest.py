@@ -14,8 +14,9 @@ import redis
 from hypothesis import HealthCheck, settings
 from playhouse.pool import PooledDatabase
 
-from app import database, schema
-from app.models import MODELS
+from app import db
+from app.db import schema
+from app.db.models import MODELS
 from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer, guard
 
 _numbers = count(1)
@@ -124,7 +125,7 @@ def close_all(made: peewee.Database) -> None:
 @contextmanager
 def opened(url: str) -> Iterator[peewee.Database]:
     """Bind the models to *url*, migrated; every connection of this process is closed afterwards."""
-    made = database.open_database(url)
+    made = db.open_database(url)
     schema.migrate()
     try:
         yield made
@@ -159,9 +160,9 @@ def store(request: pytest.FixtureRequest, _stores: Callable[[str], tuple[str, pe
     Tests share it, emptied: migrating takes longer than most of them.
     """
     url, made = _stores(request.param)
-    database.db.initialize(made)
+    db.database.initialize(made)
     # Tried again where the server still takes back what a process was writing that the last test killed.
-    database.transaction(lambda: [model.delete().execute() for model in MODELS])
+    db.transaction(lambda: [model.delete().execute() for model in MODELS])
     return url
 
 

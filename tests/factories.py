@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from app import claiming, database, event_log, recording, session_list, sessions
+from app import claiming, db, event_log, recording, session_list, sessions
 from app.claiming import Claim
+from app.db.models import Event as EventRow
+from app.db.models import Message, Session
 from app.events import Event
-from app.models import Event as EventRow
-from app.models import Message, Session
 from app.recording import Batch, Recorded
 from app.sessions import Created, NewSession
 
@@ -63,24 +63,24 @@ def record(batch: Batch) -> Recorded:
 
 
 def row(session_id: str) -> Session:
-    found = database.reading(lambda: Session.get(Session.session_id == session_id))
+    found = db.reading(lambda: Session.get(Session.session_id == session_id))
     assert isinstance(found, Session)
     return found
 
 
 def exists(session_id: str) -> bool:
-    return bool(database.reading(lambda: Session.select().where(Session.session_id == session_id).exists()))
+    return bool(db.reading(lambda: Session.select().where(Session.session_id == session_id).exists()))
 
 
 def change(session_id: str, **columns: Any) -> None:
     """Set columns of a session behind everybody's back."""
-    changed = database.transaction(lambda: Session.update(**columns).where(Session.session_id == session_id).execute())
+    changed = db.transaction(lambda: Session.update(**columns).where(Session.session_id == session_id).execute())
     assert changed == 1
 
 
 def expire_lease(session_id: str) -> None:
     """Let the session's lease have run out a while ago, as after the death of its worker."""
-    change(session_id, lease_until_ms=database.now_ms(-60_000))
+    change(session_id, lease_until_ms=db.now_ms(-60_000))
 
 
 def events_of(session_id: str, *, owner: str = OWNER) -> list[dict[str, Any]]:
@@ -95,13 +95,13 @@ def kinds_of(session_id: str) -> list[str]:
 def seqs_of(session_id: str) -> list[int]:
     """Seqs as they are stored, in their order."""
     query = EventRow.select(EventRow.seq).where(EventRow.session_id == session_id).order_by(EventRow.seq)
-    return [seq for (seq,) in database.reading(lambda: database.tuples(query))]
+    return [seq for (seq,) in db.reading(lambda: db.tuples(query))]
 
 
 def messages_of(session_id: str) -> list[tuple[str, str]]:
     """Role and content of the session's messages, oldest first."""
     query = Message.select(Message.role, Message.content).where(Message.session_id == session_id).order_by(Message.id)
-    return database.reading(lambda: database.tuples(query))  # type: ignore[return-value]
+    return db.reading(lambda: db.tuples(query))  # type: ignore[return-value]
 
 
 def shown(session_id: str, *, owner: str = OWNER) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def retried(batch: Batch) -> Batch:
 @contextmanager
 def statements() -> Iterator[list[str]]:
     """What this process asks the database within the block."""
-    made = database.db.obj
+    made = db.database.obj
     asked: list[str] = []
     execute = made.execute_sql
 

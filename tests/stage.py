@@ -11,7 +11,7 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
-from app import access, database
+from app import access, db
 from app.events import Done, Usage
 from app.settings import Settings
 from tests.conftest import close_all
@@ -91,7 +91,7 @@ class Worker:
 @contextmanager
 def working(settings: Settings, answer: Answer | None = None, *, sweeps: bool = False) -> Iterator[Worker]:
     """A worker with *answer* or the engine; without *sweeps* it neither sweeps nor prunes."""
-    bound = database.db.obj
+    bound = db.database.obj
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -104,9 +104,9 @@ def working(settings: Settings, answer: Answer | None = None, *, sweeps: bool = 
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-        if database.db.obj is not bound:
-            close_all(database.db.obj)
-            database.db.initialize(bound)
+        if db.database.obj is not bound:
+            close_all(db.database.obj)
+            db.database.initialize(bound)
 
 
 def saying(*steps: Any) -> Answer:

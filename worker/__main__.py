@@ -7,7 +7,7 @@ import os
 import sys
 
 from app import collector, logs
-from app.database_errors import in_full
+from app.db.errors import in_full
 from app.errors import BackchatError, DatabaseUnavailable
 from app.settings import Settings
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from app.agents import Agent
 from app.conversations import Exchange
-from app.models import iso
+from app.db.times import iso
 
 from .orchestrator import Message
 

@@ -11,12 +11,13 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
 
-from app import claiming, conversations, database, event_log, sessions
+from app import claiming, conversations, db, event_log, sessions
 from app.agents import Agent, Agents
 from app.claiming import Claim
+from app.db.models import Session
+from app.db.times import iso
 from app.errors import DatabaseUnavailable, Fenced, NotFound, UnknownAgent
 from app.events import Delta, Done, Error, Terminal, Thinking, ToolCall
-from app.models import Session, iso
 from app.settings import Settings
 
 from . import context
@@ -231,7 +232,7 @@ class Run:
         """Read from the database, waiting while it is away."""
         while True:
             try:
-                return await self._in_thread(database.reading, work)  # type: ignore[no-any-return]
+                return await self._in_thread(db.reading, work)  # type: ignore[no-any-return]
             except DatabaseUnavailable:
                 await asyncio.sleep(_READ_AGAIN_S)
 

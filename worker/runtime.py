@@ -11,9 +11,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
-from app import claiming, database, schema
+from app import claiming, db
 from app.agents import Agents
 from app.claiming import Claim
+from app.db import schema
 from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable
 from app.heads import Heads
@@ -75,9 +76,9 @@ class Runtime:
             DatabaseUnavailable: it can't be reached.
             Invalid: a setting can't be used.
         """
-        database.open_database(self._settings.database_url, connections=_DATABASE_THREADS + 6)
+        db.open_database(self._settings.database_url, connections=_DATABASE_THREADS + 6)
         await self._in_thread(schema.require_current)
-        self._max_content_bytes = await self._in_thread(database.max_content_bytes, self._settings.max_content_bytes)
+        self._max_content_bytes = await self._in_thread(db.max_content_bytes, self._settings.max_content_bytes)
         if self._answer is None:
             from .orchestrators import load  # imports the engine: seconds that a test's own answer need not take
 

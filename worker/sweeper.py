@@ -13,12 +13,12 @@ import logging
 import time
 from collections.abc import Callable
 
-from app import leases, session_list, sessions
-from app.database import now_ms
+from app import session_list, sessions
+from app.db import leases, now_ms
+from app.db.models import Session
 from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable, NotFound, QueueUnavailable
 from app.events import Error
-from app.models import Session
 from app.session_list import Unattended
 from app.settings import Settings
 from app.turn_queue import TurnQueue, job_id

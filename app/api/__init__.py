@@ -9,7 +9,9 @@ from apiflask import APIBlueprint, APIFlask
 from flask import Response, request, send_from_directory
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from .. import database, heads, schema
+from app import db, heads
+from app.db import schema
+
 from ..agents import Agents
 from ..doorbell import Doorbell
 from ..errors import Invalid
@@ -35,7 +37,7 @@ def create_app(settings: Settings) -> APIFlask:
         DatabaseUnavailable: it can't be reached.
         Invalid: a setting can't be used.
     """
-    database.open_database(settings.database_url)
+    db.open_database(settings.database_url)
     schema.require_current()
     app = APIFlask(__name__, title="Backchat", version="0.1.0", docs_path="/docs")
     # Or a doubled slash is answered with a redirect, in HTML, that clients don't follow with their body.

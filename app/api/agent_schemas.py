@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
+from app.db.times import within_reach
+
 from ..agent_history import HISTORY_TYPES, HistoryType
 from ..errors import Invalid
-from ..moments import within_reach
 from .schemas import UUID, Camel, Shown, Uuid
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")

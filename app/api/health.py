@@ -9,7 +9,8 @@ from flask import Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from .. import schema
+from app.db import schema
+
 from ..errors import BackchatError
 from .context import context
 from .problems import problem

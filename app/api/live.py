@@ -20,7 +20,8 @@ from typing import Any
 import redis
 from gevent import monkey
 
-from .. import database, event_log, metrics, session_list
+from app import db, event_log, metrics, session_list
+
 from ..errors import DatabaseUnavailable, Gone, NotFound
 from ..heads import CHANNEL
 from .pages import SharedPage
@@ -166,7 +167,7 @@ class News:
             session_id = self._moved.get()
             try:
                 # One connection for all that has moved in the same instant.
-                with database.connection():
+                with db.connected():
                     while True:
                         self._serve(session_id)
                         session_id = self._moved.get_nowait()

@@ -10,7 +10,8 @@ from typing import Any
 from apiflask import APIBlueprint
 from flask import Response, request
 
-from .. import database, event_log, session_list, sessions
+from app import db, event_log, session_list, sessions
+
 from ..errors import Invalid
 from ..event_log import Page
 from ..events import Error
@@ -187,7 +188,7 @@ def _read(me: str, session_id: str, after: int, limit: int) -> Page:
             begin()
             return here.standings.now(), event_log.read_after(me, session_id, after, limit)
 
-        read_at, page = database.reading(read)
+        read_at, page = db.reading(read)
         if head is None:
             here.standings.remember(me, page, read_at)
         return page

@@ -147,7 +147,7 @@ def test_a_worker_that_slept_through_a_takeover_while_the_database_was_away_writ
 LOCK_AND_HANG = """
 import sys, time
 from app import database
-from app.models import Session
+from app.db.models import Session
 database.open_database(sys.argv[1])
 with database.connection(), database.db.atomic(*sys.argv[3:]):
     list(database.locked(Session.select().where(Session.session_id == sys.argv[2])))

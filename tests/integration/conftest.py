@@ -12,7 +12,7 @@ import redis
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from app import database
+from app import db
 from app.api import create_app
 from app.settings import Settings
 from tests.conftest import close_all
@@ -45,26 +45,26 @@ def make_client(
     """
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
-    bound = database.db.obj
+    bound = db.database.obj
     with ExitStack() as stack:
 
         def make(**fields: Any) -> FlaskClient:
             fields = {"database_url": store, "redis_url": redis_server.url} | fields
             if fields["database_url"] != store:
                 app = create_app(Settings(**fields))
-                stack.callback(close_all, database.db.obj)
+                stack.callback(close_all, db.database.obj)
                 return app.test_client()
             idle = _idle_applications[repr(sorted(fields.items()))]
             if not idle:
                 idle.append(create_app(Settings(**fields)))
-                close_all(database.db.obj)
-            database.db.initialize(bound)
+                close_all(db.database.obj)
+            db.database.initialize(bound)
             app = idle.pop()
             stack.callback(idle.append, app)
             return app.test_client()
 
         yield make
-    database.db.initialize(bound)
+    db.database.initialize(bound)
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 import peewee
 import pytest
 
-from app import database, recording, sessions
+from app import db, recording, sessions
+from app.db.models import AgentEvent, Session
 from app.events import Done, Error, Thinking, ToolCall, Usage
-from app.models import AgentEvent, Session
 from app.recording import Batch
 from tests.factories import change, make_claim, write
 from tests.stage import Echo, Held, Stage, saying, working
@@ -209,7 +209,7 @@ def test_long_reasoning_is_told_in_pieces(stage: Stage) -> None:
 def test_a_row_that_can_not_be_stored_fails_the_end_of_its_session(stage: Stage) -> None:
     claim = make_claim(stage.post("Hello?")["sessionId"])
     taken = stage.history()[-1]
-    database.transaction(lambda: AgentEvent.update(seq=3).where(AgentEvent.id == taken["id"]).execute())
+    db.transaction(lambda: AgentEvent.update(seq=3).where(AgentEvent.id == taken["id"]).execute())
 
     with pytest.raises(peewee.IntegrityError):
         write(claim, Done("answer"))
@@ -221,7 +221,7 @@ def test_a_row_that_can_not_be_stored_fails_the_end_of_its_session(stage: Stage)
 
 def test_an_adopted_session_without_a_conversation_has_no_history(stage: Stage) -> None:
     row = {"session_id": "old", "status": "running", "user_message": "Hello?", "owner": "local"}
-    database.transaction(lambda: Session.insert(**row).execute())
+    db.transaction(lambda: Session.insert(**row).execute())
 
     sessions.end("old", Error("worker_lost", "lost"))
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from app import database
+from app import db
 from app.api import create_app
 from app.errors import DatabaseUnavailable
 from app.events import Delta, Thinking
@@ -27,14 +27,14 @@ def own_mariadb(
     make_mariadb: Callable[[], MariaDB], redis_server: RedisServer
 ) -> Iterator[tuple[MariaDB, FlaskClient]]:
     """A MariaDB that the test may kill, and a client of an application on it."""
-    bound = database.db.obj
+    bound = db.database.obj
     server = make_mariadb()
     url = server.create_database("own")
     with opened(url):
         client = create_app(Settings(database_url=url, redis_url=redis_server.url)).test_client()
         yield server, client
-        close_all(database.db.obj)
-    database.db.initialize(bound)
+        close_all(db.database.obj)
+    db.database.initialize(bound)
 
 
 @pytest.fixture
@@ -167,12 +167,12 @@ def test_a_process_that_is_frozen_in_a_transaction_does_not_hold_the_others_up_f
 
     def freeze() -> None:
         def work() -> None:
-            database.db.execute_sql("SELECT id FROM chatSessions FOR UPDATE")
+            db.database.execute_sql("SELECT id FROM chatSessions FOR UPDATE")
             time.sleep(20)  # as a process does that was sent SIGSTOP
-            database.db.execute_sql("UPDATE chatSessions SET lastSeq = 99")
+            db.database.execute_sql("UPDATE chatSessions SET lastSeq = 99")
 
         try:
-            database.transaction(work)
+            db.transaction(work)
         except DatabaseUnavailable as error:
             outcome.append(error)
 

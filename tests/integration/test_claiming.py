@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import pytest
 
-from app import claiming, conversations, database, recording, session_list, sessions
+from app import claiming, conversations, db, recording, session_list, sessions
 from app.claiming import Claim
+from app.db.models import AgentEvent, Conversation, Session
 from app.events import Delta, Done, Error, Thinking
-from app.models import AgentEvent, Conversation, Session
 from app.recording import Batch
 from tests.factories import (
     OWNER,
@@ -83,7 +83,7 @@ def test_a_held_an_ended_and_an_unknown_session_can_not_be_claimed() -> None:
 
 def test_the_deadline_is_set_by_the_first_claim_and_stays() -> None:
     first = make_claim(turn_timeout_s=100)
-    change(first.session_id, deadline_ms=database.now_ms(40_000))
+    change(first.session_id, deadline_ms=db.now_ms(40_000))
     expire_lease(first.session_id)
 
     second = try_claim(first.session_id, turn_timeout_s=100)
@@ -193,9 +193,9 @@ def test_of_several_sessions_those_are_taken_that_are_free() -> None:
 def test_each_session_of_a_group_has_its_own_number_deadline_and_history() -> None:
     conversation = str(uuid4())
     write(make_claim(make_session(conversation_id=conversation)), Thinking(""), Done("answer"))
-    database.transaction(lambda: Conversation.update(session_number=7).execute())
+    db.transaction(lambda: Conversation.update(session_number=7).execute())
     follows, begins = make_session(conversation_id=conversation, message="And?"), make_session(message="What?")
-    change(follows, deadline_ms=database.now_ms(40_000))
+    change(follows, deadline_ms=db.now_ms(40_000))
 
     claims = {claim.session_id: claim for claim in take(begins, follows)}
 
@@ -231,7 +231,7 @@ def prompts_of(session_id: str) -> list[str]:
     query = AgentEvent.select(AgentEvent.content).where(
         (AgentEvent.session_id == session_id) & (AgentEvent.event_type == "prompt_sent")
     )
-    return [content for (content,) in database.reading(lambda: database.tuples(query))]
+    return [content for (content,) in db.reading(lambda: db.tuples(query))]
 
 
 def test_groups_that_overlap_share_the_sessions_between_them() -> None:
@@ -256,7 +256,7 @@ def test_a_group_may_be_larger_than_what_one_statement_stores() -> None:
     assert len(claims) == len(made)
     for session_id in made:
         assert_sound(session_id)
-    stored = database.reading(lambda: list(Conversation.select()))
+    stored = db.reading(lambda: list(Conversation.select()))
     assert {(each.message_count, each.session_number) for each in stored} == {(2, 1)}
     assert {each.history_seq for each in stored} == {5}  # prompt, busy, output, result, idle
 
@@ -265,15 +265,15 @@ def test_a_group_may_be_larger_than_what_one_statement_stores() -> None:
 def test_a_group_does_not_wait_for_sessions_that_are_not_in_it() -> None:
     held, *made = [make_session() for _ in range(70)]
     # So many of so few that reading all of them looks as cheap as looking for each.
-    database.transaction(lambda: database.sql("ANALYZE TABLE chatSessions, chatConversations").fetchall())
+    db.transaction(lambda: db.sql("ANALYZE TABLE chatSessions, chatConversations").fetchall())
 
     def take_beside_it() -> list[Claim]:
         conversations.lock(OWNER, row(held).conversation_id)
-        database.locked(Session.select().where(Session.session_id == held)).first()
+        db.locked(Session.select().where(Session.session_id == held)).first()
         return thread.submit(take, *made[:40]).result(5)
 
     with ThreadPoolExecutor(1) as thread:
-        taken = database.transaction(take_beside_it)
+        taken = db.transaction(take_beside_it)
 
     assert {claim.session_id for claim in taken} == set(made[:40])
 
@@ -287,7 +287,7 @@ def test_a_group_leaves_out_whose_conversation_somebody_has_locked() -> None:
         return thread.submit(take_or_leave_out, *made).result(5)
 
     with ThreadPoolExecutor(1) as thread:
-        claims, held_up = database.transaction(take_beside_it)
+        claims, held_up = db.transaction(take_beside_it)
 
     assert ([claim.session_id for claim in claims], held_up) == ([before, after], [held])
     assert row(held).attempt == 0

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from app import database
+from app import db
+from app.db.models import AgentEvent, Event, Message, SearchEntry, Session
 from app.events import Delta, Done, Thinking, ToolCall, Usage
-from app.models import AgentEvent, Event, Message, SearchEntry, Session
 from tests.stage import Echo, Held, Stage, saying, working
 from worker.orchestrator import TurnFailed
 
@@ -18,7 +18,7 @@ from worker.orchestrator import TurnFailed
 def counts() -> dict[str, int]:
     """Rows of every table that knows conversations."""
     tables = {"sessions": Session, "messages": Message, "search": SearchEntry, "history": AgentEvent}
-    return database.reading(lambda: {name: model.select().count() for name, model in tables.items()})
+    return db.reading(lambda: {name: model.select().count() for name, model in tables.items()})
 
 
 # begin and list
@@ -290,7 +290,7 @@ def test_a_deleted_conversation_leaves_nothing_and_its_id_may_be_used_again(stag
         stage.delete(f"/api/conversations/{conversation_id}")
 
         assert counts() == {"sessions": 1, "messages": 2, "search": 3, "history": 6}
-        assert database.reading(lambda: Event.select().where(Event.session_id != other["sessionId"]).count()) == 0
+        assert db.reading(lambda: Event.select().where(Event.session_id != other["sessionId"]).count()) == 0
         stage.get(f"/api/conversations/{conversation_id}", 404)
         stage.get(f"/api/conversations/{conversation_id}/messages", 404)
         stage.delete(f"/api/conversations/{conversation_id}", 404)

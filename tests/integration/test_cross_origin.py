@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from app import database, schema
+from app import db
 from app.api import create_app
+from app.db import schema
 from app.settings import Settings
 from tests.servers import RedisServer
 
@@ -24,7 +25,7 @@ PREFLIGHT = ORIGIN | {
 def make_client(tmp_path: Path, redis_server: RedisServer) -> Callable[[str], FlaskClient]:
     def make(origins: str) -> FlaskClient:
         url = f"sqlite:///{tmp_path / 'backchat.db'}"
-        database.open_database(url)
+        db.open_database(url)
         schema.migrate()
         settings = Settings(database_url=url, redis_url=redis_server.url, cors_origins=origins)
         return create_app(settings).test_client()

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from app import conversations, database
+from app import conversations, db
 from app.errors import DatabaseUnavailable
 from tests.factories import OWNER, at_once, failures, make_session
 from tests.servers import MariaDB
 
 
 def test_sqlite_keeps_every_commit_through_a_power_cut(tmp_path: Path) -> None:
-    opened = database.open_database(f"sqlite:///{tmp_path / 'chat.db'}")
+    opened = db.open_database(f"sqlite:///{tmp_path / 'chat.db'}")
     full = 2
 
-    with database.connection():
-        assert database.sql("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert database.sql("PRAGMA synchronous").fetchone() == (full,)
+    with db.connected():
+        assert db.sql("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert db.sql("PRAGMA synchronous").fetchone() == (full,)
 
     opened.close()
 
@@ -29,11 +29,11 @@ def test_sqlite_keeps_every_commit_through_a_power_cut(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_pool_without_a_free_connection_is_an_unavailable_database(mariadb: MariaDB) -> None:
     url = mariadb.create_database("pool")
-    database.open_database(url, connections=1)
+    db.open_database(url, connections=1)
     taken, give_back = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with database.connection():
+        with db.connected():
             taken.set()
             give_back.wait()
 
@@ -42,13 +42,13 @@ def test_a_pool_without_a_free_connection_is_an_unavailable_database(mariadb: Ma
     taken.wait()
     try:
         with pytest.raises(DatabaseUnavailable):
-            database.transaction(lambda: None)
+            db.transaction(lambda: None)
     finally:
         give_back.set()
         holder.join()
 
-    assert database.transaction(lambda: "again") == "again"
-    database.db.close_all()
+    assert db.transaction(lambda: "again") == "again"
+    db.database.close_all()
     mariadb.drop_database("pool")
 
 
@@ -56,24 +56,24 @@ def test_a_server_without_a_connection_for_this_user_is_an_unavailable_database(
     make_mariadb: Callable[[], MariaDB],
 ) -> None:
     server = make_mariadb()
-    database.open_database(server.create_database("limited"))
+    db.open_database(server.create_database("limited"))
 
     with server.connect() as earlier, earlier.cursor() as cursor:
         cursor.execute("ALTER USER CURRENT_USER() WITH MAX_USER_CONNECTIONS 1")
         with server.connect(), pytest.raises(DatabaseUnavailable):
-            database.transaction(lambda: None)
+            db.transaction(lambda: None)
         cursor.execute("ALTER USER CURRENT_USER() WITH MAX_USER_CONNECTIONS 0")
 
-    assert database.transaction(lambda: "again") == "again"
-    database.db.close_all()
+    assert db.transaction(lambda: "again") == "again"
+    db.database.close_all()
 
 
 def test_a_full_disk_is_an_unavailable_database(tmp_path: Path) -> None:
-    opened = database.open_database(f"sqlite:///{tmp_path / 'chat.db'}")
-    database.transaction(lambda: database.sql("CREATE TABLE texts (text TEXT)"))
+    opened = db.open_database(f"sqlite:///{tmp_path / 'chat.db'}")
+    db.transaction(lambda: db.sql("CREATE TABLE texts (text TEXT)"))
 
     def write() -> None:
-        database.sql("INSERT INTO texts VALUES (?)", ["x" * 100_000])
+        db.sql("INSERT INTO texts VALUES (?)", ["x" * 100_000])
 
     def limit(pages: int) -> None:
         opened.pragma("max_page_count", pages, permanent=True)
@@ -81,10 +81,10 @@ def test_a_full_disk_is_an_unavailable_database(tmp_path: Path) -> None:
 
     limit(4)
     with pytest.raises(DatabaseUnavailable):
-        database.transaction(write)
+        db.transaction(write)
     limit(1_000_000)
 
-    database.transaction(write)
+    db.transaction(write)
 
 
 def test_a_deadlock_within_a_savepoint_runs_the_transaction_again(store: str) -> None:
@@ -96,24 +96,22 @@ def test_a_deadlock_within_a_savepoint_runs_the_transaction_again(store: str) ->
     def lock(first: str, second: str) -> None:
         tries.append(first)
         conversations.lock(OWNER, first)
-        if not database.is_sqlite() and len(tries) <= 2:
+        if not db.is_sqlite() and len(tries) <= 2:
             met.wait()
-        with database.db.atomic():
+        with db.database.atomic():
             conversations.lock(OWNER, second)
 
-    outcomes = at_once(
-        [lambda: database.transaction(lambda: lock("a", "b")), lambda: database.transaction(lambda: lock("b", "a"))]
-    )
+    outcomes = at_once([lambda: db.transaction(lambda: lock("a", "b")), lambda: db.transaction(lambda: lock("b", "a"))])
 
     assert failures(outcomes) == []
 
 
 def test_a_read_does_not_notice_that_the_database_was_restarted(make_mariadb: Callable[[], MariaDB]) -> None:
     server = make_mariadb()
-    database.open_database(server.create_database("restarted"))
+    db.open_database(server.create_database("restarted"))
 
     def read() -> object:
-        return database.db.execute_sql("SELECT 1").fetchone()
+        return db.database.execute_sql("SELECT 1").fetchone()
 
     def read_on_connections_of_their_own() -> list[object]:
         meet = threading.Barrier(3)
@@ -123,12 +121,12 @@ def test_a_read_does_not_notice_that_the_database_was_restarted(make_mariadb: Ca
             return read()
 
         with ThreadPoolExecutor(3) as threads:
-            return list(threads.map(lambda _: database.reading(together), range(3)))
+            return list(threads.map(lambda _: db.reading(together), range(3)))
 
     first = read_on_connections_of_their_own()
     server.kill9()
     server.start()
-    second = [database.reading(read) for _ in range(3)]
-    database.db.close_all()
+    second = [db.reading(read) for _ in range(3)]
+    db.database.close_all()
 
     assert first == second == [(1,)] * 3

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import agent_history, agent_history_list, database
+from app import agent_history, agent_history_list, db
 from app.agent_history import HISTORY_TYPES, Entry
 from app.agent_history_list import Place, Wanted
-from app.models import AgentEvent, Conversation
+from app.db.models import AgentEvent, Conversation
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -55,7 +55,7 @@ def stored(rows: list[tuple[int, str]]) -> Wanted:
         told = [Entry(kind) for _, kind in rows]  # type: ignore[arg-type]
         agent_history.add_counts(agent_history.counts_of(conversation, agent_id, told))
 
-    database.transaction(insert)
+    db.transaction(insert)
     return Wanted("local", agent_id)
 
 

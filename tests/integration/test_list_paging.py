@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import agent_history_list, conversation_list, database, list_pages, message_list, session_list
+from app import agent_history_list, conversation_list, db, message_list, session_list
 from app.agent_history_list import Wanted
+from app.db import paging
+from app.db.models import Conversation, Message
 from app.events import Done, Thinking
-from app.models import Conversation, Message
 from tests.factories import change, make_claim, make_session, write
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -35,7 +36,7 @@ def test_conversations_of_equal_times_are_listed_once(times: list[int], limit: i
         for at in times
     ]
     if rows:
-        database.transaction(lambda: Conversation.insert_many(rows).execute())
+        db.transaction(lambda: Conversation.insert_many(rows).execute())
 
     found: list[str] = []
     cursor = None
@@ -66,9 +67,9 @@ def test_messages_of_equal_times_are_listed_once_either_way(how_many: int, limit
         for number in range(how_many)
     ]
     conversation = {"conversation_id": conversation_id, "owner": owner, "message_count": how_many}
-    database.transaction(lambda: Conversation.insert(**conversation).execute())
+    db.transaction(lambda: Conversation.insert(**conversation).execute())
     if rows:
-        database.transaction(lambda: Message.insert_many(rows).execute())
+        db.transaction(lambda: Message.insert_many(rows).execute())
 
     found: list[str] = []
     cursor = None
@@ -84,7 +85,7 @@ def test_messages_of_equal_times_are_listed_once_either_way(how_many: int, limit
     assert found == (expected if order == "asc" else expected[::-1])
 
 
-LARGE = list_pages.PAGE_BYTES // 2 + 1
+LARGE = paging.PAGE_BYTES // 2 + 1
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
@@ -102,8 +103,8 @@ def test_a_page_of_large_messages_has_fewer_and_goes_on_with_the_next(order: Any
         for each in contents
     ]
     conversation = {"conversation_id": conversation_id, "owner": "large", "message_count": len(rows)}
-    database.transaction(lambda: Conversation.insert(**conversation).execute())
-    database.transaction(lambda: Message.insert_many(rows).execute())
+    db.transaction(lambda: Conversation.insert(**conversation).execute())
+    db.transaction(lambda: Message.insert_many(rows).execute())
 
     pages = []
     cursor = None
@@ -130,8 +131,8 @@ def test_all_that_makes_a_message_large_counts(large: dict[str, Any]) -> None:
     message = {"conversation_id": conversation_id, "role": "user", "content": "x", "metadata": {}}
     rows = [message | {"session_id": str(uuid4())} | large for _ in range(3)]
     conversation = {"conversation_id": conversation_id, "owner": "large", "message_count": len(rows)}
-    database.transaction(lambda: Conversation.insert(**conversation).execute())
-    database.transaction(lambda: Message.insert_many(rows).execute())
+    db.transaction(lambda: Conversation.insert(**conversation).execute())
+    db.transaction(lambda: Message.insert_many(rows).execute())
 
     page = message_list.of_conversation("large", conversation_id)
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from app import database, schema, sessions
+from app import db, sessions
 from app.api.live import LOOK_S
 from app.claiming import Claim
+from app.db import schema
 from app.doorbell import Doorbell
 from app.events import Delta, Done, Error
 from app.heads import Head, Heads
@@ -90,7 +91,7 @@ class Held:
 
 
 def start_web(make: Callable[..., Process], database_url: str, redis_url: str, **environment: str) -> Web:
-    database.open_database(database_url)
+    db.open_database(database_url)
     schema.migrate()
     port = free_port()
     process = make(
@@ -130,7 +131,7 @@ def shared_web(
 @pytest.fixture
 def web(shared_web: tuple[Web, str]) -> Web:
     web, url = shared_web
-    database.open_database(url)
+    db.open_database(url)
     return web
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app import database, message_search, recording
+from app import db, message_search, recording
+from app.db.models import SearchEntry
 from app.events import Done
-from app.models import SearchEntry
 from app.recording import Batch
 from tests.conftest import opened
 from tests.factories import OWNER, make_claim
@@ -126,7 +126,7 @@ def test_what_is_deleted_or_cleared_is_found_no_more(stage: Stage) -> None:
     assert len(stage.get("/api/conversations/search", q="title")["results"]) == 1
     stage.delete(path)
     assert stage.get("/api/conversations/search", q="title")["results"] == []
-    assert database.reading(lambda: SearchEntry.select().count()) == 0
+    assert db.reading(lambda: SearchEntry.select().count()) == 0
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,12 @@ def test_the_longest_query_is_answered(stage: Stage) -> None:
 @pytest.fixture
 def cluster(make_mariadb: Callable[[], MariaDB]) -> Iterator[MariaDB]:
     """A migrated MariaDB that gives every third id, as one of three nodes does."""
-    bound = database.db.obj
+    bound = db.database.obj
     server = make_mariadb()
     server.execute("SET GLOBAL auto_increment_increment = 3")
     with opened(server.create_database("cluster")):
         yield server
-    database.db.initialize(bound)
+    db.database.initialize(bound)
 
 
 @pytest.mark.usefixtures("cluster")

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from app import database, event_log, recording, sessions
+from app import db, event_log, recording, sessions
 from app.claiming import Claim
+from app.db.models import Message
 from app.events import MAX_EVENT_BYTES, Delta, Done, Error, Event, Thinking, ToolCall, Usage, coalesce
-from app.models import Message
 from app.recording import Batch
 from tests.factories import (
     OWNER,
@@ -239,7 +239,7 @@ def test_a_checkpoint_covers_the_events_before_it_and_not_those_after() -> None:
 
     session = row(claim.session_id)
     assert (session.checkpoint, session.checkpoint_seq, session.last_seq) == ('{"step": 1}', 2, 4)
-    assert database.reading(lambda: event_log.answer_text(claim.session_id, session.checkpoint_seq)) == "kept"
+    assert db.reading(lambda: event_log.answer_text(claim.session_id, session.checkpoint_seq)) == "kept"
 
 
 def test_the_partial_answer_of_a_resumed_session_is_what_was_not_superseded() -> None:
@@ -271,7 +271,7 @@ def test_an_attempt_without_a_checkpoint_supersedes_everything() -> None:
 
     resumed = events_of(first.session_id)[2]
     assert (resumed["supersedesFrom"], resumed["attempt"]) == (1, 2)
-    assert database.reading(lambda: event_log.answer_text(first.session_id)) == "new"
+    assert db.reading(lambda: event_log.answer_text(first.session_id)) == "new"
 
 
 # the end
@@ -361,7 +361,7 @@ def test_the_tool_calls_of_a_turn_are_told_with_its_message() -> None:
     )
 
     query = Message.select().where((Message.session_id == claim.session_id) & (Message.role == "assistant"))
-    message = database.reading(query.get)
+    message = db.reading(query.get)
     assert message.metadata["toolCalls"] == [
         {"toolCallId": "c1", "toolName": "add", "args": {"a": [1, None, "x"]}, "isError": False},
         {"toolCallId": "c2", "toolName": "add", "args": "no json", "isError": True},
@@ -472,7 +472,7 @@ def test_half_a_surrogate_pair_is_replaced_and_can_be_sent_to_a_client(event: Ev
     [stored] = events_of(claim.session_id)
     sent = json.dumps([stored, shown(claim.session_id)], ensure_ascii=False).encode("utf-8")
     assert b"a?b" in sent
-    for message in database.reading(lambda: list(Message.select())):
+    for message in db.reading(lambda: list(Message.select())):
         json.dumps([message.content, message.metadata], ensure_ascii=False).encode("utf-8")
 
 

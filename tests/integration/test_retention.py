@@ -11,9 +11,11 @@ from uuid import uuid4
 import pytest
 from prometheus_client import REGISTRY
 
-from app import database, leases, retention
+from app import db, retention
+from app.db import leases
+from app.db.models import AgentCount, AgentEvent, Conversation, Event, Session
+from app.db.times import utc_now
 from app.events import Delta, Done, Thinking
-from app.models import AgentCount, AgentEvent, Conversation, Event, Session, utc_now
 from app.retention import Pruner
 from app.settings import Settings
 from tests.factories import change, make_claim, write
@@ -51,10 +53,10 @@ def answered(stage: Stage, *messages: str, **fields: Any) -> list[str]:
 
 def age(days: float) -> None:
     """Let all rows of history be so many days older."""
-    for row in database.reading(lambda: list(AgentEvent.select())):
+    for row in db.reading(lambda: list(AgentEvent.select())):
         moment = row.created_at - timedelta(days=days)
         update = AgentEvent.update(created_at=moment).where(AgentEvent.row_id == row.row_id)
-        database.transaction(update.execute)
+        db.transaction(update.execute)
 
 
 def prompts(stage: Stage) -> list[str]:
@@ -93,14 +95,14 @@ def test_rows_of_history_that_are_too_old_are_pruned_and_counted(stage: Stage) -
 @pytest.mark.usefixtures("small_steps")
 def test_each_agent_keeps_its_newest_rows_also_one_that_is_no_longer_configured(stage: Stage) -> None:
     answered(stage, "one", "two", "three")
-    rows = database.reading(lambda: list(AgentEvent.select().dicts()))
+    rows = db.reading(lambda: list(AgentEvent.select().dicts()))
     gone = [
         row | {"row_id": None, "id": str(uuid4()), "agent_id": 77, "conversation_id": "other", "seq": seq}
         for seq, row in enumerate(rows, start=1)
     ]
-    counted = [row | {"agent_id": 77} for row in database.reading(lambda: list(AgentCount.select().dicts()))]
-    database.transaction(lambda: AgentEvent.insert_many(gone).execute())
-    database.transaction(lambda: AgentCount.insert_many(counted).execute())
+    counted = [row | {"agent_id": 77} for row in db.reading(lambda: list(AgentCount.select().dicts()))]
+    db.transaction(lambda: AgentEvent.insert_many(gone).execute())
+    db.transaction(lambda: AgentCount.insert_many(counted).execute())
     before = pruned("max_events_per_agent", "chatAgentEvents")
 
     assert pruner(max_events_per_agent=8).prune()
@@ -109,7 +111,7 @@ def test_each_agent_keeps_its_newest_rows_also_one_that_is_no_longer_configured(
     assert [event["eventType"] for event in stage.history()][:2] == ["result", "activity_changed"]
     assert prompts(stage) == ["three"]
     others = AgentEvent.select().where(AgentEvent.agent_id == 77)
-    assert database.reading(others.count) == 8
+    assert db.reading(others.count) == 8
     assert pruned("max_events_per_agent", "chatAgentEvents") - before == 20
 
 
@@ -149,7 +151,7 @@ def test_the_events_of_long_ended_sessions_go_and_their_rows_and_messages_stay(s
         change(session_id, created_at=later(days=-30))
     for session_id in old[:4]:
         change(session_id, ended_at=later(days=-10))
-    events = database.reading(lambda: Event.select().where(Event.session_id.in_(old[:4])).count())
+    events = db.reading(lambda: Event.select().where(Event.session_id.in_(old[:4])).count())
     before = pruned("event_retention_days", "chatEvents")
 
     assert pruner(event_retention_days=9).prune()
@@ -164,7 +166,7 @@ def test_the_events_of_long_ended_sessions_go_and_their_rows_and_messages_stay(s
     assert len(stage.get(f"/api/chat/session/{old[4]}/events")["events"]) > 1
     assert len(stage.get(f"/api/chat/session/{running.session_id}/events")["events"]) == 2
     assert len(stage.get("/api/chat/sessions")["sessions"]) == 6
-    assert database.reading(lambda: Event.select().where(Event.session_id.in_(old[:4])).count()) == 0
+    assert db.reading(lambda: Event.select().where(Event.session_id.in_(old[:4])).count()) == 0
     assert pruned("event_retention_days", "chatEvents") - before == events
 
 
@@ -187,20 +189,20 @@ def test_a_pruning_that_was_cut_short_is_finished_by_the_next_one(stage: Stage) 
 
     first._clock = stop_soon  # type: ignore[method-assign]
     assert not first.prune()
-    left = database.reading(lambda: Event.select().where(Event.session_id.in_([session_id, many])).count())
+    left = db.reading(lambda: Event.select().where(Event.session_id.in_([session_id, many])).count())
     assert left > 0
     stage.get(f"/api/chat/session/{many}/events", 410)
 
     assert pruner(now=later(days=2), event_retention_days=1).prune()
 
-    assert database.reading(lambda: Event.select().count()) == 0
+    assert db.reading(lambda: Event.select().count()) == 0
     assert stage.session(many)["finalResponse"] == "answer"
 
 
 def test_the_events_of_adopted_sessions_stay(stage: Stage) -> None:
     old = {"session_id": "old", "status": "done", "user_message": "Hello?", "final_response": "x", "last_seq": 1}
-    database.transaction(lambda: Session.insert(**old, ended_at=later(days=-1000)).execute())
-    database.transaction(lambda: Event.insert(session_id="old", seq=1, event_type="done", content="x").execute())
+    db.transaction(lambda: Session.insert(**old, ended_at=later(days=-1000)).execute())
+    db.transaction(lambda: Event.insert(session_id="old", seq=1, event_type="done", content="x").execute())
 
     assert pruner(event_retention_days=1).prune()
 
@@ -252,14 +254,14 @@ def many_rows(stage: Stage) -> int:
     """Enough rows of history and events for some hundred transactions."""
     [session_id] = answered(stage, "old")
     change(session_id, ended_at=later(days=-1000), last_seq=6_000)
-    [template] = database.reading(lambda: list(AgentEvent.select().limit(1).dicts()))
+    [template] = db.reading(lambda: list(AgentEvent.select().limit(1).dicts()))
     template |= {"created_at": later(days=-1000)}
     rows = [template | {"row_id": None, "id": str(uuid4()), "seq": 1000 + number} for number in range(5_000)]
     events = [{"session_id": session_id, "seq": 100 + n, "event_type": "delta", "content": "x"} for n in range(5_000)]
     for start in range(0, 5_000, 500):
         chunk, more = rows[start : start + 500], events[start : start + 500]
-        database.transaction(lambda chunk=chunk: AgentEvent.insert_many(chunk).execute())
-        database.transaction(lambda more=more: Event.insert_many(more).execute())
+        db.transaction(lambda chunk=chunk: AgentEvent.insert_many(chunk).execute())
+        db.transaction(lambda more=more: Event.insert_many(more).execute())
     return 5_000
 
 
@@ -284,8 +286,8 @@ def test_appends_are_not_delayed_by_pruning(stage: Stage, many_rows: int) -> Non
         delays.append(perf_counter() - started)
     pruning.join()
 
-    assert database.reading(lambda: AgentEvent.select().where(AgentEvent.seq >= 1000).count()) == 0
-    assert database.reading(lambda: Event.select().where(Event.session_id != claim.session_id).count()) == 0
+    assert db.reading(lambda: AgentEvent.select().where(AgentEvent.seq >= 1000).count()) == 0
+    assert db.reading(lambda: Event.select().where(Event.session_id != claim.session_id).count()) == 0
     assert len(delays) > 20
     # A busy machine may stall any one of them; pruning itself must not.
     assert sorted(delays)[int(len(delays) * 0.98)] < 0.2
@@ -296,6 +298,6 @@ def test_conversations_and_their_messages_are_never_pruned(stage: Stage) -> None
 
     assert pruner(now=later(days=400), retention_days=1, event_retention_days=1, max_events_per_agent=1).prune()
 
-    assert database.reading(lambda: Conversation.select().count()) == 2
+    assert db.reading(lambda: Conversation.select().count()) == 2
     assert stage.history() == []
     assert [each["messageCount"] for each in stage.get("/api/conversations")["conversations"]] == [2, 2]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from app import claiming, database, message_list, sessions
+from app import claiming, db, message_list, sessions
 from app.agents import DEFAULT_AGENT
 from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable
@@ -51,20 +51,20 @@ Answer = Callable[[Turn], AsyncIterator[Any]]
 def settings(store: str, redis_server: RedisServer) -> Iterator[Settings]:
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
-    bound = database.db.obj
+    bound = db.database.obj
     yield Settings(database_url=store, redis_url=redis_server.url, flush_ms=20, lease_s=60.0)
-    if database.db.obj is not bound:
-        close_all(database.db.obj)
-        database.db.initialize(bound)
+    if db.database.obj is not bound:
+        close_all(db.database.obj)
+        db.database.initialize(bound)
 
 
 @asynccontextmanager
 async def working(settings: Settings, answer: Answer, **fields: Any) -> AsyncIterator[Runtime]:
     """A started worker process without RQ."""
     runtime = Runtime(settings, answer=answer, **({"sweeps": False} | fields))  # type: ignore[arg-type]
-    bound = database.db.obj
+    bound = db.database.obj
     await runtime.start()
-    if bound is not None and bound is not database.db.obj:
+    if bound is not None and bound is not db.database.obj:
         close_all(bound)  # one process has one; the test's own connections begin anew
     try:
         yield runtime
@@ -283,7 +283,7 @@ def test_a_turn_that_is_resumed_past_its_deadline_keeps_what_it_had_said(setting
     write(claim, Thinking(""), Delta("half"), checkpoint='{"said": 1}')
     write(claim, Delta(" is lost"))
     expire_lease(claim.session_id)
-    change(claim.session_id, deadline_ms=database.now_ms(-1))
+    change(claim.session_id, deadline_ms=db.now_ms(-1))
 
     answered(settings, Scripted(" and more"), claim.session_id)
 
@@ -604,7 +604,7 @@ def test_a_session_that_killed_its_workers_ends_as_lost_with_what_it_said(settin
 def test_a_session_past_its_deadline_ends_as_timeout_although_its_worker_lives(settings: Settings) -> None:
     claim = make_claim()
     write(claim, Thinking(""), Delta("half"))
-    change(claim.session_id, deadline_ms=database.now_ms(-1))
+    change(claim.session_id, deadline_ms=db.now_ms(-1))
 
     assert sweeper(settings).sweep() == 1
 
@@ -632,7 +632,7 @@ def test_a_session_whose_events_make_no_sense_any_more_ends_without_them(setting
     broken = lost(attempts=3)
     write(make_claim(broken, max_attempts=9), ToolCall("c", "tool", {}))
     no_json = "UPDATE chatEvents SET toolArgs = '{' WHERE sessionId = ?"
-    database.transaction(lambda: database.sql(no_json, [broken]))
+    db.transaction(lambda: db.sql(no_json, [broken]))
     expire_lease(broken)
 
     assert sweeper(settings).sweep() == 1
@@ -688,11 +688,11 @@ def test_after_an_outage_of_the_database_living_workers_get_time_to_renew(
     queue = TurnQueue(settings.redis_url)
     doorbell = Doorbell(Heads(open_redis(settings.redis_url)), queue)
     patient = Sweeper("sweeper-1", settings, queue, doorbell, clock=lambda: now[0])
-    away = database.db.obj
+    away = db.database.obj
     unreachable = f"mysql://nobody@127.0.0.1:{free_port()}/none"
-    database.open_database(unreachable)
+    db.open_database(unreachable)
     assert patient.sweep() == 0
-    database.db.initialize(away)
+    db.database.initialize(away)
 
     assert patient.sweep() == 0  # the first look after it
     now[0] += settings.lease_s / 2 - 1
@@ -802,15 +802,15 @@ def test_a_session_that_was_taken_over_stops_and_writes_nothing_more(settings: S
 @pytest.fixture
 def own_mariadb(make_mariadb: Callable[[], MariaDB], redis_server: RedisServer) -> Iterator[tuple[MariaDB, Settings]]:
     """A migrated MariaDB that the test may kill, and settings for it."""
-    bound = database.db.obj
+    bound = db.database.obj
     server = make_mariadb()
     settings = Settings(
         database_url=server.create_database("own"), redis_url=redis_server.url, flush_ms=20, lease_s=60.0
     )
     with opened(settings.database_url):
         yield server, settings
-        close_all(database.db.obj)
-    database.db.initialize(bound)
+        close_all(db.database.obj)
+    db.database.initialize(bound)
 
 
 def test_runs_go_on_through_an_outage_of_the_database_and_nothing_is_lost_or_doubled(
@@ -946,7 +946,7 @@ def test_a_worker_that_stops_during_an_outage_ends_soon(own_mariadb: tuple[Maria
 def test_a_checkpoint_larger_than_a_packet_ends_its_own_session_alone(own_mariadb: tuple[MariaDB, Settings]) -> None:
     server, settings = own_mariadb
     server.execute("SET GLOBAL max_allowed_packet = 1048576")
-    close_all(database.db.obj)
+    close_all(db.database.obj)
     large, small = make_session(), make_session()
     hold = Hold()
 
@@ -973,21 +973,21 @@ def test_a_checkpoint_larger_than_a_packet_ends_its_own_session_alone(own_mariad
 
 
 def test_runs_wait_while_the_disk_is_full(tmp_path: Path, redis_server: RedisServer) -> None:
-    bound = database.db.obj
+    bound = db.database.obj
     settings = Settings(
         database_url=f"sqlite:///{tmp_path / 'full.db'}", redis_url=redis_server.url, flush_ms=20, lease_s=60.0
     )
     text, hold = "x" * 100_000, Hold()
 
     def limit(pages: int) -> None:
-        database.db.pragma("max_page_count", pages, permanent=True)
-        database.db.close()
+        db.database.pragma("max_page_count", pages, permanent=True)
+        db.database.close()
 
     async def run(session_id: str) -> None:
         async with working(settings, Scripted("begun", hold, text)) as runtime:
             running = asyncio.create_task(runtime.run(session_id))
             await eventually(lambda: row(session_id).last_seq == 2, "the first text")
-            pages = database.reading(lambda: database.sql("PRAGMA page_count").fetchone()[0])
+            pages = db.reading(lambda: db.sql("PRAGMA page_count").fetchone()[0])
             limit(pages)
             hold.let_go()
             await asyncio.sleep(0.5)
@@ -1000,8 +1000,8 @@ def test_runs_wait_while_the_disk_is_full(tmp_path: Path, redis_server: RedisSer
         play(run(session_id))
         assert (row(session_id).status, row(session_id).final_response) == ("done", "begun" + text)
         assert_sound(session_id)
-        close_all(database.db.obj)
-    database.db.initialize(bound)
+        close_all(db.database.obj)
+    db.database.initialize(bound)
 
 
 LARGE_ARGUMENTS = {"text": "ж" * 1_000_000}
@@ -1020,7 +1020,7 @@ def test_a_session_whose_steps_together_are_larger_than_a_packet_ends_all_the_sa
 ) -> None:
     server, settings = own_mariadb
     server.execute("SET GLOBAL max_allowed_packet = 16777216")
-    close_all(database.db.obj)
+    close_all(db.database.obj)
     ended, cancelled = make_session(), make_claim()
     for event in said:
         write(cancelled, event)
@@ -1037,9 +1037,9 @@ def test_a_session_whose_answer_is_as_large_as_it_may_be_ends_whatever_its_tools
 ) -> None:
     server, settings = own_mariadb
     server.execute("SET GLOBAL max_allowed_packet = 16777216")
-    close_all(database.db.obj)
+    close_all(db.database.obj)
     # In SQL each of these is two characters.
-    answer = "\n" * database.max_content_bytes(16 * 1024 * 1024)
+    answer = "\n" * db.max_content_bytes(16 * 1024 * 1024)
     calls = [ToolCall("c", "write", LARGE_ARGUMENTS), ToolCall("c", "write", LARGE_ARGUMENTS, "ok", True, 1)] * 4
     session_id = make_session()
 

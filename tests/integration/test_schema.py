@@ -10,13 +10,15 @@ import peewee
 import pytest
 from playhouse.migrations import Runner
 
-from app import agent_history_list, conversation_list, database, schema, session_list
+from app import agent_history_list, conversation_list, db, session_list
 from app.agent_history import HISTORY_TYPES
 from app.agent_history_list import Wanted
 from app.api import create_app
-from app.cursors import Cursor
+from app.db import schema
+from app.db.cursors import Cursor
+from app.db.models import MODELS, Event, Message, Session
+from app.db.times import utc_now
 from app.errors import SchemaOutdated
-from app.models import MODELS, Event, Message, Session, utc_now
 from app.settings import Settings
 from tests import original_database
 from tests.conftest import close_all, opened
@@ -28,8 +30,8 @@ from tests.servers import MariaDB, Process, free_port
 @pytest.fixture
 def original(database_url: str) -> Iterator[str]:
     """A database of the first deployment, with its rows."""
-    made = database.open_database(database_url)
-    with database.connection():
+    made = db.open_database(database_url)
+    with db.connected():
         original_database.create_tables(made)
         original_database.fill(made)
     yield database_url
@@ -40,9 +42,9 @@ def original(database_url: str) -> Iterator[str]:
 
 
 def test_the_models_and_the_migrated_tables_have_the_same_columns(store: str) -> None:
-    with database.connection():
+    with db.connected():
         for model in MODELS:
-            stored = {column.name: column for column in database.db.get_columns(model._meta.table_name)}
+            stored = {column.name: column for column in db.database.get_columns(model._meta.table_name)}
             declared = {field.column_name: field for field in model._meta.sorted_fields}
             keys = {field.column_name for field in model._meta.get_primary_keys()}
 
@@ -57,11 +59,11 @@ def test_text_is_wide_enough_for_what_is_stored_in_it(mariadb: MariaDB, store: s
     if store.startswith("sqlite"):
         pytest.skip("SQLite's columns have no width")
     models = (Session, Event, Message)
-    with database.connection():
+    with db.connected():
         columns = {
             f"{model._meta.table_name}.{column.name}": column.data_type.lower()
             for model in models
-            for column in database.db.get_columns(model._meta.table_name)
+            for column in db.database.get_columns(model._meta.table_name)
         }
 
     for model in models:
@@ -96,8 +98,8 @@ LISTS = (
 def test_every_list_is_served_by_an_index_in_its_order(
     store: str, table: str, equal: tuple[str, ...], order: str
 ) -> None:
-    with database.connection():
-        indexes = [tuple(index.columns) for index in database.db.get_indexes(table)]
+    with db.connected():
+        indexes = [tuple(index.columns) for index in db.database.get_indexes(table)]
 
     assert any(columns[: len(equal) + 1] == (*equal, order) for columns in indexes), indexes
 
@@ -115,8 +117,8 @@ def test_every_list_is_served_by_an_index_in_its_order(
     ],
 )
 def test_what_must_be_unique_is_so_in_the_database(store: str, table: str, columns: tuple[str, ...]) -> None:
-    with database.connection():
-        unique = [tuple(index.columns) for index in database.db.get_indexes(table) if index.unique]
+    with db.connected():
+        unique = [tuple(index.columns) for index in db.database.get_indexes(table) if index.unique]
 
     assert columns in unique
 
@@ -141,12 +143,12 @@ def test_sqlite_lists_without_sorting_or_scanning(store: str) -> None:
             agent_history_list.page(wanted, after=agent_history_list.after_time(utc_now()))
         agent_history_list.summary(OWNER, 1)
 
-    with database.connection():
+    with db.connected():
         plans = [
             detail
             for statement in asked
             if statement.startswith("SELECT")
-            for *_, detail in database.db.execute_sql(
+            for *_, detail in db.database.execute_sql(
                 f"EXPLAIN QUERY PLAN {statement}", (1,) * statement.count("?")
             ).fetchall()
         ]
@@ -184,10 +186,10 @@ def test_migrating_again_does_nothing(database_url: str) -> None:
 
 @pytest.mark.parametrize("applied", [0, 1, 2])
 def test_the_web_process_refuses_an_old_schema_and_names_the_command(database_url: str, applied: int) -> None:
-    made = database.open_database(database_url)
+    made = db.open_database(database_url)
     names = sorted(path.stem for path in schema.MIGRATIONS.glob("0*.py"))
     if applied:
-        with database.connection():
+        with db.connected():
             Runner(made, str(schema.MIGRATIONS), table_name="chatMigrations").up(names[applied - 1])
     close_all(made)
 
@@ -195,22 +197,22 @@ def test_the_web_process_refuses_an_old_schema_and_names_the_command(database_ur
         create_app(Settings(database_url=database_url, redis_url=f"redis://127.0.0.1:{free_port()}"))
 
     assert names[applied] in refused.value.detail
-    close_all(database.db.obj)
+    close_all(db.database.obj)
 
 
 # adoption
 
 
 def test_an_original_database_is_adopted_with_every_row(original: str) -> None:
-    with database.connection():
-        sessions = original_database.rows(database.db.obj, "chatSessions")
-        events = original_database.rows(database.db.obj, "chatEvents")
+    with db.connected():
+        sessions = original_database.rows(db.database.obj, "chatSessions")
+        events = original_database.rows(db.database.obj, "chatEvents")
 
     schema.migrate()
 
-    with database.connection():
-        adopted = {row["id"]: row for row in original_database.rows(database.db.obj, "chatSessions")}
-        adopted_events = {row["id"]: row for row in original_database.rows(database.db.obj, "chatEvents")}
+    with db.connected():
+        adopted = {row["id"]: row for row in original_database.rows(db.database.obj, "chatSessions")}
+        adopted_events = {row["id"]: row for row in original_database.rows(db.database.obj, "chatEvents")}
     assert list(adopted) == [row["id"] for row in sessions]
     for row in sessions:
         kept = ["sessionId", "agentId", "userMessage", "totalTokens", "processingTimeMs", "createdAt", "updatedAt"]
@@ -314,22 +316,22 @@ def test_adopted_sessions_are_listed_and_read_through_the_api_beside_new_ones(or
         assert client.post(f"/api/chat/session/{session_id}/cancel").status_code == 200
     assert client.delete("/api/chat/session/orphan").status_code == 204
     assert client.get("/api/chat/session/orphan/events").status_code == 404
-    close_all(database.db.obj)
+    close_all(db.database.obj)
 
 
 def test_events_whose_session_is_gone_are_kept(original: str) -> None:
     schema.migrate()
 
     query = "SELECT seq, eventType FROM chatEvents WHERE sessionId = 'stray' ORDER BY seq"
-    with database.connection():
-        stray = list(database.db.execute_sql(query).fetchall())
+    with db.connected():
+        stray = list(db.database.execute_sql(query).fetchall())
     assert stray == [(number, kind) for number, (_, kind, _) in enumerate(STRAY, start=1)]
 
 
 def test_a_change_of_an_adopted_row_is_not_taken_for_one_that_a_user_sees(original: str) -> None:
     schema.migrate()
 
-    with database.connection():
+    with db.connected():
         Session.update(lease_until_ms=1).where(Session.session_id == "whole").execute()
 
     assert session_list.get(OWNER, "whole")["updatedAt"] == "2024-02-03T04:06:07.000Z"
@@ -346,7 +348,7 @@ def test_an_adopted_database_takes_what_did_not_fit_before(original: str) -> Non
 
 
 def session_list_created(session_id: str) -> Any:
-    return database.reading(lambda: Session.get(Session.session_id == session_id)).created_at
+    return db.reading(lambda: Session.get(Session.session_id == session_id)).created_at
 
 
 # killed half-way
@@ -384,7 +386,7 @@ def _migrate_and_die_before(made: Any, number: int) -> bool:
 
 def _snapshot(made: peewee.Database) -> dict[str, object]:
     tables = ("chatSessions", "chatEvents", "chatConversations", "chatMessages", "chatLeases")
-    with database.connection():
+    with db.connected():
         return {
             table: (
                 [(column.name, column.data_type, column.null) for column in made.get_columns(table)],
@@ -400,8 +402,8 @@ def _snapshot(made: peewee.Database) -> dict[str, object]:
 def test_a_migration_that_was_killed_anywhere_can_be_run_again(mariadb: MariaDB) -> None:
     def adopt(number: int) -> tuple[bool, dict[str, object]]:
         name = f"killed{number}"
-        made = database.open_database(mariadb.create_database(name))
-        with database.connection():
+        made = db.open_database(mariadb.create_database(name))
+        with db.connected():
             original_database.create_tables(made)
             original_database.fill(made, large=False)
         died = _migrate_and_die_before(made, number)

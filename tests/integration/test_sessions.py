@@ -12,10 +12,11 @@ from uuid import uuid4
 import peewee
 import pytest
 
-from app import claiming, clearing, conversations, database, recording, session_list, sessions
+from app import claiming, clearing, conversations, db, recording, session_list, sessions
+from app.db.models import Conversation, Session
+from app.db.times import utc_now
 from app.errors import Busy, DatabaseUnavailable, IdempotencyConflict, NotFound
 from app.events import Delta, Done, Error, Thinking, Usage
-from app.models import Conversation, Session, utc_now
 from app.recording import Batch
 from app.sessions import Created, Ended
 from tests.factories import (
@@ -56,7 +57,7 @@ def test_a_new_session_waits_with_its_user_message_in_a_conversation_of_its_own(
     assert (session.status, session.attempt, session.last_seq, session.lease_until_ms) == ("running", 0, 0, None)
     assert session.started_at is None
     assert messages_of(created.session_id) == [("user", "Привет 🙂\nsecond line")]
-    [conversation] = database.reading(lambda: list(Conversation.select()))
+    [conversation] = db.reading(lambda: list(Conversation.select()))
     assert (conversation.conversation_id, conversation.title) == (created.conversation_id, "Привет 🙂")
 
 
@@ -66,8 +67,8 @@ def test_sessions_of_one_conversation_share_it() -> None:
     outcomes = at_once([lambda: make_created(conversation_id=conversation) for _ in range(20)])
 
     assert failures(outcomes) == []
-    assert database.reading(lambda: Conversation.select().count()) == 1
-    assert database.reading(lambda: Session.select().where(Session.conversation_id == conversation).count()) == 20
+    assert db.reading(lambda: Conversation.select().count()) == 1
+    assert db.reading(lambda: Session.select().where(Session.conversation_id == conversation).count()) == 20
 
 
 def test_a_conversation_of_another_owner_looks_like_none() -> None:
@@ -76,7 +77,7 @@ def test_a_conversation_of_another_owner_looks_like_none() -> None:
     with pytest.raises(NotFound):
         make_created(owner="mallory", conversation_id=conversation)
 
-    assert database.reading(lambda: Session.select().where(Session.owner == "mallory").count()) == 0
+    assert db.reading(lambda: Session.select().where(Session.owner == "mallory").count()) == 0
 
 
 def test_a_refused_session_leaves_nothing_behind() -> None:
@@ -86,7 +87,7 @@ def test_a_refused_session_leaves_nothing_behind() -> None:
         make_created(conversation_id=first.conversation_id, on_busy="reject")
 
     assert refused.value.extra == {"sessionId": first.session_id}
-    assert database.reading(lambda: Session.select().count()) == 1
+    assert db.reading(lambda: Session.select().count()) == 1
 
 
 def test_an_ended_session_does_not_make_a_conversation_busy() -> None:
@@ -130,9 +131,9 @@ def test_interrupts_at_once_leave_only_the_last_one_running() -> None:
     outcomes = at_once([lambda: make_created(conversation_id=conversation, on_busy="interrupt") for _ in range(15)])
 
     assert failures(outcomes) == []
-    running = database.reading(lambda: list(Session.select().where(Session.status == "running")))
-    assert [each.id for each in running] == [database.reading(lambda: Session.select().order_by(-Session.id).get()).id]
-    for session in database.reading(lambda: list(Session.select())):
+    running = db.reading(lambda: list(Session.select().where(Session.status == "running")))
+    assert [each.id for each in running] == [db.reading(lambda: Session.select().order_by(-Session.id).get()).id]
+    for session in db.reading(lambda: list(Session.select())):
         assert_sound(session.session_id)
 
 
@@ -147,8 +148,8 @@ def test_fifty_requests_with_one_key_at_once_make_one_session() -> None:
     assert failures(outcomes) == []
     assert len({each.session_id for each in outcomes if isinstance(each, Created)}) == 1
     assert [each.new for each in outcomes if isinstance(each, Created)].count(True) == 1
-    assert database.reading(lambda: Session.select().count()) == 1
-    assert database.reading(lambda: Conversation.select().count()) == 1
+    assert db.reading(lambda: Session.select().count()) == 1
+    assert db.reading(lambda: Conversation.select().count()) == 1
 
 
 @pytest.mark.parametrize("on_busy", ["enqueue", "reject", "interrupt"])
@@ -159,7 +160,7 @@ def test_one_key_is_one_session_whatever_it_does_when_the_conversation_is_busy(o
 
     assert failures(outcomes) == []
     assert len({each.session_id for each in outcomes if isinstance(each, Created)}) == 1
-    [session] = database.reading(lambda: list(Session.select()))
+    [session] = db.reading(lambda: list(Session.select()))
     assert session.status == "running"
 
 
@@ -177,7 +178,7 @@ def test_a_request_that_waits_for_its_own_twin_is_that_session_and_finds_nothing
         assert release.wait(30)
 
     with ThreadPoolExecutor(5) as threads:
-        holding = threads.submit(database.transaction, hold)
+        holding = threads.submit(db.transaction, hold)
         locked.wait(30)
         twins = [threads.submit(sessions.create, new) for _ in range(4)]
         # On SQLite they wait before they have looked at anything.
@@ -192,7 +193,7 @@ def test_a_request_that_waits_for_its_own_twin_is_that_session_and_finds_nothing
 def locking_reads() -> int:
     """How many locking reads are under way: all of them wait; MariaDB only."""
     running = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%%FOR UPDATE' AND command = 'Query'"
-    return int(database.reading(lambda: database.db.execute_sql(running).fetchone()[0]))
+    return int(db.reading(lambda: db.database.execute_sql(running).fetchone()[0]))
 
 
 def test_a_key_with_another_body_is_a_conflict() -> None:
@@ -201,7 +202,7 @@ def test_a_key_with_another_body_is_a_conflict() -> None:
     with pytest.raises(IdempotencyConflict):
         make_created(idempotency_key="key", request_hash="two")
 
-    assert database.reading(lambda: Session.select().count()) == 1
+    assert db.reading(lambda: Session.select().count()) == 1
 
 
 def test_the_same_key_of_another_owner_or_in_other_case_is_another_key() -> None:
@@ -246,7 +247,7 @@ def test_a_key_a_day_old_makes_one_session_when_many_come_at_once() -> None:
 
     assert failures(outcomes) == []
     assert len({each.session_id for each in outcomes if isinstance(each, Created)} - {first}) == 1
-    assert database.reading(lambda: Session.select().count()) == 2
+    assert db.reading(lambda: Session.select().count()) == 2
 
 
 def test_old_keys_are_forgotten_and_young_ones_kept() -> None:
@@ -375,7 +376,7 @@ def test_a_done_session_can_not_be_cancelled() -> None:
 def test_an_end_whose_condition_no_longer_holds_does_nothing() -> None:
     claim = make_claim()
 
-    ended = sessions.end(claim.session_id, Error("worker_lost", "…"), where=Session.lease_until_ms < database.now_ms())
+    ended = sessions.end(claim.session_id, Error("worker_lost", "…"), where=Session.lease_until_ms < db.now_ms())
 
     assert not ended.changed
     assert row(claim.session_id).status == "running"
@@ -517,5 +518,5 @@ def test_everything_at_once_on_the_same_conversations_ends_without_an_error() ->
     outcomes = at_once(works)
 
     assert failures(outcomes) == []
-    for session in database.reading(lambda: list(Session.select())):
+    for session in db.reading(lambda: list(Session.select())):
         assert_sound(session.session_id)

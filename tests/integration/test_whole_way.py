@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app import database, schema
+from app import db
 from app.api import create_app
+from app.db import schema
 from app.settings import Settings
 from tests.model_server import ModelServer
 from tests.servers import RedisServer
@@ -64,7 +65,7 @@ def settings(database_url: str, redis_server: RedisServer, model_server: ModelSe
 
 @pytest.fixture
 def client(settings: Settings) -> FlaskClient:
-    database.open_database(settings.database_url)
+    db.open_database(settings.database_url)
     schema.migrate()
     return create_app(settings).test_client()
 

@@ -10,7 +10,8 @@ from redis import Redis
 from rq import Worker
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 
-from app import database, event_log, schema, sessions
+from app import db, event_log, sessions
+from app.db import schema
 from app.sessions import NewSession
 from app.turn_queue import QUEUE_NAME, TurnQueue
 from tests.servers import MariaDB, Process, free_port, wait_until
@@ -25,10 +26,10 @@ both_deployments = pytest.mark.parametrize(
 
 @pytest.fixture
 def migrated_url(database_url: str) -> Iterator[str]:
-    database.open_database(database_url)
+    db.open_database(database_url)
     schema.migrate()
     yield database_url
-    database.db.close_all() if hasattr(database.db, "close_all") else database.db.close()
+    db.database.close_all() if hasattr(db.database, "close_all") else db.database.close()
 
 
 def ask(queue: TurnQueue, message: str) -> str:

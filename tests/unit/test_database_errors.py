@@ -8,7 +8,7 @@ import peewee
 import pymysql
 import pytest
 
-from app.database_errors import is_retryable, is_unavailable
+from app.db.errors import is_retryable, is_unavailable
 
 
 def wrapped(inner: Exception) -> peewee.OperationalError:

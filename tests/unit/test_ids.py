@@ -8,7 +8,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ids import new_id
+from app.db.ids import new_id
 
 MOMENTS = st.integers(0, 2**48 - 1)
 

@@ -15,9 +15,9 @@ from tests.servers import ROOT
 #: What keeps rows; only these speak to the database through peewee.
 STORES = {
     "app.accounts", "app.agent_history", "app.agent_history_list", "app.claiming", "app.clearing",
-    "app.conversation_list", "app.conversations", "app.database", "app.database_errors", "app.event_log", "app.leases",
-    "app.list_pages", "app.message_list", "app.message_search", "app.models", "app.recording", "app.retention",
-    "app.schema", "app.session_list", "app.session_steps", "app.sessions",
+    "app.conversation_list", "app.conversations", "app.db", "app.db.errors", "app.event_log", "app.db.leases",
+    "app.db.paging", "app.message_list", "app.message_search", "app.db.models", "app.recording", "app.retention",
+    "app.db.schema", "app.session_list", "app.session_steps", "app.sessions",
 }  # fmt: skip
 ORCHESTRATORS = {
     "worker.orchestrator", "worker.orchestrators", "worker.callable_orchestrator", "worker.names", "worker.engine",
@@ -69,7 +69,7 @@ def _below(package: str) -> set[str]:
 
 
 def test_the_walk_sees_every_form_of_import() -> None:
-    assert "app.database" in set(imports("app.sessions"))  # from . import database
+    assert "app.db" in set(imports("app.sessions"))  # from . import database
     assert "app.errors" in set(imports("app.api.problems"))  # from ..errors import …
     assert "worker.engine" in set(imports("worker.orchestrators"))  # inside a function
     assert "app.sessions" in set(imports("worker.run_session"))  # from app import sessions
@@ -100,14 +100,14 @@ def test_only_the_stores_import_the_database_library() -> None:
 
 
 def test_routes_reach_rows_only_through_the_domain() -> None:
-    assert _importers("app.models") & _below("app.api") == set()
+    assert _importers("app.db.models") & _below("app.api") == set()
 
 
 @pytest.mark.parametrize("module", sorted(ORCHESTRATORS & MODULES.keys()))
 def test_an_orchestrator_knows_no_database_queue_or_http_edge(module: str) -> None:
     forbidden = (
         "flask", "apiflask", "rq", "redis", "peewee", "playhouse", "pymysql", "app.api", "app.broker",
-        "app.database", "app.models", "app.sessions", "app.event_log", "app.recording", "app.conversations",
+        "app.db", "app.db.models", "app.sessions", "app.event_log", "app.recording", "app.conversations",
         "app.heads", "app.doorbell", "app.turn_queue", "worker.event_writer", "worker.recorder",
         "worker.runtime",
     )  # fmt: skip

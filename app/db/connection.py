@@ -1,4 +1,4 @@
-"""The database: open it by URL, run transactions, and all that differs between MariaDB/MySQL and SQLite."""
+"""The connection to the database: open it by URL, run transactions and reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,14 +19,13 @@ from playhouse.db_url import parse
 from playhouse.pool import PooledMySQLDatabase
 from pymysql.constants import CLIENT
 
-from . import database_errors
-from .errors import DatabaseUnavailable, Invalid
+from app.errors import DatabaseUnavailable, Invalid
+
+from . import errors as database_errors
+from .dialect import database, is_sqlite
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-#: The models' database; `open_database` fills it.
-db: Any = peewee.DatabaseProxy()
 
 #: How long a transaction waits for locks of others, all tries together.
 _PATIENCE_S = 12.0
@@ -36,13 +35,13 @@ _SQLITE_WAIT_MS = 50
 _IDLE_TRANSACTION_S = 8
 _CONNECT_S = 10.0
 _PING_S = 1.0
-#: What a row may hold beside its text: mostly what a message tells of tool calls (`session_steps`).
+#: What a row may hold beside its text: mostly what a message tells of tool calls (`app.events.steps`).
 _BESIDE_CONTENT = 1024 * 1024
 #: Statements up to this many characters fit every server that is worth its name.
 _LARGE_STATEMENT = 128 * 1024
 
-#: Whose turn it is to have a connection.
-_turn: Callable[[], AbstractContextManager[None]] = nullcontext
+#: Waits for one of the connections of this process.
+_slot: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class _Pool(PooledMySQLDatabase):  # type: ignore[misc]
@@ -92,17 +91,17 @@ def open_database(url: str, *, connections: int = 20, answer_s: int = 30) -> pee
     Raises:
         Invalid: the URL names no database that can be used.
     """
-    global _turn
+    global _slot
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
         opened = _open_sqlite(url)
-        _turn = nullcontext
+        _slot = nullcontext
     elif scheme in ("mysql", "mariadb"):
         opened = _open_mysql(url, connections, answer_s)
-        _turn = _turns(connections)
+        _slot = _slots(connections)
     else:
         raise Invalid("DATABASE_URL must start with sqlite://, mysql:// or mariadb://")
-    db.initialize(opened)
+    database.initialize(opened)
     return opened
 
 
@@ -152,12 +151,12 @@ def _open_mysql(url: str, connections: int, answer_s: int) -> peewee.Database:
     )
 
 
-def _turns(connections: int) -> Callable[[], AbstractContextManager[None]]:
-    """Who wants a connection waits in line: the pool's own waiters all try again at each that comes back."""
+def _slots(connections: int) -> Callable[[], AbstractContextManager[None]]:
+    """Callers wait in line for a connection: the pool's own waiters all try again at each that comes back."""
     free = threading.Semaphore(connections)
 
     @contextmanager
-    def turn() -> Iterator[None]:
+    def slot() -> Iterator[None]:
         if not free.acquire(timeout=_CONNECT_S):
             raise TimeoutError("all connections to the database are in use")
         try:
@@ -165,101 +164,26 @@ def _turns(connections: int) -> Callable[[], AbstractContextManager[None]]:
         finally:
             free.release()
 
-    return turn
-
-
-def is_sqlite() -> bool:
-    return isinstance(db.obj, peewee.SqliteDatabase)
-
-
-def now_ms(plus: int = 0) -> peewee.SQL:
-    """SQL for the database's clock, in milliseconds since 1970, and *plus*: the one clock that all processes share."""
-    if is_sqlite():
-        return peewee.SQL(f"(CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) + {int(plus)})")
-    return peewee.SQL(f"(CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED) + {int(plus)})")
-
-
-def for_update(*, wait: bool = True) -> str:
-    """What makes a SELECT written by hand a locking read, as its last words; see `locked`.
-
-    Without *wait* it leaves out what others have locked, where the server can: since MariaDB 10.6 and MySQL 8.
-    """
-    if is_sqlite():
-        return ""
-    return " FOR UPDATE" if wait else " FOR UPDATE /*M!100600 SKIP LOCKED */ /*!80000 SKIP LOCKED */"
-
-
-def only_by(index: str) -> str:
-    """What has a locking read written by hand find its rows by this index, after the name of the table."""
-    # It locks what it passes, in the order it passes it: by an index on the status that is what others hold as well.
-    return "" if is_sqlite() else f" FORCE INDEX ({index})"
-
-
-def locked(query: Any) -> Any:
-    """*query* as a locking read. SQLite needs none: its write transactions run one at a time."""
-    return query if is_sqlite() else query.for_update()
-
-
-def sql(statement: str, parameters: Sequence[Any] = ()) -> Any:
-    """Run a statement written by hand, for the paths where building it costs more than running it.
-
-    Args:
-        statement: Identifiers bare, parameters as `?` (see `marks`).
-        parameters: Values as the columns' `db_value` would give them.
-
-    Returns:
-        The cursor.
-    """
-    if not is_sqlite():
-        statement = statement.replace("?", "%s")
-    return db.execute_sql(statement, parameters)
-
-
-def id_step() -> int:
-    """What lies between two ids of one INSERT: more than one where several servers give ids, as in a Galera cluster."""
-    return 1 if is_sqlite() else int(sql("SELECT @@auto_increment_increment").fetchone()[0])
-
-
-def marks(count: int) -> str:
-    """*count* parameters: `?,?,?`."""
-    return ",".join(("?",) * count)
-
-
-def by_id(values: Mapping[int, Any]) -> tuple[str, list[Any]]:
-    """SQL for a value of its own for each row, by its `id`, and its parameters: hundreds of rows in one statement."""
-    if not values:
-        return "NULL", []
-    cases = " WHEN ? THEN ?" * len(values)
-    return f"CASE id{cases} END", [each for pair in values.items() for each in pair]
-
-
-def tuples(query: Any) -> list[tuple[Any, ...]]:
-    """The rows of *query* as tuples, all read."""
-    return list(query.tuples())
-
-
-def dicts(query: Any) -> list[dict[str, Any]]:
-    """The rows of *query* as dictionaries by field name, all read."""
-    return list(query.dicts())
+    return slot
 
 
 @contextmanager
-def connection() -> Iterator[None]:
+def connected() -> Iterator[None]:
     """A connection for this thread or greenlet, given back at the end; inside another one: that one.
 
     Raises:
         DatabaseUnavailable: the database can't be reached or went away.
     """
-    if not db.is_closed():
+    if not database.is_closed():
         yield
         return
-    with _translated(), _turn():
-        db.connect()
+    with _translated(), _slot():
+        database.connect()
         try:
             yield
         finally:
-            if not db.is_closed():
-                db.close()
+            if not database.is_closed():
+                database.close()
 
 
 @contextmanager
@@ -276,9 +200,9 @@ def _translated() -> Iterator[None]:
 def _discard_connection() -> None:
     """Throw a broken connection away, and with it the idle ones: what broke it most likely broke them."""
     try:
-        (db.manual_close if hasattr(db.obj, "manual_close") else db.close)()
-        if hasattr(db.obj, "close_idle"):
-            db.close_idle()
+        (database.manual_close if hasattr(database.obj, "manual_close") else database.close)()
+        if hasattr(database.obj, "close_idle"):
+            database.close_idle()
     except Exception:
         logger.debug("broken connection could not be closed", exc_info=True)
 
@@ -295,7 +219,7 @@ def transaction(work: Callable[[], T]) -> T:
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            with connection(), _write():
+            with connected(), _write():
                 return work()
         except (peewee.OperationalError, peewee.InternalError) as error:
             if not database_errors.is_retryable(error):
@@ -308,15 +232,15 @@ def transaction(work: Callable[[], T]) -> T:
 
 def _write() -> Any:
     if not is_sqlite():
-        return db.atomic()
-    db.execute_sql(f"PRAGMA busy_timeout = {_SQLITE_WAIT_MS}")
-    return db.atomic("IMMEDIATE")
+        return database.atomic()
+    database.execute_sql(f"PRAGMA busy_timeout = {_SQLITE_WAIT_MS}")
+    return database.atomic("IMMEDIATE")
 
 
 def without_idle_limit() -> None:
     """Let the current connection think for as long as it likes between two statements: migrations do."""
     if not is_sqlite():
-        db.execute_sql(
+        database.execute_sql(
             "SET innodb_lock_wait_timeout = 50 /*M!100300 , idle_transaction_timeout = 0 */"
             " /*!80000 , wait_timeout = 28800 */"
         )
@@ -329,13 +253,13 @@ def reading(work: Callable[[], T]) -> T:
         DatabaseUnavailable: no connection.
     """
     try:
-        with connection():
+        with connected():
             return work()
     except DatabaseUnavailable as error:
         if not database_errors.was_hung_up(error.__cause__):
             raise
     # A pooled connection may have died with a server that is back by now: this one is new.
-    with connection():
+    with connected():
         return work()
 
 
@@ -343,6 +267,6 @@ def max_content_bytes(wanted: int) -> int:
     """The largest text that fits one statement here, at most *wanted* bytes (`max_allowed_packet` on MariaDB/MySQL)."""
     if is_sqlite():
         return wanted
-    packet = int(reading(lambda: db.execute_sql("SELECT @@max_allowed_packet").fetchone()[0]))
+    packet = int(reading(lambda: database.execute_sql("SELECT @@max_allowed_packet").fetchone()[0]))
     # Escaping can double a text, and the same packet carries the rest of the row, of which that is true as well.
     return min(wanted, max((packet - 256 * 1024) // 2 - _BESIDE_CONTENT, 64 * 1024))

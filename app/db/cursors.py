@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-from .errors import Invalid
+from app.errors import Invalid
 
 _MAX_DIGITS = 18
 

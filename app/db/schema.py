@@ -9,11 +9,10 @@ from pathlib import Path
 
 from playhouse.migrations import Runner
 
-from . import database
-from .database import db
-from .errors import DatabaseUnavailable, SchemaOutdated
+from app import db
+from app.errors import DatabaseUnavailable, SchemaOutdated
 
-MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+MIGRATIONS = Path(__file__).resolve().parent.parent.parent / "migrations"
 MIGRATE_COMMAND = "python -m app.cli migrate"
 
 _LOCK_PREFIX = "backchat:"
@@ -21,7 +20,7 @@ _LOCK_TIMEOUT_S = 300
 
 
 def _runner() -> Runner:
-    return Runner(db.obj, str(MIGRATIONS), table_name="chatMigrations")
+    return Runner(db.database.obj, str(MIGRATIONS), table_name="chatMigrations")
 
 
 def migrate() -> list[str]:
@@ -41,31 +40,31 @@ def require_current() -> None:
         SchemaOutdated: some are pending; the message names the command to run.
         DatabaseUnavailable: no connection.
     """
-    pending = database.reading(lambda: [m.name for m in _runner().status() if not m.applied])
+    pending = db.reading(lambda: [m.name for m in _runner().status() if not m.applied])
     if pending:
         raise SchemaOutdated(f"the database lacks {', '.join(pending)}; run: {MIGRATE_COMMAND}")
 
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    if database.is_sqlite():
+    if db.is_sqlite():
         # A file lock, taken before the first connection: switching to WAL fails while another process connects.
         try:
-            lock = open(f"{db.database}.migrate-lock", "w")  # noqa: SIM115 - the `with` below closes it
+            lock = open(f"{db.database.database}.migrate-lock", "w")  # noqa: SIM115 - the `with` below closes it
         except OSError as error:
             raise DatabaseUnavailable("the database can't be written") from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            with database.connection():
+            with db.connected():
                 yield
         return
-    with database.connection():
-        database.without_idle_limit()
+    with db.connected():
+        db.without_idle_limit()
         # Bound to the connection, so that a killed process frees it; named after the database: a server holds many.
-        lock_name = f"{_LOCK_PREFIX}{db.database}"[:64]
-        if db.execute_sql("SELECT GET_LOCK(%s, %s)", (lock_name, _LOCK_TIMEOUT_S)).fetchone()[0] != 1:
+        lock_name = f"{_LOCK_PREFIX}{db.database.database}"[:64]
+        if db.database.execute_sql("SELECT GET_LOCK(%s, %s)", (lock_name, _LOCK_TIMEOUT_S)).fetchone()[0] != 1:
             raise DatabaseUnavailable("another process is migrating; it took too long")
         try:
             yield
         finally:
-            db.execute_sql("SELECT RELEASE_LOCK(%s)", (lock_name,))
+            db.database.execute_sql("SELECT RELEASE_LOCK(%s)", (lock_name,))

@@ -7,7 +7,7 @@ from typing import Any
 
 import peewee
 
-from . import database
+from app import db
 
 #: Bytes of text on one page; only a single row may have more.
 PAGE_BYTES = 4 * 1024 * 1024
@@ -16,7 +16,7 @@ PAGE_BYTES = 4 * 1024 * 1024
 def size_of(*columns: Any) -> Any:
     """What the text of a row takes, as an expression."""
     texts: list[Any] = [peewee.fn.COALESCE(column, "") for column in columns]
-    if database.is_sqlite():
+    if db.is_sqlite():
         # Its LENGTH of a text ends at the first NUL.
         texts = [text.cast("BLOB") for text in texts]
     first, *others = (peewee.fn.LENGTH(text) for text in texts)

@@ -7,7 +7,7 @@ import re
 import peewee
 from playhouse.pool import MaxConnectionsExceeded
 
-from .errors import BackchatError, DatabaseUnavailable
+from app.errors import BackchatError, DatabaseUnavailable
 
 # Lock wait timeout, deadlock, record or table changed since it was read first: the transaction may simply run again.
 _RETRYABLE = frozenset({1205, 1213, 1020, 1412})

@@ -1,4 +1,4 @@
-"""Times as cursors and parameters hold them."""
+"""Times: now, as the API shows them, and as cursors and parameters hold them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ FIRST_MOMENT = datetime(1970, 1, 2, tzinfo=UTC)
 LAST_MOMENT = datetime(2037, 12, 31, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+
+
+def utc_now() -> datetime:
+    """Now, in UTC, cut to the milliseconds that the database keeps."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def iso(moment: datetime | None) -> str | None:
+    """ISO 8601 UTC with milliseconds, as the API shows every time."""
+    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def to_ms(moment: datetime) -> int:

@@ -20,18 +20,8 @@ from peewee import (
     TextField,
 )
 
-from .database import db
-
-
-def utc_now() -> datetime:
-    """Now, in UTC, cut to the milliseconds that the database keeps."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def iso(moment: datetime | None) -> str | None:
-    """ISO 8601 UTC with milliseconds, as the API shows every time."""
-    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+from .dialect import database
+from .times import utc_now
 
 
 class UtcField(Field):
@@ -70,7 +60,7 @@ class JsonField(Field):
 
 class Base(Model):
     class Meta:
-        database = db
+        database = database
         legacy_table_names = False
 
 

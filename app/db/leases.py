@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import peewee
 
-from . import database
+from app import db
+
 from .models import Lease
 
 
@@ -16,18 +17,18 @@ def take(name: str, holder: str, seconds: float) -> bool:
     """
 
     def work() -> bool:
-        until = database.now_ms(int(seconds * 1000))
-        free = (Lease.holder == holder) | (Lease.until_ms < database.now_ms())
+        until = db.now_ms(int(seconds * 1000))
+        free = (Lease.holder == holder) | (Lease.until_ms < db.now_ms())
         if Lease.update(holder=holder, until_ms=until).where((Lease.name == name) & free).execute() == 1:
             return True
         if Lease.select().where(Lease.name == name).exists():
             return False
         try:
-            with database.db.atomic():
+            with db.database.atomic():
                 Lease.insert(name=name, holder=holder, until_ms=until).execute()
         except peewee.IntegrityError:
             # Another process was first.
             return False
         return True
 
-    return database.transaction(work)
+    return db.transaction(work)
