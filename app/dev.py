@@ -28,10 +28,10 @@ from urllib.parse import urlsplit
 from redis.exceptions import RedisError
 
 from . import logs
+from .broker.client import open_redis
+from .broker.queue import TurnQueue
 from .errors import QueueUnavailable
-from .redis_client import open_redis
 from .settings import Settings, environment_with
-from .turn_queue import TurnQueue
 
 #: Everything that a run leaves on disk is below it.
 VAR = Path("var")
@@ -183,7 +183,7 @@ class Run:
         if server:
             command = [server, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
         else:
-            command = [sys.executable, "-m", "app.broker", "--port", str(port)]
+            command = [sys.executable, "-m", "app.broker.embedded", "--port", str(port)]
         with _log_file(folder / "broker.log") as log:
             self._start("broker", command, environment_with(), log.fileno())
         url = f"redis://127.0.0.1:{port}/0"

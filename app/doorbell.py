@@ -6,10 +6,10 @@ import logging
 import time
 
 from . import session_list
+from .broker.heads import Head, Heads
+from .broker.queue import TurnQueue
 from .errors import DatabaseUnavailable, QueueUnavailable
-from .heads import Head, Heads
 from .sessions import Ended
-from .turn_queue import TurnQueue
 
 logger = logging.getLogger(__name__)
 

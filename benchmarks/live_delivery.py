@@ -25,11 +25,11 @@ from pathlib import Path
 import psutil
 
 from app import claiming, db, recording, sessions
+from app.broker.client import open_redis
+from app.broker.heads import Head, Heads
 from app.claiming import Claim
 from app.db import schema
 from app.events import Delta
-from app.heads import Head, Heads
-from app.redis_client import open_redis
 from tests.servers import MariaDB, Process, RedisServer, free_port
 
 #: Nothing here may take longer.

@@ -22,10 +22,10 @@ from werkzeug.test import create_environ
 
 from app import claiming, db, recording, sessions
 from app.api import create_app
+from app.broker.client import open_redis
+from app.broker.heads import Head, Heads
 from app.db import schema
 from app.events import Delta
-from app.heads import Head, Heads
-from app.redis_client import open_redis
 from app.settings import Settings
 from tests.servers import MariaDB, RedisServer
 

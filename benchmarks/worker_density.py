@@ -21,9 +21,9 @@ from typing import Any
 import psutil
 
 from app import db, sessions
+from app.broker.queue import QUEUE_NAME, TurnQueue
 from app.db import schema
 from app.db.models import Event, Session
-from app.turn_queue import QUEUE_NAME, TurnQueue
 from tests.model_server import ModelServer
 from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer
 

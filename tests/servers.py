@@ -343,13 +343,13 @@ class RedisServer(_Server):
 
 
 class EmbeddedBroker(_Server):
-    """`python -m app.broker`: what a machine without Redis uses."""
+    """`python -m app.broker.embedded`: what a machine without Redis uses."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._process = Process.python("-m", "app.broker", "--port", str(self.port), log=folder / "broker.log")
+        self._process = Process.python("-m", "app.broker.embedded", "--port", str(self.port), log=folder / "broker.log")
 
 
 class MariaDB(_Server):

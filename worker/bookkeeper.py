@@ -33,8 +33,8 @@ from rq.utils import now
 from rq.worker import BaseWorker
 from rq.worker.base import WorkerStatus
 
-from app.redis_client import open_redis
-from app.turn_queue import QUEUE_NAME
+from app.broker.client import open_redis
+from app.broker.queue import QUEUE_NAME
 
 from .outage import Outage
 

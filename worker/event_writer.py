@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from app import recording, session_list
+from app.broker.heads import Head, Heads
 from app.claiming import Claim
 from app.errors import DatabaseUnavailable
-from app.heads import Head, Heads
 from app.recording import Batch, Recorded
 
 from .recorder import Recorder, size_of

@@ -13,15 +13,15 @@ from typing import Any, cast
 
 from app import claiming, db
 from app.agents import Agents
+from app.broker.client import open_redis
+from app.broker.heads import Heads
+from app.broker.queue import TurnQueue
 from app.claiming import Claim
 from app.db import schema
 from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable
-from app.heads import Heads
-from app.redis_client import open_redis
 from app.retention import LEASE_S, Pruner
 from app.settings import Settings
-from app.turn_queue import TurnQueue
 
 from .claimer import Claimer
 from .event_writer import EventWriter

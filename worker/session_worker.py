@@ -33,8 +33,8 @@ from rq.job import Job
 from rq.suspension import is_suspended
 from rq.utils import now
 
-from app.redis_client import open_redis
-from app.turn_queue import JOB_FUNCTION
+from app.broker.client import open_redis
+from app.broker.queue import JOB_FUNCTION
 
 from .bookkeeper import Bookkeeper, Slot
 from .outage import Outage

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from app import session_list, sessions
+from app.broker.queue import TurnQueue, job_id
 from app.db import leases, now_ms
 from app.db.models import Session
 from app.doorbell import Doorbell
@@ -21,7 +22,6 @@ from app.errors import DatabaseUnavailable, NotFound, QueueUnavailable
 from app.events import Error
 from app.session_list import Unattended
 from app.settings import Settings
-from app.turn_queue import TurnQueue, job_id
 
 logger = logging.getLogger(__name__)
 

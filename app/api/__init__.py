@@ -9,15 +9,16 @@ from apiflask import APIBlueprint, APIFlask
 from flask import Response, request, send_from_directory
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from app import db, heads
+from app import db
+from app.broker import heads
+from app.broker.client import open_redis
+from app.broker.queue import TurnQueue
 from app.db import schema
 
 from ..agents import Agents
 from ..doorbell import Doorbell
 from ..errors import Invalid
-from ..redis_client import open_redis
 from ..settings import Settings
-from ..turn_queue import TurnQueue
 from . import agents, compression, conversations, cross_origin, health, openapi, problems, sessions, web
 from .context import Context
 from .context import install as install_context

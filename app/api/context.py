@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from app.broker.heads import Heads
+from app.broker.queue import TurnQueue
+
 from ..agents import Agents
 from ..doorbell import Doorbell
 from ..event_log import Page
-from ..heads import Heads
 from ..settings import Settings
-from ..turn_queue import TurnQueue
 from .live import News
 from .single_flight import SingleFlight
 from .standings import Standings

@@ -21,9 +21,9 @@ import redis
 from gevent import monkey
 
 from app import db, event_log, metrics, session_list
+from app.broker.heads import CHANNEL
 
 from ..errors import DatabaseUnavailable, Gone, NotFound
-from ..heads import CHANNEL
 from .pages import SharedPage
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from app.broker.heads import Head
+
 from .. import session_list
 from ..errors import DatabaseUnavailable
 from ..event_log import Page
-from ..heads import Head
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from gunicorn.http.errors import InvalidChunkSize
 from werkzeug.test import TestResponse
 
 from app import access
+from app.broker.heads import Head, Heads
 from app.events import Delta, Done, Thinking, ToolCall, Usage
-from app.heads import Head, Heads
 from tests.factories import (
     assert_sound,
     at_once,

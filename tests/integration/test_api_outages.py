@@ -12,9 +12,9 @@ from flask.testing import FlaskClient
 
 from app import db
 from app.api import create_app
+from app.broker.heads import Head, Heads
 from app.errors import DatabaseUnavailable
 from app.events import Delta, Thinking
-from app.heads import Head, Heads
 from app.settings import Settings
 from tests.conftest import close_all, opened
 from tests.factories import assert_sound, at_once, make_claim, make_session, row, seqs_of, write

@@ -16,9 +16,9 @@ from rq import Queue, Worker
 from rq.job import JobStatus
 from rq.registry import FinishedJobRegistry, StartedJobRegistry
 
-from app.broker import Broker
-from app.redis_client import open_redis
-from app.turn_queue import QUEUE_NAME, TurnQueue
+from app.broker.client import open_redis
+from app.broker.embedded import Broker
+from app.broker.queue import QUEUE_NAME, TurnQueue
 from tests.servers import EmbeddedBroker, Process, wait_until
 from worker.session_worker import SessionWorker
 
@@ -31,7 +31,7 @@ def client(embedded_broker: EmbeddedBroker) -> Iterator[Redis]:
 
 
 def test_it_ends_whichever_of_its_threads_the_signal_interrupts(make_process: Callable[..., Process]) -> None:
-    broker = make_process("-m", "app.broker")
+    broker = make_process("-m", "app.broker.embedded")
     broker.wait_for_line("Ready to accept connections")
 
     broker.signal_another_thread(signal.SIGTERM)
@@ -183,7 +183,7 @@ def test_it_ends_on_sigterm_while_clients_are_connected(tmp_path: Path) -> None:
 def test_a_taken_port_is_told_and_ends_it(
     embedded_broker: EmbeddedBroker, make_process: Callable[..., Process]
 ) -> None:
-    second = make_process("-m", "app.broker", "--port", str(embedded_broker.port))
+    second = make_process("-m", "app.broker.embedded", "--port", str(embedded_broker.port))
 
     assert second.wait() == 1
     assert "in use" in second.output

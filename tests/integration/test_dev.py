@@ -54,7 +54,9 @@ def test_one_command_answers_messages_and_ctrl_c_leaves_nothing_but_the_data(
     run = make_run(port, **environment)
     run.wait_for_line(f"Backchat runs at http://127.0.0.1:{port}", START_S)
     family = run.family()
-    assert any(("redis-server" if broker == "redis" else "app.broker") in " ".join(p.cmdline()) for p in family)
+    assert any(
+        ("redis-server" if broker == "redis" else "app.broker.embedded") in " ".join(p.cmdline()) for p in family
+    )
 
     session = call(f"{url}/session", {"message": "What time is it in Tokyo?"})["sessionId"]
     wait_until(lambda: call(f"{url}/session/{session}")["status"] == "done", "the answer", START_S)

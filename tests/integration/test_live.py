@@ -17,13 +17,13 @@ import pytest
 
 from app import db, sessions
 from app.api.live import LOOK_S
+from app.broker.client import open_redis
+from app.broker.heads import Head, Heads
+from app.broker.queue import TurnQueue
 from app.claiming import Claim
 from app.db import schema
 from app.doorbell import Doorbell
 from app.events import Delta, Done, Error
-from app.heads import Head, Heads
-from app.redis_client import open_redis
-from app.turn_queue import TurnQueue
 from tests.factories import OWNER, make_claim, make_session, row, write
 from tests.servers import Process, RedisServer, free_port, wait_until
 

@@ -15,13 +15,13 @@ import redis
 
 from app import claiming, db, message_list, sessions
 from app.agents import DEFAULT_AGENT
+from app.broker.client import open_redis
+from app.broker.heads import Heads
+from app.broker.queue import TurnQueue
 from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable
 from app.events import Delta, Done, Error, Thinking, ToolCall, Usage
-from app.heads import Heads
-from app.redis_client import open_redis
 from app.settings import Settings
-from app.turn_queue import TurnQueue
 from tests.conftest import close_all, opened
 from tests.factories import (
     OWNER,

@@ -20,7 +20,7 @@ from rq.job import Callback, Job, JobStatus
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.suspension import resume, suspend
 
-from app.turn_queue import QUEUE_NAME, TurnQueue
+from app.broker.queue import QUEUE_NAME, TurnQueue
 from tests.servers import RedisServer, free_port
 from worker.session_worker import SessionWorker
 

@@ -11,9 +11,9 @@ from rq import Worker
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 
 from app import db, event_log, sessions
+from app.broker.queue import QUEUE_NAME, TurnQueue
 from app.db import schema
 from app.sessions import NewSession
-from app.turn_queue import QUEUE_NAME, TurnQueue
 from tests.servers import MariaDB, Process, free_port, wait_until
 
 #: On a busy machine the engine alone takes seconds to import.

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from app.broker.heads import Head
 from app.claiming import Claim
 from app.db.times import utc_now
 from app.errors import DatabaseUnavailable, Fenced
 from app.events import Delta, Done, Event, Thinking, ToolCall
-from app.heads import Head
 from app.recording import Batch, Recorded
 from app.session_list import Standing
 from worker.event_writer import EventWriter

@@ -9,8 +9,8 @@ import pytest
 import redis
 from fakeredis import FakeRedis, FakeServer
 
-from app.heads import CHANNEL, TTL_MS, Head, Heads
-from app.redis_client import open_redis
+from app.broker.client import open_redis
+from app.broker.heads import CHANNEL, TTL_MS, Head, Heads
 from tests.servers import RedisServer, free_port
 
 HEAD = Head("s-1", "alice", 7, "running", 1234.5)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app import turn_queue
+from app.broker import queue
 from tests.servers import ROOT
 
 #: What keeps rows; only these speak to the database through peewee.
@@ -92,7 +92,7 @@ def test_only_the_web_process_imports_the_http_edge() -> None:
 
 
 def test_only_the_queue_and_the_worker_at_it_import_rq() -> None:
-    assert _importers("rq") <= {"app.turn_queue", "worker.session_worker", "worker.bookkeeper"}
+    assert _importers("rq") <= {"app.broker.queue", "worker.session_worker", "worker.bookkeeper"}
 
 
 def test_only_the_stores_import_the_database_library() -> None:
@@ -106,9 +106,9 @@ def test_routes_reach_rows_only_through_the_domain() -> None:
 @pytest.mark.parametrize("module", sorted(ORCHESTRATORS & MODULES.keys()))
 def test_an_orchestrator_knows_no_database_queue_or_http_edge(module: str) -> None:
     forbidden = (
-        "flask", "apiflask", "rq", "redis", "peewee", "playhouse", "pymysql", "app.api", "app.broker",
+        "flask", "apiflask", "rq", "redis", "peewee", "playhouse", "pymysql", "app.api", "app.broker.embedded",
         "app.db", "app.db.models", "app.sessions", "app.event_log", "app.recording", "app.conversations",
-        "app.heads", "app.doorbell", "app.turn_queue", "worker.event_writer", "worker.recorder",
+        "app.broker.heads", "app.doorbell", "app.broker.queue", "worker.event_writer", "worker.recorder",
         "worker.runtime",
     )  # fmt: skip
 
@@ -142,6 +142,6 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def test_the_job_that_is_queued_by_name_exists() -> None:
-    module, _, function = turn_queue.JOB_FUNCTION.rpartition(".")
+    module, _, function = queue.JOB_FUNCTION.rpartition(".")
 
     assert callable(getattr(importlib.import_module(module), function))

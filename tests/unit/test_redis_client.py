@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.connection import Connection
 
-from app.redis_client import open_redis
+from app.broker.client import open_redis
 
 
 def test_a_dropped_client_closes_its_connections_before_their_sockets_are_collected(

@@ -10,8 +10,8 @@ import redis
 from fakeredis import FakeRedis, FakeServer
 from rq.job import Job, JobStatus
 
+from app.broker.queue import FAILURE_TTL_S, JOB_FUNCTION, QUEUE_NAME, TurnQueue, job_id
 from app.errors import QueueUnavailable
-from app.turn_queue import FAILURE_TTL_S, JOB_FUNCTION, QUEUE_NAME, TurnQueue, job_id
 from tests.servers import RedisServer, free_port
 
 

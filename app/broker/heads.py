@@ -44,7 +44,7 @@ class Heads:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        self._turn = threading.Semaphore(_AT_ONCE)
+        self._slots = threading.Semaphore(_AT_ONCE)
         self._down_until = 0.0
 
     def publish(self, heads: Iterable[Head], *, news: bool = True, known_at: float | None = None) -> None:
@@ -73,7 +73,7 @@ class Heads:
 
     def get(self, session_id: str) -> Head | None:
         """The head of a session, or None: ask the database."""
-        with self._turn:
+        with self._slots:
             # Asked only now: it may have gone down while this one waited.
             if self._down():
                 return None

@@ -10,8 +10,9 @@ from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.command import send_command
 
-from .errors import QueueUnavailable
-from .redis_client import open_redis
+from app.errors import QueueUnavailable
+
+from .client import open_redis
 
 QUEUE_NAME = "sessions"
 #: By name: this package never imports `worker`.

@@ -1,6 +1,6 @@
 """A broker for machines without Redis: fakeredis over TCP, in a process of its own.
 
-    python -m app.broker --port 6400
+    python -m app.broker.embedded --port 6400
 
 It keeps its data in memory and is meant for development: the database is the truth, so a broker that
 comes back empty loses nothing. Served here and not by fakeredis' own TCP server because that one polls every
@@ -162,7 +162,7 @@ class Broker(socketserver.ThreadingTCPServer):
 def main() -> None:
     """Serve until SIGTERM or SIGINT; prints one line when it accepts clients."""
     arguments = argparse.ArgumentParser(
-        prog="python -m app.broker", description="A broker that keeps its data in memory."
+        prog="python -m app.broker.embedded", description="A broker that keeps its data in memory."
     )
     arguments.add_argument("--host", default="127.0.0.1")
     arguments.add_argument("--port", type=int, default=0, help="0: any free one")
