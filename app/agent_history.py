@@ -21,7 +21,7 @@ from . import db
 from .db.ids import new_id
 from .db.models import AgentCount, AgentEvent, Conversation, Session
 from .db.times import iso
-from .session_steps import Steps, Thought
+from .events.steps import Steps, Thought
 
 HistoryType = Literal[
     "prompt_sent",
@@ -45,7 +45,7 @@ _COLUMNS = (
     "agentId", "owner", "conversationId", "sessionId", "sessionNumber", "createdAt", "id", "seq", "eventType",
     "content", "metadata",
 )  # fmt: skip
-_INSERT = f"INSERT INTO chatAgentEvents ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608 - columns from above
+_INSERT = f"INSERT INTO chatAgentEvents ({', '.join(_COLUMNS)}) VALUES "
 _MARKS = f"({db.marks(len(_COLUMNS))})"
 
 #: Rows added, or removed when negative, by (agent, owner, shard, type).
@@ -205,7 +205,7 @@ def add_counts(counts: Counts) -> None:
         else "ON DUPLICATE KEY UPDATE n = n + VALUES(n)"
     )
     db.sql(
-        f"INSERT INTO chatAgentCounts (agentId, owner, shard, eventType, n) VALUES {rows} {added}",  # noqa: S608
+        f"INSERT INTO chatAgentCounts (agentId, owner, shard, eventType, n) VALUES {rows} {added}",
         values,
     )
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from . import agent_history, conversations, event_log, session_steps
+from . import agent_history, conversations
 from .conversations import NewMessage
 from .db.models import Conversation, Session
-from .events import Done, Terminal
+from .events import Done, Terminal, log, steps
 
 #: Some 24 days, the largest INT.
 # Left running for longer, by a deployment that was shut down, a session could never be ended.
@@ -38,7 +38,7 @@ class Outcome:
 
 def of(row: Session, conversation: Conversation | None, terminal: Terminal, *, attempt: int, now: datetime) -> Outcome:
     """How *terminal* ends the session of *row*, as its columns and its message tell it."""
-    text = event_log.text_of(terminal.content) or ""
+    text = log.text_of(terminal.content) or ""
     duration_ms = elapsed_ms(row, now)
     columns: dict[str, Any] = {"final_response": text, "processing_time_ms": duration_ms}
     metadata: dict[str, Any] = {
@@ -51,9 +51,9 @@ def of(row: Session, conversation: Conversation | None, terminal: Terminal, *, a
     if isinstance(terminal, Done):
         usage = terminal.usage
         if terminal.model:
-            columns["model"] = metadata["model"] = event_log.text_of(terminal.model[:128])
+            columns["model"] = metadata["model"] = log.text_of(terminal.model[:128])
         if terminal.finish_reason:
-            columns["finish_reason"] = metadata["finishReason"] = event_log.text_of(terminal.finish_reason[:32])
+            columns["finish_reason"] = metadata["finishReason"] = log.text_of(terminal.finish_reason[:32])
         if usage is not None:
             columns |= {
                 "input_tokens": usage.input_tokens,
@@ -70,7 +70,7 @@ def of(row: Session, conversation: Conversation | None, terminal: Terminal, *, a
                 "total": usage.total_tokens,
             }
     else:
-        code, message = event_log.text_of(terminal.error_code[:64]), event_log.text_of(terminal.error_msg)
+        code, message = log.text_of(terminal.error_code[:64]), log.text_of(terminal.error_msg)
         columns |= {"error_code": code, "error_message": message}
         metadata |= {"errorCode": code, "errorMessage": message}
     return Outcome(row, conversation, text, duration_ms, columns, metadata)
@@ -94,11 +94,11 @@ def store(outcomes: Sequence[Outcome]) -> agent_history.Counts:
     kept = [(outcome, outcome.conversation) for outcome in outcomes if outcome.conversation is not None]
     if not kept:
         return counts
-    steps = session_steps.read([outcome.row.session_id for outcome, _ in kept])
+    by_session = steps.read([outcome.row.session_id for outcome, _ in kept])
     messages: list[NewMessage] = []
     for outcome, conversation in kept:
         metadata = outcome.metadata
-        metadata["toolCalls"] = steps[outcome.row.session_id].tool_calls
+        metadata["toolCalls"] = by_session[outcome.row.session_id].tool_calls
         # A row without a word would look like a lost answer.
         said = outcome.text or metadata.get("errorMessage") or metadata.get("errorCode") or ""
         messages.append(NewMessage(conversation, outcome.row.session_id, "assistant", said, metadata))
@@ -109,7 +109,7 @@ def store(outcomes: Sequence[Outcome]) -> agent_history.Counts:
         entries = agent_history.of_end(
             row,
             text=outcome.text,
-            did=steps[row.session_id],
+            did=by_session[row.session_id],
             metadata=outcome.metadata,
             duration_ms=outcome.duration_ms,
         )

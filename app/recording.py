@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import agent_history, conversations, db, event_log, sessions
+from . import agent_history, conversations, db, sessions
 from .claiming import Claim
 from .db.models import Session
 from .db.times import utc_now
-from .events import Done, Error, Event, Terminal
+from .events import Done, Error, Event, Terminal, log
 from .sessions import End
 
 
@@ -58,7 +58,7 @@ def _record(batches: Sequence[Batch]) -> list[Recorded]:
     locked = conversations.lock_many(batch.claim.conversation_id for batch in batches if batch.terminal is not None)
     rows = _lock_rows([batch.claim.row_id for batch in batches])
     outcomes: list[Recorded] = []
-    new_events: list[event_log.Row] = []
+    new_events: list[log.Row] = []
     appended: list[tuple[Batch, int]] = []
     for batch in batches:
         row = rows.get(batch.claim.row_id)
@@ -66,9 +66,9 @@ def _record(batches: Sequence[Batch]) -> list[Recorded]:
         outcomes.append(outcome)
         if row is None or not outcome.current or row.last_seq == outcome.last_seq != batch.after:
             continue
-        new_events += event_log.rows(row.session_id, batch.claim.attempt, batch.after, batch.events)
+        new_events += log.rows(row.session_id, batch.claim.attempt, batch.after, batch.events)
         appended.append((batch, outcome.last_seq))
-    event_log.insert(new_events)
+    log.insert(new_events)
     _advance(appended)
     ends = [
         End(row, locked.get(row.conversation_id or ""), batch.terminal, batch.claim.attempt, last_seq)

@@ -24,14 +24,14 @@ from typing import Any, Literal
 
 import peewee
 
-from . import agent_history, conversations, db, event_log, message_search, outcomes
+from . import agent_history, conversations, db, message_search, outcomes
 from .conversations import NewMessage
 from .db.ids import new_id
 from .db.models import AgentEvent, Conversation, Message, Session
 from .db.models import Event as EventRow
 from .db.times import utc_now
 from .errors import BackchatError, Busy, IdempotencyConflict, NotFound
-from .events import Error, Terminal
+from .events import Error, Terminal, log
 from .outcomes import Outcome
 
 logger = logging.getLogger(__name__)
@@ -249,9 +249,9 @@ def _end(
     """End a locked session; without its *conversation* it leaves no message and no history."""
     if row.status != "running":
         return _ended(row, row.last_seq, changed=False)
-    content = event_log.answer_text(row.session_id) if text else ""
+    content = log.answer_text(row.session_id) if text else ""
     error = replace(error, content=content, duration_ms=outcomes.elapsed_ms(row, utc_now()))
-    event_log.insert(event_log.rows(row.session_id, max(row.attempt, 1), row.last_seq, [error]))
+    log.insert(log.rows(row.session_id, max(row.attempt, 1), row.last_seq, [error]))
     counts.update(finish([End(row, conversation, error, row.attempt, row.last_seq + 1)]))
     return _ended(row, row.last_seq + 1, changed=True)
 

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from app import claiming, db, event_log, recording, session_list, sessions
+from app import claiming, db, recording, session_list, sessions
 from app.claiming import Claim
 from app.db.models import Event as EventRow
 from app.db.models import Message, Session
-from app.events import Event
+from app.events import Event, log
 from app.recording import Batch, Recorded
 from app.sessions import Created, NewSession
 
@@ -85,7 +85,7 @@ def expire_lease(session_id: str) -> None:
 
 def events_of(session_id: str, *, owner: str = OWNER) -> list[dict[str, Any]]:
     """All events, read as a client reads them."""
-    return event_log.read_after(owner, session_id, 0, 100_000).events
+    return log.read_after(owner, session_id, 0, 100_000).events
 
 
 def kinds_of(session_id: str) -> list[str]:

@@ -11,13 +11,13 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
 
-from app import claiming, conversations, db, event_log, sessions
+from app import claiming, conversations, db, sessions
 from app.agents import Agent, Agents
 from app.claiming import Claim
 from app.db.models import Session
 from app.db.times import iso
 from app.errors import DatabaseUnavailable, Fenced, NotFound, UnknownAgent
-from app.events import Delta, Done, Error, Terminal, Thinking, ToolCall
+from app.events import Delta, Done, Error, Terminal, Thinking, ToolCall, log
 from app.settings import Settings
 
 from . import context
@@ -196,7 +196,7 @@ class Run:
         """What earlier attempts have said for good."""
         claim = self.claim
         if claim.checkpoint is not None:
-            self._add(await self._read(lambda: event_log.answer_text(claim.session_id, claim.checkpoint_seq)))
+            self._add(await self._read(lambda: log.answer_text(claim.session_id, claim.checkpoint_seq)))
 
     async def _turn(self) -> Done:
         claim = self.claim

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from flask import request
 
-from ..access import LOCAL_OWNER, owner_of
+from app.access import LOCAL_OWNER, owner_of
+
 from ..errors import Unauthorized
 from .context import context
 

@@ -8,10 +8,10 @@ from flask import current_app
 
 from app.broker.heads import Heads
 from app.broker.queue import TurnQueue
+from app.events.log import Page
 
 from ..agents import Agents
 from ..doorbell import Doorbell
-from ..event_log import Page
 from ..settings import Settings
 from .live import News
 from .single_flight import SingleFlight

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from flask import Response
 from werkzeug.datastructures import ETags
 
+from app.events.log import Page
+
 from ..errors import BackchatError
-from ..event_log import Page
 from . import problems
 from .live import ClientGone, News, Waiter
 from .pages import Answer, SharedPage

@@ -20,8 +20,9 @@ from typing import Any
 import redis
 from gevent import monkey
 
-from app import db, event_log, metrics, session_list
+from app import db, metrics, session_list
 from app.broker.heads import CHANNEL
+from app.events import log
 
 from ..errors import DatabaseUnavailable, Gone, NotFound
 from .pages import SharedPage
@@ -83,7 +84,7 @@ class News:
         read: As `event_log.read_after`.
     """
 
-    def __init__(self, client: redis.Redis, read: Callable[..., event_log.Page] = event_log.read_after) -> None:
+    def __init__(self, client: redis.Redis, read: Callable[..., log.Page] = log.read_after) -> None:
         self._redis = client
         self._read = read
         self._lock = threading.Lock()
@@ -144,7 +145,7 @@ class News:
             self._to_read([waiter.session_id])
         return handed
 
-    def skip(self, waiter: Waiter, page: event_log.Page) -> None:
+    def skip(self, waiter: Waiter, page: log.Page) -> None:
         """*waiter* has read *page* by itself: go on behind it."""
         with self._lock:
             again = waiter._missed or waiter._handed is not None or page.has_more

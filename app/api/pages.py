@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ..event_log import Page
+from app.events.log import Page
 
 #: Advice for the next poll, in milliseconds: by default, while text streams, and when nothing has moved for a while.
 POLL_MS = 1500

@@ -10,11 +10,11 @@ from typing import Any
 from apiflask import APIBlueprint
 from flask import Response, request
 
-from app import db, event_log, session_list, sessions
+from app import db, session_list, sessions
+from app.events import Error, log
+from app.events.log import Page
 
 from ..errors import Invalid
-from ..event_log import Page
-from ..events import Error
 from . import held, live, openapi
 from .access import owner
 from .compression import takes_gzip
@@ -186,7 +186,7 @@ def _read(me: str, session_id: str, after: int, limit: int) -> Page:
     def work(begin: Callable[[], None]) -> Page:
         def read() -> tuple[float, Page]:
             begin()
-            return here.standings.now(), event_log.read_after(me, session_id, after, limit)
+            return here.standings.now(), log.read_after(me, session_id, after, limit)
 
         read_at, page = db.reading(read)
         if head is None:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.broker.heads import Head
+from app.events.log import Page
 
 from .. import session_list
 from ..errors import DatabaseUnavailable
-from ..event_log import Page
 
 logger = logging.getLogger(__name__)
 

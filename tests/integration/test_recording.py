@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from app import db, event_log, recording, sessions
+from app import db, recording, sessions
 from app.claiming import Claim
 from app.db.models import Message
-from app.events import MAX_EVENT_BYTES, Delta, Done, Error, Event, Thinking, ToolCall, Usage, coalesce
+from app.events import MAX_EVENT_BYTES, Delta, Done, Error, Event, Thinking, ToolCall, Usage, coalesce, log
 from app.recording import Batch
 from tests.factories import (
     OWNER,
@@ -239,7 +239,7 @@ def test_a_checkpoint_covers_the_events_before_it_and_not_those_after() -> None:
 
     session = row(claim.session_id)
     assert (session.checkpoint, session.checkpoint_seq, session.last_seq) == ('{"step": 1}', 2, 4)
-    assert db.reading(lambda: event_log.answer_text(claim.session_id, session.checkpoint_seq)) == "kept"
+    assert db.reading(lambda: log.answer_text(claim.session_id, session.checkpoint_seq)) == "kept"
 
 
 def test_the_partial_answer_of_a_resumed_session_is_what_was_not_superseded() -> None:
@@ -271,7 +271,7 @@ def test_an_attempt_without_a_checkpoint_supersedes_everything() -> None:
 
     resumed = events_of(first.session_id)[2]
     assert (resumed["supersedesFrom"], resumed["attempt"]) == (1, 2)
-    assert db.reading(lambda: event_log.answer_text(first.session_id)) == "new"
+    assert db.reading(lambda: log.answer_text(first.session_id)) == "new"
 
 
 # the end
@@ -393,7 +393,7 @@ def test_a_long_text_is_read_whole_in_pieces_of_16_kib() -> None:
     read: list[str] = []
     after, status = 0, "running"
     while status == "running":
-        page = event_log.read_after(OWNER, claim.session_id, after, 7)
+        page = log.read_after(OWNER, claim.session_id, after, 7)
         read += [event["content"] for event in page.events if event["eventType"] == "delta"]
         after, status = page.next_after, page.status
     assert "".join(read) == text

@@ -243,12 +243,12 @@ def test_adopted_sessions_keep_the_promises_of_new_ones(original: str) -> None:
 
 
 def _poll(session_id: str) -> list[dict[str, Any]]:
-    from app import event_log
+    from app.events import log
 
     events: list[dict[str, Any]] = []
     status = "running"
     while status == "running":
-        page = event_log.read_after(OWNER, session_id, events[-1]["seq"] if events else 0, 3)
+        page = log.read_after(OWNER, session_id, events[-1]["seq"] if events else 0, 3)
         events += page.events
         status = page.status
     return events

@@ -319,7 +319,7 @@ def test_a_session_that_was_left_running_for_months_can_be_ended() -> None:
     [
         ("app.conversations.add_messages", 1, "half", [("user", "Hello?"), ("assistant", "half")]),
         ("app.conversations.add_messages", 9, "half", [("user", "Hello?")]),
-        ("app.event_log.answer_text", 9, "", [("user", "Hello?")]),
+        ("app.events.log.answer_text", 9, "", [("user", "Hello?")]),
     ],
 )
 def test_a_session_ends_with_as_much_as_the_database_takes(

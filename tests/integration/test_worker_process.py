@@ -10,9 +10,10 @@ from redis import Redis
 from rq import Worker
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 
-from app import db, event_log, sessions
+from app import db, sessions
 from app.broker.queue import QUEUE_NAME, TurnQueue
 from app.db import schema
+from app.events import log
 from app.sessions import NewSession
 from tests.servers import MariaDB, Process, free_port, wait_until
 
@@ -40,7 +41,7 @@ def ask(queue: TurnQueue, message: str) -> str:
 
 
 def status(session_id: str) -> str:
-    return event_log.read_after("", session_id, 0, 1000).status
+    return log.read_after("", session_id, 0, 1000).status
 
 
 def assert_nothing_left(redis_url: str) -> None:

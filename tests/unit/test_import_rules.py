@@ -15,9 +15,9 @@ from tests.servers import ROOT
 #: What keeps rows; only these speak to the database through peewee.
 STORES = {
     "app.accounts", "app.agent_history", "app.agent_history_list", "app.claiming", "app.clearing",
-    "app.conversation_list", "app.conversations", "app.db", "app.db.errors", "app.event_log", "app.db.leases",
+    "app.conversation_list", "app.conversations", "app.db", "app.db.errors", "app.events.log", "app.db.leases",
     "app.db.paging", "app.message_list", "app.message_search", "app.db.models", "app.recording", "app.retention",
-    "app.db.schema", "app.session_list", "app.session_steps", "app.sessions",
+    "app.db.schema", "app.session_list", "app.events.steps", "app.sessions",
 }  # fmt: skip
 ORCHESTRATORS = {
     "worker.orchestrator", "worker.orchestrators", "worker.callable_orchestrator", "worker.names", "worker.engine",
@@ -107,7 +107,7 @@ def test_routes_reach_rows_only_through_the_domain() -> None:
 def test_an_orchestrator_knows_no_database_queue_or_http_edge(module: str) -> None:
     forbidden = (
         "flask", "apiflask", "rq", "redis", "peewee", "playhouse", "pymysql", "app.api", "app.broker.embedded",
-        "app.db", "app.db.models", "app.sessions", "app.event_log", "app.recording", "app.conversations",
+        "app.db", "app.db.models", "app.sessions", "app.events.log", "app.recording", "app.conversations",
         "app.broker.heads", "app.doorbell", "app.broker.queue", "worker.event_writer", "worker.recorder",
         "worker.runtime",
     )  # fmt: skip

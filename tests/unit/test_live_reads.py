@@ -14,7 +14,7 @@ from app.api.pages import POLL_MS, POLL_STILL_MS, POLL_STREAMING_MS, SharedPage,
 from app.api.single_flight import SingleFlight
 from app.api.standings import Standings
 from app.errors import DatabaseUnavailable, NotFound
-from app.event_log import Page
+from app.events.log import Page
 
 QUIET = Page("s1", "running", [], 3, has_more=False, moved_at=100.0)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from . import db
-from .db.models import Event
+from app import db
+from app.db.models import Event
 
 #: A tool's result is kept up to so many characters, its arguments as so much JSON; the event itself has all of it.
 KEPT_CHARACTERS = 64 * 1024

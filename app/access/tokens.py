@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 from pymacaroons import Macaroon, Verifier
 
-from .errors import Invalid, Unauthorized
+from app.errors import Invalid, Unauthorized
 
 #: The owner of everything where no secret is configured.
 LOCAL_OWNER = "local"

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import db, events
-from .db.models import Event, Session
-from .db.times import iso, utc_now
-from .errors import Gone, NotFound
+from app import db, events
+from app.db.models import Event, Session
+from app.db.times import iso, utc_now
+from app.errors import Gone, NotFound
 
 #: A page stops growing past this many characters, whatever its limit says.
 PAGE_CHARACTERS = 4 * 1024 * 1024

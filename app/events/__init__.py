@@ -1,0 +1,36 @@
+"""The events of a session: the five types, the log that stores them, and what they fold into.
+
+The types alone are exported here: orchestrators yield them, and must not reach the log.
+"""
+
+from .types import (
+    MAX_EVENT_BYTES,
+    Delta,
+    Done,
+    Error,
+    Event,
+    EventType,
+    Status,
+    Terminal,
+    Thinking,
+    ToolCall,
+    Usage,
+    coalesce,
+    split_text,
+)
+
+__all__ = [
+    "MAX_EVENT_BYTES",
+    "Delta",
+    "Done",
+    "Error",
+    "Event",
+    "EventType",
+    "Status",
+    "Terminal",
+    "Thinking",
+    "ToolCall",
+    "Usage",
+    "coalesce",
+    "split_text",
+]
