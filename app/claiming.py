@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import peewee
 
-from . import agent_history, conversations, db
+from . import conversations, db
 from .db.models import Conversation, Session
 from .db.times import utc_now
+from .history import entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def _take(
         counts = _tell_starts(claims, locked)
         # The leases run from here on: telling of many large messages takes seconds.
         _store(claims, locked, worker, lease_s, turn_timeout_s)
-        agent_history.add_counts(counts)
+        entries.add_counts(counts)
     return claims, held_up
 
 
@@ -141,21 +142,21 @@ def _store(
     )  # fmt: skip
 
 
-def _tell_starts(claims: Sequence[Claim], locked: dict[str, Conversation]) -> agent_history.Counts:
+def _tell_starts(claims: Sequence[Claim], locked: dict[str, Conversation]) -> entries.Counts:
     """Store what the history of the agents tells of sessions that begin; returns what `add_counts` is given."""
-    rows: list[agent_history.Row] = []
-    counts = agent_history.Counts()
+    rows: list[entries.Row] = []
+    counts = entries.Counts()
     changed: list[Conversation] = []
     for claim in claims:
         conversation = locked.get(claim.conversation_id or "")
         if conversation is None or claim.attempt > 1:
             continue
         now = conversation.updated_at = conversations.now_in(conversation)
-        told = agent_history.of_start(claim.message, claim.model)
-        rows += agent_history.number(conversation, told, now, agent_id=claim.agent_id, session_id=claim.session_id)
-        counts.update(agent_history.counts_of(conversation, claim.agent_id, told))
+        told = entries.of_start(claim.message, claim.model)
+        rows += entries.number(conversation, told, now, agent_id=claim.agent_id, session_id=claim.session_id)
+        counts.update(entries.counts_of(conversation, claim.agent_id, told))
         changed.append(conversation)
-    agent_history.insert(rows)
+    entries.insert(rows)
     conversations.store(changed)
     return counts
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import peewee
 
-from . import agent_history, conversations, db, message_search, sessions
-from .agent_history import Entry
+from . import conversations, db, message_search, sessions
 from .db.models import AgentEvent, Conversation, Message, Session
+from .history import entries
+from .history.entries import Entry
 from .sessions import Ended
 
 #: Events and messages that one transaction deletes, about.
@@ -50,9 +51,9 @@ def _clear(owner: str, conversation_id: str) -> None:
     now = conversation.updated_at = conversations.now_in(conversation)
     told = [Entry("context_cleared", None, {"messages": cleared})]
     agent_id = conversation.agent_id
-    agent_history.insert(agent_history.number(conversation, told, now, agent_id=agent_id, session_id=None))
+    entries.insert(entries.number(conversation, told, now, agent_id=agent_id, session_id=None))
     conversations.store([conversation])
-    agent_history.add_counts(agent_history.counts_of(conversation, agent_id, told))
+    entries.add_counts(entries.counts_of(conversation, agent_id, told))
 
 
 def delete(owner: str, conversation_id: str) -> list[Ended]:
@@ -91,7 +92,7 @@ def _delete_rest(owner: str, conversation_id: str) -> list[Ended]:
     running = {row.id for row in rows if row.status == "running"}
     removed = sessions.remove(rows, conversation)
     message_search.forget_conversation(conversation_id)
-    _, counts = agent_history.delete_rows(AgentEvent.conversation_id == conversation_id)
+    _, counts = entries.delete_rows(AgentEvent.conversation_id == conversation_id)
     Conversation.delete().where(Conversation.id == conversation.id).execute()
-    agent_history.add_counts(counts)
+    entries.add_counts(counts)
     return [ended for ended in removed if ended.row_id in running]

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from . import agent_history, conversations
+from . import conversations
 from .conversations import NewMessage
 from .db.models import Conversation, Session
 from .events import Done, Terminal, log, steps
+from .history import entries
 
 #: Some 24 days, the largest INT.
 # Left running for longer, by a deployment that was shut down, a session could never be ended.
@@ -88,9 +89,9 @@ def elapsed_ms(row: Session, now: datetime) -> int:
     return min(max(0, passed), _MOST_MS)
 
 
-def store(outcomes: Sequence[Outcome]) -> agent_history.Counts:
+def store(outcomes: Sequence[Outcome]) -> entries.Counts:
     """Store messages and history; the caller gives what it returns to `agent_history.add_counts` at the very end."""
-    counts = agent_history.Counts()
+    counts = entries.Counts()
     kept = [(outcome, outcome.conversation) for outcome in outcomes if outcome.conversation is not None]
     if not kept:
         return counts
@@ -103,25 +104,25 @@ def store(outcomes: Sequence[Outcome]) -> agent_history.Counts:
         said = outcome.text or metadata.get("errorMessage") or metadata.get("errorCode") or ""
         messages.append(NewMessage(conversation, outcome.row.session_id, "assistant", said, metadata))
     conversations.add_messages(messages)
-    rows: list[agent_history.Row] = []
+    rows: list[entries.Row] = []
     for outcome, conversation in kept:
         row = outcome.row
-        entries = agent_history.of_end(
+        new = entries.of_end(
             row,
             text=outcome.text,
             did=by_session[row.session_id],
             metadata=outcome.metadata,
             duration_ms=outcome.duration_ms,
         )
-        rows += agent_history.number(
+        rows += entries.number(
             conversation,
-            entries,
+            new,
             conversation.updated_at,
             agent_id=row.agent_id,
             session_id=row.session_id,
             session_number=row.session_number,
         )
-        counts.update(agent_history.counts_of(conversation, row.agent_id, entries))
-    agent_history.insert(rows)
+        counts.update(entries.counts_of(conversation, row.agent_id, new))
+    entries.insert(rows)
     conversations.store(conversation for _, conversation in kept)
     return counts

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import agent_history, conversations, db, sessions
+from . import conversations, db, sessions
 from .claiming import Claim
 from .db.models import Session
 from .db.times import utc_now
 from .events import Done, Error, Event, Terminal, log
+from .history import entries
 from .sessions import End
 
 
@@ -76,7 +77,7 @@ def _record(batches: Sequence[Batch]) -> list[Recorded]:
         if batch.terminal is not None and (row := rows[batch.claim.row_id])
     ]
     counts = sessions.finish(ends)
-    agent_history.add_counts(counts)
+    entries.add_counts(counts)
     return outcomes
 
 

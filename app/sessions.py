@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import peewee
 
-from . import agent_history, conversations, db, message_search, outcomes
+from . import conversations, db, message_search, outcomes
 from .conversations import NewMessage
 from .db.ids import new_id
 from .db.models import AgentEvent, Conversation, Message, Session
@@ -32,6 +32,7 @@ from .db.models import Event as EventRow
 from .db.times import utc_now
 from .errors import BackchatError, Busy, IdempotencyConflict, NotFound
 from .events import Error, Terminal, log
+from .history import entries
 from .outcomes import Outcome
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def _create(new: NewSession) -> Created:
     earlier = _by_idempotency_key(new) if new.conversation_id is not None else None
     if earlier is not None:
         return earlier
-    counts = agent_history.Counts()
+    counts = entries.Counts()
     interrupted: list[Ended] = []
     if new.on_busy != "enqueue":
         for running in _running_in(conversation_id):
@@ -133,7 +134,7 @@ def _create(new: NewSession) -> Created:
     ).execute()
     conversations.add_messages([NewMessage(conversation, session_id, "user", new.message, {})])
     conversations.store([conversation])
-    agent_history.add_counts(counts)
+    entries.add_counts(counts)
     return Created(session_id, conversation_id, new=True, interrupted=tuple(interrupted))
 
 
@@ -170,7 +171,7 @@ class End:
     last_seq: int
 
 
-def finish(ends: Sequence[End]) -> agent_history.Counts:
+def finish(ends: Sequence[End]) -> entries.Counts:
     """End these sessions: the rows, the assistant's messages and the history of the agent.
 
     Returns what the caller gives to `agent_history.add_counts` at the end of the transaction.
@@ -213,9 +214,9 @@ def end(session_id: str, error: Error, *, owner: str | None = None, where: Any =
         row, conversation = _lock_with_conversation(session_id, owner)
         if where is not None and not Session.select().where((Session.id == row.id) & where).exists():
             return _ended(row, row.last_seq, changed=False)
-        counts = agent_history.Counts()
+        counts = entries.Counts()
         ended = _end(row, conversation if message else None, error, counts, text=text)
-        agent_history.add_counts(counts)
+        entries.add_counts(counts)
         return ended
 
     # Once more as it should be: what was in the way may be over.
@@ -244,7 +245,7 @@ def _lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session
 
 
 def _end(
-    row: Session, conversation: Conversation | None, error: Error, counts: agent_history.Counts, *, text: bool = True
+    row: Session, conversation: Conversation | None, error: Error, counts: entries.Counts, *, text: bool = True
 ) -> Ended:
     """End a locked session; without its *conversation* it leaves no message and no history."""
     if row.status != "running":
@@ -300,8 +301,8 @@ def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[E
         conversation.message_count -= messages
         conversations.store([conversation])
         mine = (AgentEvent.conversation_id == conversation.conversation_id) & AgentEvent.session_id.in_(session_ids)
-        _, counts = agent_history.delete_rows(mine)
-        agent_history.add_counts(counts)
+        _, counts = entries.delete_rows(mine)
+        entries.add_counts(counts)
     return [_ended(row, row.last_seq, changed=True) for row in rows]
 
 

@@ -24,26 +24,16 @@ from typing import Any
 
 import peewee
 
-from app import (
-    agent_history,
-    agent_history_list,
-    claiming,
-    conversation_list,
-    db,
-    message_list,
-    message_search,
-    recording,
-    session_list,
-    sessions,
-)
-from app.agent_history_list import Wanted
+from app import claiming, conversation_list, db, message_list, message_search, recording, session_list, sessions
 from app.db import schema
 from app.db.ids import new_id
 from app.db.models import AgentEvent, Message
 from app.db.times import to_ms, utc_now
 from app.events import Delta, Done, Thinking, Usage
+from app.history import entries, queries
+from app.history.queries import Wanted
+from app.history.retention import Pruner
 from app.recording import Batch
-from app.retention import Pruner
 from app.sessions import NewSession
 from app.settings import Settings
 from tests.servers import MariaDB
@@ -86,7 +76,7 @@ def fill(history: int, messages: int, seed: int = 1) -> Filled:
     start, span = utc_now() - timedelta(days=100), timedelta(days=99)
     at = Message.created_at.db_value
     tables = {name: Insert(name, columns) for name, columns in COLUMNS.items()}
-    counts = agent_history.Counts()
+    counts = entries.Counts()
     told_rows, said_rows = history, messages
     for number in range(conversations):
         # In the order of their times, as they would have been written.
@@ -107,7 +97,7 @@ def fill(history: int, messages: int, seed: int = 1) -> Filled:
                     new_id(to_ms(turn_at)), agent_id, OWNER, conversation_id, session_id, told, 1,
                     kind, "some text that somebody said " * 3, '{"ok":true}', moment,
                 )  # fmt: skip
-                counts[agent_id, OWNER, agent_history._shard(conversation_id), kind] += 1
+                counts[agent_id, OWNER, entries._shard(conversation_id), kind] += 1
             for role in ("user", "assistant")[: max(0, said_rows)]:
                 said, said_rows = said + 1, said_rows - 1
                 words = " ".join(chance.choices(WORDS, k=6))
@@ -123,7 +113,7 @@ def fill(history: int, messages: int, seed: int = 1) -> Filled:
             print(f"  {number + 1} of {conversations} conversations")
     for table in tables.values():
         table.flush()
-    db.transaction(lambda: agent_history.add_counts(counts))
+    db.transaction(lambda: entries.add_counts(counts))
     if not db.is_sqlite():
         for name in COLUMNS:
             db.database.execute_sql(f"ANALYZE TABLE {name}").fetchall()
@@ -178,7 +168,7 @@ def lists(filled: Filled) -> dict[str, Callable[[], object]]:
     """The first page of everything that is listed."""
 
     def history(order: Any = "desc", **fields: Any) -> Callable[[], object]:
-        return lambda: agent_history_list.page(Wanted(OWNER, filled.agent_id, **fields), order=order)
+        return lambda: queries.page(Wanted(OWNER, filled.agent_id, **fields), order=order)
 
     here = filled.conversation_id
     return {
@@ -197,7 +187,7 @@ def lists(filled: Filled) -> dict[str, Callable[[], object]]:
         "history of an hour": history(since=utc_now() - timedelta(days=2), until=utc_now() - timedelta(days=1.99)),
         f"search, {NEEDLES} messages match": lambda: message_search.search(OWNER, "needle"),
         "(search, 1 in 3,333 matches)": lambda: message_search.search(OWNER, "word19999"),
-        "(summary, counted each time)": lambda: agent_history_list.summary(OWNER, filled.agent_id),
+        "(summary, counted each time)": lambda: queries.summary(OWNER, filled.agent_id),
     }
 
 
@@ -311,7 +301,7 @@ def show_delays(name: str, took: list[tuple[float, str]]) -> None:
 def prune(rows: int) -> None:
     """Prune so many of the oldest rows of history while others append."""
     with db.connected():
-        total = sum(agent_history.total_of_agent(agent) for agent in range(1, AGENTS + 1))
+        total = sum(entries.total_of_agent(agent) for agent in range(1, AGENTS + 1))
     most = max(1, (total - rows) // AGENTS)
     pruner = Pruner("bench", Settings(retention_days=36_500, event_retention_days=36_500, max_events_per_agent=most))
     idle = append(20, threading.Event())
@@ -334,7 +324,7 @@ def prune(rows: int) -> None:
     if failures:
         raise failures[0]
     with db.connected():
-        left = sum(agent_history.total_of_agent(agent) for agent in range(1, AGENTS + 1))
+        left = sum(entries.total_of_agent(agent) for agent in range(1, AGENTS + 1))
         stored = AgentEvent.select().count()
     print(f"\npruned about {total - left} of {total} rows in {time.monotonic() - started:.0f} s")
     print(f"counted as left: {left}, stored: {stored}")

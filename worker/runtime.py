@@ -20,7 +20,7 @@ from app.claiming import Claim
 from app.db import schema
 from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable
-from app.retention import LEASE_S, Pruner
+from app.history.retention import LEASE_S, Pruner
 from app.settings import Settings
 
 from .claimer import Claimer

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from app.db.times import within_reach
+from app.history.entries import HISTORY_TYPES, HistoryType
 
-from ..agent_history import HISTORY_TYPES, HistoryType
 from ..errors import Invalid
 from .schemas import UUID, Camel, Shown, Uuid
 

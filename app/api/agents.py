@@ -7,8 +7,9 @@ from typing import Any
 from apiflask import APIBlueprint
 from flask import request
 
-from .. import agent_history_list
-from ..agent_history_list import Place, Wanted
+from app.history import queries
+from app.history.queries import Place, Wanted
+
 from ..agents import Agent
 from ..errors import NotFound, UnknownAgent
 from .access import owner
@@ -89,7 +90,7 @@ def history(agent_id: int, query: HistoryQuery) -> dict[str, Any]:
         since=query.since,
         until=query.until,
     )
-    page = agent_history_list.page(
+    page = queries.page(
         wanted,
         limit=query.limit,
         before=_place(query.before, "before"),
@@ -110,22 +111,22 @@ def _place(value: str | None, parameter: str) -> Place | None:
     try:
         moment = moment_of(value)
     except ValueError:
-        return agent_history_list.place_of(value, parameter)
-    return agent_history_list.before_time(moment) if parameter == "before" else agent_history_list.after_time(moment)
+        return queries.place_of(value, parameter)
+    return queries.before_time(moment) if parameter == "before" else queries.after_time(moment)
 
 
 @blueprint.get("/<int:agent_id>/conversation/summary")
 @blueprint.output(SummaryOut, example=SUMMARY)
 @blueprint.doc(summary="What the history of an agent has")
 def summary(agent_id: int) -> dict[str, Any]:
-    return agent_history_list.summary(owner(), _agent(agent_id).id)
+    return queries.summary(owner(), _agent(agent_id).id)
 
 
 @blueprint.get("/<int:agent_id>/conversation/<event_id>")
 @blueprint.output(HistoryEventOut, example=EVENT)
 @blueprint.doc(summary="One row of the history")
 def event(agent_id: int, event_id: str) -> dict[str, Any]:
-    return agent_history_list.get(owner(), _agent(agent_id).id, event_id)
+    return queries.get(owner(), _agent(agent_id).id, event_id)
 
 
 @blueprint.delete("/<int:agent_id>/conversation")
@@ -135,5 +136,5 @@ def delete(agent_id: int) -> str:
 
     Deletes the caller's rows; messages and sessions stay. Numbers go on where they were.
     """
-    agent_history_list.delete(owner(), _agent(agent_id).id)
+    queries.delete(owner(), _agent(agent_id).id)
     return ""

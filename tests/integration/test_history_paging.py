@@ -12,10 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import agent_history, agent_history_list, db
-from app.agent_history import HISTORY_TYPES, Entry
-from app.agent_history_list import Place, Wanted
+from app import db
 from app.db.models import AgentEvent, Conversation
+from app.history import entries
+from app.history import queries as history
+from app.history.entries import HISTORY_TYPES, Entry
+from app.history.queries import Place, Wanted
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -53,7 +55,7 @@ def stored(rows: list[tuple[int, str]]) -> Wanted:
             AgentEvent.insert_many(new).execute()
         conversation = Conversation(conversation_id=conversation_id, owner="local")
         told = [Entry(kind) for _, kind in rows]  # type: ignore[arg-type]
-        agent_history.add_counts(agent_history.counts_of(conversation, agent_id, told))
+        entries.add_counts(entries.counts_of(conversation, agent_id, told))
 
     db.transaction(insert)
     return Wanted("local", agent_id)
@@ -70,7 +72,7 @@ def walk(wanted: Wanted, limit: int, order: Any, back: bool, start: Place | None
     seen: list[int] = []
     place = start
     while True:
-        page = agent_history_list.page(
+        page = history.page(
             wanted, limit=limit, before=place if back else None, after=None if back else place, order=order
         )
         seqs = [event["seq"] for event in page.events]
@@ -80,7 +82,7 @@ def walk(wanted: Wanted, limit: int, order: Any, back: bool, start: Place | None
             return seen
         assert len(seqs) == limit
         # What a client hands back.
-        place = agent_history_list.place_of(json.loads(json.dumps(page.next_cursor)), "cursor")
+        place = history.place_of(json.loads(json.dumps(page.next_cursor)), "cursor")
 
 
 @given(
@@ -97,14 +99,10 @@ def test_paging_either_way_gives_every_row_exactly_once(
     everything = stored(rows)
     wanted = Wanted(everything.owner, everything.agent_id, types=kinds)
     # From beyond the last row backwards, or from before the first one forwards.
-    start = (
-        agent_history_list.before_time(START + timedelta(days=1))
-        if back
-        else agent_history_list.after_time(START - timedelta(days=1))
-    )
+    start = history.before_time(START + timedelta(days=1)) if back else history.after_time(START - timedelta(days=1))
 
     assert walk(wanted, limit, order, back, start) == expected(rows, kinds)
-    assert agent_history_list.page(wanted, limit=limit).total == len(expected(rows, kinds))
+    assert history.page(wanted, limit=limit).total == len(expected(rows, kinds))
 
 
 @given(rows=ROWS.filter(bool), data=st.data(), limit=st.integers(1, 7), order=st.sampled_from(["asc", "desc"]))
@@ -115,10 +113,10 @@ def test_pages_before_and_after_any_row_meet_at_it(
     wanted = stored(rows)
     everything = expected(rows, None)
     position = data.draw(st.integers(1, len(everything)))
-    page = agent_history_list.page(wanted, limit=position)
+    page = history.page(wanted, limit=position)
     if page.next_cursor is None:
         return
-    here = agent_history_list.place_of(page.next_cursor, "cursor")
+    here = history.place_of(page.next_cursor, "cursor")
 
     later = walk(wanted, limit, order, False, here)
     earlier = walk(wanted, limit, order, True, here)
@@ -136,8 +134,8 @@ def test_a_time_divides_the_rows_and_its_own_are_on_neither_side(
     moment = START + timedelta(milliseconds=at)
     times = {seq: when for seq, (when, _) in enumerate(rows, start=1)}
 
-    later = walk(wanted, limit, "asc", False, agent_history_list.after_time(moment))
-    earlier = walk(wanted, limit, "asc", True, agent_history_list.before_time(moment))
+    later = walk(wanted, limit, "asc", False, history.after_time(moment))
+    earlier = walk(wanted, limit, "asc", True, history.before_time(moment))
 
     everything = expected(rows, None)
     assert later == [seq for seq in everything if times[seq] > at]
@@ -155,7 +153,7 @@ def test_totals_of_a_span_of_time_count_what_it_shows(rows: list[tuple[int, str]
         until=START + timedelta(milliseconds=until),
     )
 
-    page = agent_history_list.page(wanted, limit=500)
+    page = history.page(wanted, limit=500)
 
     assert [event["seq"] for event in page.events] == [
         seq for at, seq in sorted((at, seq) for seq, (at, _) in enumerate(rows, start=1)) if since <= at < until

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import agent_history_list, conversation_list, db, message_list, session_list
-from app.agent_history_list import Wanted
+from app import conversation_list, db, message_list, session_list
 from app.db import paging
 from app.db.models import Conversation, Message
 from app.events import Done, Thinking
+from app.history import queries as history
+from app.history.queries import Wanted
 from tests.factories import change, make_claim, make_session, write
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -160,17 +161,17 @@ def test_a_page_of_large_history_has_fewer_and_goes_on_with_the_next(order: Any)
     write(second := make_claim(make_session(conversation_id=claim.conversation_id)), Thinking(""), Done("y" * LARGE))
     wanted = Wanted(claim.owner, 1, conversation_id=claim.conversation_id)
 
-    whole = [row["eventType"] for row in agent_history_list.page(wanted, limit=500, order=order).events]
+    whole = [row["eventType"] for row in history.page(wanted, limit=500, order=order).events]
     found: list[dict[str, Any]] = []
     after = before = None
     pages = 0
     while True:
-        page = agent_history_list.page(wanted, limit=500, order=order, after=after, before=before)
+        page = history.page(wanted, limit=500, order=order, after=after, before=before)
         found += page.events
         pages += 1
         if page.next_cursor is None:
             break
-        place = agent_history_list.place_of(page.next_cursor, "after")
+        place = history.place_of(page.next_cursor, "after")
         after, before = (place, None) if order == "asc" else (None, place)
 
     assert pages == 2

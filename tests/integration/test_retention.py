@@ -11,12 +11,13 @@ from uuid import uuid4
 import pytest
 from prometheus_client import REGISTRY
 
-from app import db, retention
+from app import db
 from app.db import leases
 from app.db.models import AgentCount, AgentEvent, Conversation, Event, Session
 from app.db.times import utc_now
 from app.events import Delta, Done, Thinking
-from app.retention import Pruner
+from app.history import retention
+from app.history.retention import Pruner
 from app.settings import Settings
 from tests.factories import change, make_claim, write
 from tests.servers import wait_until

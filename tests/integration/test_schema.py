@@ -10,15 +10,16 @@ import peewee
 import pytest
 from playhouse.migrations import Runner
 
-from app import agent_history_list, conversation_list, db, session_list
-from app.agent_history import HISTORY_TYPES
-from app.agent_history_list import Wanted
+from app import conversation_list, db, session_list
 from app.api import create_app
 from app.db import schema
 from app.db.cursors import Cursor
 from app.db.models import MODELS, Event, Message, Session
 from app.db.times import utc_now
 from app.errors import SchemaOutdated
+from app.history import queries as history
+from app.history.entries import HISTORY_TYPES
+from app.history.queries import Wanted
 from app.settings import Settings
 from tests import original_database
 from tests.conftest import close_all, opened
@@ -139,9 +140,9 @@ def test_sqlite_lists_without_sorting_or_scanning(store: str) -> None:
             Wanted(OWNER, 1, conversation_id="c"),
             Wanted(OWNER, 1, since=utc_now()),
         ):
-            agent_history_list.page(wanted, order="desc")
-            agent_history_list.page(wanted, after=agent_history_list.after_time(utc_now()))
-        agent_history_list.summary(OWNER, 1)
+            history.page(wanted, order="desc")
+            history.page(wanted, after=history.after_time(utc_now()))
+        history.summary(OWNER, 1)
 
     with db.connected():
         plans = [

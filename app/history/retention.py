@@ -21,12 +21,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from . import agent_history, db
-from .db import leases
-from .db.models import AgentCount, AgentEvent, Event, Session
-from .db.times import FIRST_MOMENT, utc_now
-from .metrics import EVENTS_PRUNED
-from .settings import Settings
+from app import db
+from app.db import leases
+from app.db.models import AgentCount, AgentEvent, Event, Session
+from app.db.times import FIRST_MOMENT, utc_now
+from app.metrics import EVENTS_PRUNED
+from app.settings import Settings
+
+from . import entries
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +126,7 @@ class Pruner:
     def _by_number(self) -> None:
         most = self._settings.max_events_per_agent
         for (agent_id,) in _read(AgentCount.select(AgentCount.agent_id).distinct().order_by(AgentCount.agent_id)):
-            above = db.reading(partial(agent_history.total_of_agent, agent_id)) - most
+            above = db.reading(partial(entries.total_of_agent, agent_id)) - most
             self._history(AgentEvent.agent_id == agent_id, "max_events_per_agent", lambda _: True, most=above)
 
     def _history(self, of: Any, reason: str, is_old: Callable[[datetime], bool], *, most: int | None = None) -> None:
@@ -175,8 +177,8 @@ def _running(session_ids: Iterable[str | None]) -> set[str]:
 
 
 def _delete_history(row_ids: list[int]) -> int:
-    deleted, counts = agent_history.delete_rows(AgentEvent.row_id.in_(row_ids))
-    agent_history.add_counts(counts)
+    deleted, counts = entries.delete_rows(AgentEvent.row_id.in_(row_ids))
+    entries.add_counts(counts)
     return deleted
 
 

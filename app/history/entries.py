@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from . import db
-from .db.ids import new_id
-from .db.models import AgentCount, AgentEvent, Conversation, Session
-from .db.times import iso
-from .events.steps import Steps, Thought
+from app import db
+from app.db.ids import new_id
+from app.db.models import AgentCount, AgentEvent, Conversation, Session
+from app.db.times import iso
+from app.events.steps import Steps, Thought
 
 HistoryType = Literal[
     "prompt_sent",

@@ -14,13 +14,15 @@ from typing import Any, Literal
 
 import peewee
 
-from . import agent_history, db
-from .agent_history import HistoryType
-from .db.cursors import Cursor
-from .db.models import AgentCount, AgentEvent
-from .db.paging import how_many_fit, size_of
-from .db.times import from_ms, iso, to_ms
-from .errors import NotFound
+from app import db
+from app.db.cursors import Cursor
+from app.db.models import AgentCount, AgentEvent
+from app.db.paging import how_many_fit, size_of
+from app.db.times import from_ms, iso, to_ms
+from app.errors import NotFound
+
+from . import entries
+from .entries import HistoryType
 
 Order = Literal["asc", "desc"]
 _CURSOR = Cursor("h", 2)
@@ -249,7 +251,7 @@ def summary(owner: str, agent_id: int) -> dict[str, Any]:
         return {
             "agentId": agent_id,
             "totalEvents": sum(counts.values()),
-            "eventCounts": {kind: counts.get(kind, 0) for kind in agent_history.HISTORY_TYPES},
+            "eventCounts": {kind: counts.get(kind, 0) for kind in entries.HISTORY_TYPES},
             "sessionCount": session_count,
             "firstEventAt": iso(first),
             "lastEventAt": iso(last),
@@ -267,8 +269,8 @@ def delete(owner: str, agent_id: int) -> int:
     mine = Wanted(owner, agent_id).condition()
 
     def work() -> int:
-        deleted, counts = agent_history.delete_rows(mine, _DELETED_AT_ONCE)
-        agent_history.add_counts(counts)
+        deleted, counts = entries.delete_rows(mine, _DELETED_AT_ONCE)
+        entries.add_counts(counts)
         return deleted
 
     deleted = 0
