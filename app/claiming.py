@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import peewee
 
-from . import conversations, db
+from . import db
+from .conversations import threads
 from .db.models import Conversation, Session
 from .db.times import utc_now
 from .history import entries
@@ -67,7 +68,7 @@ def _take(
     session_ids: Sequence[str], worker: str, lease_s: float, max_attempts: int, turn_timeout_s: int, wait: bool
 ) -> tuple[list[Claim], list[str]]:
     wanted = _next_of_their_conversations(session_ids)
-    locked = conversations.lock_many((each.conversation_id for each in wanted.values()), wait=wait)
+    locked = threads.lock_many((each.conversation_id for each in wanted.values()), wait=wait)
     held_up: list[str] = []
     for row_id, each in list(wanted.items()):
         if not wait and each.conversation_id is not None and each.conversation_id not in locked:
@@ -151,13 +152,13 @@ def _tell_starts(claims: Sequence[Claim], locked: dict[str, Conversation]) -> en
         conversation = locked.get(claim.conversation_id or "")
         if conversation is None or claim.attempt > 1:
             continue
-        now = conversation.updated_at = conversations.now_in(conversation)
+        now = conversation.updated_at = threads.now_in(conversation)
         told = entries.of_start(claim.message, claim.model)
         rows += entries.number(conversation, told, now, agent_id=claim.agent_id, session_id=claim.session_id)
         counts.update(entries.counts_of(conversation, claim.agent_id, told))
         changed.append(conversation)
     entries.insert(rows)
-    conversations.store(changed)
+    threads.store(changed)
     return counts
 
 

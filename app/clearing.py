@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 import peewee
 
-from . import conversations, db, message_search, sessions
+from . import db, sessions
+from .conversations import search as message_search
+from .conversations import threads
 from .db.models import AgentEvent, Conversation, Message, Session
 from .history import entries
 from .history.entries import Entry
@@ -33,7 +35,7 @@ def clear(owner: str, conversation_id: str) -> None:
 
 
 def _clear(owner: str, conversation_id: str) -> None:
-    conversation = conversations.lock(owner, conversation_id)
+    conversation = threads.lock(owner, conversation_id)
     of_it = Session.conversation_id == conversation_id
     running = db.tuples(
         Session.select(Session.id, Session.session_id).where(of_it & (Session.status == "running")).order_by(Session.id)
@@ -48,11 +50,11 @@ def _clear(owner: str, conversation_id: str) -> None:
     conversation.context_after = running[0][0] - 1 if running else newest
     conversation.session_number += 1
     conversation.message_count -= cleared
-    now = conversation.updated_at = conversations.now_in(conversation)
+    now = conversation.updated_at = threads.now_in(conversation)
     told = [Entry("context_cleared", None, {"messages": cleared})]
     agent_id = conversation.agent_id
     entries.insert(entries.number(conversation, told, now, agent_id=agent_id, session_id=None))
-    conversations.store([conversation])
+    threads.store([conversation])
     entries.add_counts(entries.counts_of(conversation, agent_id, told))
 
 
@@ -71,7 +73,7 @@ def delete(owner: str, conversation_id: str) -> list[Ended]:
 
 
 def _delete_some_ended(owner: str, conversation_id: str) -> int:
-    conversation = conversations.lock(owner, conversation_id)
+    conversation = threads.lock(owner, conversation_id)
     ended = (Session.conversation_id == conversation_id) & (Session.status != "running")
     rows = list(db.locked(Session.select().where(ended).order_by(Session.id).limit(_ROWS_AT_ONCE // 10)))
     few: list[Session] = []
@@ -85,7 +87,7 @@ def _delete_some_ended(owner: str, conversation_id: str) -> int:
 
 
 def _delete_rest(owner: str, conversation_id: str) -> list[Ended]:
-    conversation = conversations.lock(owner, conversation_id)
+    conversation = threads.lock(owner, conversation_id)
     rows: Sequence[Session] = list(
         db.locked(Session.select().where(Session.conversation_id == conversation_id).order_by(Session.id))
     )

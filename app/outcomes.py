@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from . import conversations
-from .conversations import NewMessage
+from .conversations import messages, threads
+from .conversations.messages import NewMessage
 from .db.models import Conversation, Session
 from .events import Done, Terminal, log, steps
 from .history import entries
@@ -96,14 +96,14 @@ def store(outcomes: Sequence[Outcome]) -> entries.Counts:
     if not kept:
         return counts
     by_session = steps.read([outcome.row.session_id for outcome, _ in kept])
-    messages: list[NewMessage] = []
+    answers: list[NewMessage] = []
     for outcome, conversation in kept:
         metadata = outcome.metadata
         metadata["toolCalls"] = by_session[outcome.row.session_id].tool_calls
         # A row without a word would look like a lost answer.
         said = outcome.text or metadata.get("errorMessage") or metadata.get("errorCode") or ""
-        messages.append(NewMessage(conversation, outcome.row.session_id, "assistant", said, metadata))
-    conversations.add_messages(messages)
+        answers.append(NewMessage(conversation, outcome.row.session_id, "assistant", said, metadata))
+    messages.add(answers)
     rows: list[entries.Row] = []
     for outcome, conversation in kept:
         row = outcome.row
@@ -124,5 +124,5 @@ def store(outcomes: Sequence[Outcome]) -> entries.Counts:
         )
         counts.update(entries.counts_of(conversation, row.agent_id, new))
     entries.insert(rows)
-    conversations.store(conversation for _, conversation in kept)
+    threads.store(conversation for _, conversation in kept)
     return counts

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import conversations, db, sessions
+from . import db, sessions
 from .claiming import Claim
+from .conversations import threads
 from .db.models import Session
 from .db.times import utc_now
 from .events import Done, Error, Event, Terminal, log
@@ -56,7 +57,7 @@ def record(batches: Sequence[Batch]) -> list[Recorded]:
 
 
 def _record(batches: Sequence[Batch]) -> list[Recorded]:
-    locked = conversations.lock_many(batch.claim.conversation_id for batch in batches if batch.terminal is not None)
+    locked = threads.lock_many(batch.claim.conversation_id for batch in batches if batch.terminal is not None)
     rows = _lock_rows([batch.claim.row_id for batch in batches])
     outcomes: list[Recorded] = []
     new_events: list[log.Row] = []

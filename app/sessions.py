@@ -24,8 +24,10 @@ from typing import Any, Literal
 
 import peewee
 
-from . import conversations, db, message_search, outcomes
-from .conversations import NewMessage
+from . import db, outcomes
+from .conversations import messages, threads
+from .conversations import search as message_search
+from .conversations.messages import NewMessage
 from .db.ids import new_id
 from .db.models import AgentEvent, Conversation, Message, Session
 from .db.models import Event as EventRow
@@ -107,7 +109,7 @@ def _create(new: NewSession) -> Created:
     if earlier is not None:
         return earlier
     conversation_id = new.conversation_id or new_id()
-    conversation = conversations.lock_or_create(new.owner, conversation_id, new.agent_id, new.message)
+    conversation = threads.lock_or_create(new.owner, conversation_id, new.agent_id, new.message)
     # A twin of this request may have been committed while this one waited for the lock: it must not find itself busy.
     earlier = _by_idempotency_key(new) if new.conversation_id is not None else None
     if earlier is not None:
@@ -132,8 +134,8 @@ def _create(new: NewSession) -> Created:
         idempotency_key=new.idempotency_key,
         request_hash=new.request_hash,
     ).execute()
-    conversations.add_messages([NewMessage(conversation, session_id, "user", new.message, {})])
-    conversations.store([conversation])
+    messages.add([NewMessage(conversation, session_id, "user", new.message, {})])
+    threads.store([conversation])
     entries.add_counts(counts)
     return Created(session_id, conversation_id, new=True, interrupted=tuple(interrupted))
 
@@ -237,7 +239,7 @@ def _lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session
     found = Session.select(Session.conversation_id).where(wanted).first()
     if found is None:
         raise NotFound("no such session")
-    conversation = conversations.lock_many([found.conversation_id]).get(found.conversation_id or "")
+    conversation = threads.lock_many([found.conversation_id]).get(found.conversation_id or "")
     row = db.locked(Session.select().where(wanted)).first()
     if row is None:
         raise NotFound("no such session")
@@ -294,12 +296,12 @@ def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[E
     """
     session_ids = [row.session_id for row in rows]
     EventRow.delete().where(EventRow.session_id.in_(session_ids)).execute()
-    messages = Message.delete().where(Message.session_id.in_(session_ids)).execute()
+    deleted = Message.delete().where(Message.session_id.in_(session_ids)).execute()
     Session.delete().where(Session.id.in_([row.id for row in rows])).execute()
     if conversation is not None:
         message_search.forget(session_ids)
-        conversation.message_count -= messages
-        conversations.store([conversation])
+        conversation.message_count -= deleted
+        threads.store([conversation])
         mine = (AgentEvent.conversation_id == conversation.conversation_id) & AgentEvent.session_id.in_(session_ids)
         _, counts = entries.delete_rows(mine)
         entries.add_counts(counts)

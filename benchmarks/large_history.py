@@ -24,7 +24,10 @@ from typing import Any
 
 import peewee
 
-from app import claiming, conversation_list, db, message_list, message_search, recording, session_list, sessions
+from app import claiming, db, recording, session_list, sessions
+from app.conversations import messages as message_pages
+from app.conversations import queries as conversation_queries
+from app.conversations import search as message_search
 from app.db import schema
 from app.db.ids import new_id
 from app.db.models import AgentEvent, Message
@@ -174,9 +177,9 @@ def lists(filled: Filled) -> dict[str, Callable[[], object]]:
     return {
         "sessions": lambda: session_list.list_recent(OWNER),
         "sessions of an agent": lambda: session_list.list_recent(OWNER, agent_id=1),
-        "conversations": lambda: conversation_list.list_recent(OWNER),
-        "messages of a conversation": lambda: message_list.of_conversation(OWNER, here),
-        "messages of a session": lambda: message_list.of_session(OWNER, filled.session_id),
+        "conversations": lambda: conversation_queries.list_recent(OWNER),
+        "messages of a conversation": lambda: message_pages.of_conversation(OWNER, here),
+        "messages of a session": lambda: message_pages.of_session(OWNER, filled.session_id),
         "history, newest": history(),
         "history, oldest": history("asc"),
         "history, tools": history(types=frozenset({"tool_use"})),

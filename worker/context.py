@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from app.agents import Agent
-from app.conversations import Exchange
+from app.conversations.exchanges import Exchange
 from app.db.times import iso
 
 from .orchestrator import Message

@@ -11,9 +11,10 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
 
-from app import claiming, conversations, db, sessions
+from app import claiming, db, sessions
 from app.agents import Agent, Agents
 from app.claiming import Claim
+from app.conversations import exchanges, messages
 from app.db.models import Session
 from app.db.times import iso
 from app.errors import DatabaseUnavailable, Fenced, NotFound, UnknownAgent
@@ -255,7 +256,7 @@ class Run:
         history, omitted = await self._read(lambda: self._history(agent)) if claim.has_history else ((), 0)
 
         async def search(query: str, limit: int) -> list[Message]:
-            found = await self._read(lambda: conversations.search(claim.conversation_id, query, limit))
+            found = await self._read(lambda: messages.containing(claim.conversation_id, query, limit))
             return [Message(each.role, each.content, iso(each.created_at) or "") for each in found]
 
         return Turn(
@@ -276,11 +277,11 @@ class Run:
     def _history(self, agent: Agent) -> tuple[tuple[Message, ...], int]:
         """The exchanges that the model is told, and how many earlier ones it is not."""
         claim = self.claim
-        newest_first = conversations.exchanges(claim.conversation_id, claim.row_id)
+        newest_first = exchanges.newest_first(claim.conversation_id, claim.row_id)
         kept, whole = context.fit(newest_first, context.budget_tokens(agent, claim.message))
         if whole:
             return tuple(kept), 0
-        return tuple(kept), conversations.count_exchanges(claim.conversation_id, claim.row_id) - len(kept) // 2
+        return tuple(kept), exchanges.count(claim.conversation_id, claim.row_id) - len(kept) // 2
 
     def _fields(self) -> dict[str, object]:
         return {"session_id": self.claim.session_id, "attempt": self.claim.attempt}

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from ..message_search import MAX_QUERY
+from app.conversations.search import MAX_QUERY
+
 from .schemas import Camel, Shown, Text
 
 _CONVERSATION_ID = "2f1c0a3e-8d5b-4c0e-9a67-5b1f0f6a7c21"

@@ -6,7 +6,11 @@ from typing import Any
 
 from apiflask import APIBlueprint
 
-from .. import clearing, conversation_list, conversations, message_list, message_search
+from app import clearing
+from app.conversations import messages, threads
+from app.conversations import queries as conversation_queries
+from app.conversations import search as message_search
+
 from .access import owner
 from .context import context
 from .conversation_schemas import (
@@ -35,7 +39,7 @@ def recent(query: ConversationsQuery) -> dict[str, Any]:
 
     A conversation begins with the first `POST /api/chat/session` that names it, or that names none.
     """
-    rows, next_cursor = conversation_list.list_recent(owner(), **query.model_dump())
+    rows, next_cursor = conversation_queries.list_recent(owner(), **query.model_dump())
     return {"conversations": rows, "nextCursor": next_cursor, "hasMore": next_cursor is not None}
 
 
@@ -56,7 +60,7 @@ def search(query: SearchQuery) -> dict[str, Any]:
 @blueprint.output(ConversationOut, example=CONVERSATION)
 @blueprint.doc(summary="One conversation")
 def show(conversation_id: str) -> dict[str, Any]:
-    return conversation_list.get(owner(), conversation_id.lower())
+    return conversation_queries.get(owner(), conversation_id.lower())
 
 
 @blueprint.patch("/conversations/<conversation_id>")
@@ -65,8 +69,8 @@ def show(conversation_id: str) -> dict[str, Any]:
 @blueprint.doc(summary="Change the title")
 def rename(conversation_id: str, body: TitleIn) -> dict[str, Any]:
     me, conversation_id = owner(), conversation_id.lower()
-    conversations.rename(me, conversation_id, body.title)
-    return conversation_list.get(me, conversation_id)
+    threads.rename(me, conversation_id, body.title)
+    return conversation_queries.get(me, conversation_id)
 
 
 @blueprint.delete("/conversations/<conversation_id>")
@@ -85,13 +89,13 @@ def delete(conversation_id: str) -> str:
 @blueprint.get("/conversations/<conversation_id>/messages")
 @blueprint.input(MessagesQuery, location="query", arg_name="query")
 @blueprint.output(MessagesOut, example=MESSAGES)
-def messages(conversation_id: str, query: MessagesQuery) -> dict[str, Any]:
+def of_conversation(conversation_id: str, query: MessagesQuery) -> dict[str, Any]:
     """Messages of a conversation
 
     The user's message is there as soon as it was accepted, the answer as soon as its session has ended: whole, or
     with what there was and the reason in `metadata` when the turn failed or was cancelled.
     """
-    return _page(message_list.of_conversation(owner(), conversation_id.lower(), **query.model_dump()))
+    return _page(messages.of_conversation(owner(), conversation_id.lower(), **query.model_dump()))
 
 
 @blueprint.delete("/conversations/<conversation_id>/messages")
@@ -111,10 +115,10 @@ def clear(conversation_id: str) -> str:
 @blueprint.output(MessagesOut, example=MESSAGES)
 @blueprint.doc(summary="Messages of a session")
 def of_session(session_id: str, query: MessagesQuery) -> dict[str, Any]:
-    return _page(message_list.of_session(owner(), session_id, **query.model_dump()))
+    return _page(messages.of_session(owner(), session_id, **query.model_dump()))
 
 
-def _page(page: message_list.Page) -> dict[str, Any]:
+def _page(page: messages.Page) -> dict[str, Any]:
     return {
         "conversationId": page.conversation_id,
         "messages": page.messages,

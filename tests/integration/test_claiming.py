@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from app import claiming, conversations, db, recording, session_list, sessions
+from app import claiming, db, recording, session_list, sessions
 from app.claiming import Claim
+from app.conversations import threads
 from app.db.models import AgentEvent, Conversation, Session
 from app.events import Delta, Done, Error, Thinking
 from app.recording import Batch
@@ -268,7 +269,7 @@ def test_a_group_does_not_wait_for_sessions_that_are_not_in_it() -> None:
     db.transaction(lambda: db.sql("ANALYZE TABLE chatSessions, chatConversations").fetchall())
 
     def take_beside_it() -> list[Claim]:
-        conversations.lock(OWNER, row(held).conversation_id)
+        threads.lock(OWNER, row(held).conversation_id)
         db.locked(Session.select().where(Session.session_id == held)).first()
         return thread.submit(take, *made[:40]).result(5)
 
@@ -283,7 +284,7 @@ def test_a_group_leaves_out_whose_conversation_somebody_has_locked() -> None:
     before, held, after = made = [make_session() for _ in range(3)]
 
     def take_beside_it() -> tuple[list[Claim], list[str]]:
-        conversations.lock(OWNER, row(held).conversation_id)
+        threads.lock(OWNER, row(held).conversation_id)
         return thread.submit(take_or_leave_out, *made).result(5)
 
     with ThreadPoolExecutor(1) as thread:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app import conversations, db
+from app import db
+from app.conversations import threads
 from app.errors import DatabaseUnavailable
 from tests.factories import OWNER, at_once, failures, make_session
 from tests.servers import MariaDB
@@ -95,11 +96,11 @@ def test_a_deadlock_within_a_savepoint_runs_the_transaction_again(store: str) ->
 
     def lock(first: str, second: str) -> None:
         tries.append(first)
-        conversations.lock(OWNER, first)
+        threads.lock(OWNER, first)
         if not db.is_sqlite() and len(tries) <= 2:
             met.wait()
         with db.database.atomic():
-            conversations.lock(OWNER, second)
+            threads.lock(OWNER, second)
 
     outcomes = at_once([lambda: db.transaction(lambda: lock("a", "b")), lambda: db.transaction(lambda: lock("b", "a"))])
 
@@ -120,8 +121,8 @@ def test_a_read_does_not_notice_that_the_database_was_restarted(make_mariadb: Ca
             meet.wait()
             return read()
 
-        with ThreadPoolExecutor(3) as threads:
-            return list(threads.map(lambda _: db.reading(together), range(3)))
+        with ThreadPoolExecutor(3) as pool:
+            return list(pool.map(lambda _: db.reading(together), range(3)))
 
     first = read_on_connections_of_their_own()
     server.kill9()

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import conversation_list, db, message_list, session_list
+from app import db, session_list
+from app.conversations import messages
+from app.conversations import queries as conversation_queries
 from app.db import paging
 from app.db.models import Conversation, Message
 from app.events import Done, Thinking
@@ -42,7 +44,7 @@ def test_conversations_of_equal_times_are_listed_once(times: list[int], limit: i
     found: list[str] = []
     cursor = None
     while True:
-        page, cursor = conversation_list.list_recent(owner, limit=limit, cursor=cursor)
+        page, cursor = conversation_queries.list_recent(owner, limit=limit, cursor=cursor)
         found += [each["conversationId"] for each in page]
         if cursor is None:
             break
@@ -75,7 +77,7 @@ def test_messages_of_equal_times_are_listed_once_either_way(how_many: int, limit
     found: list[str] = []
     cursor = None
     while True:
-        page = message_list.of_conversation(owner, conversation_id, limit=limit, cursor=cursor, order=order)
+        page = messages.of_conversation(owner, conversation_id, limit=limit, cursor=cursor, order=order)
         found += [message["content"] for message in page.messages]
         assert page.total == how_many
         cursor = page.next_cursor
@@ -110,7 +112,7 @@ def test_a_page_of_large_messages_has_fewer_and_goes_on_with_the_next(order: Any
     pages = []
     cursor = None
     while True:
-        page = message_list.of_conversation("large", conversation_id, limit=4, cursor=cursor, order=order)
+        page = messages.of_conversation("large", conversation_id, limit=4, cursor=cursor, order=order)
         pages.append([message["content"][:5] for message in page.messages])
         cursor = page.next_cursor
         if cursor is None:
@@ -135,7 +137,7 @@ def test_all_that_makes_a_message_large_counts(large: dict[str, Any]) -> None:
     db.transaction(lambda: Conversation.insert(**conversation).execute())
     db.transaction(lambda: Message.insert_many(rows).execute())
 
-    page = message_list.of_conversation("large", conversation_id)
+    page = messages.of_conversation("large", conversation_id)
 
     assert len(page.messages) == 1
     assert page.next_cursor is not None

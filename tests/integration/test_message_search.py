@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from app import db, message_search, recording
+from app import db, recording
+from app.conversations import search as message_search
 from app.db.models import SearchEntry
 from app.events import Done
 from app.recording import Batch

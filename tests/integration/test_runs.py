@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import redis
 
-from app import claiming, db, message_list, sessions
+from app import claiming, db, sessions
 from app.agents import DEFAULT_AGENT
 from app.broker.client import open_redis
 from app.broker.heads import Heads
 from app.broker.queue import TurnQueue
+from app.conversations import messages
 from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable
 from app.events import Delta, Done, Error, Thinking, ToolCall, Usage
@@ -168,7 +169,7 @@ def test_an_answer_lands_whole_with_its_usage(settings: Settings) -> None:
 def test_why_the_model_stopped_is_told_wherever_the_answer_is(settings: Settings, reason: str | None) -> None:
     session_id = answered(settings, Scripted("Once upon", Done(finish_reason=reason)))
 
-    message = message_list.of_session(OWNER, session_id).messages[-1]
+    message = messages.of_session(OWNER, session_id).messages[-1]
     assert shown(session_id)["finishReason"] == reason
     assert events_of(session_id)[-1]["finishReason"] == reason
     assert message["metadata"].get("finishReason") == reason

@@ -10,8 +10,9 @@ import peewee
 import pytest
 from playhouse.migrations import Runner
 
-from app import conversation_list, db, session_list
+from app import db, session_list
 from app.api import create_app
+from app.conversations import queries as conversation_queries
 from app.db import schema
 from app.db.cursors import Cursor
 from app.db.models import MODELS, Event, Message, Session
@@ -131,8 +132,8 @@ def test_sqlite_lists_without_sorting_or_scanning(store: str) -> None:
         for filters in ({}, {"status": "done"}, {"agent_id": 1}, {"conversation_id": "c"}, {"cursor": "czU"}):
             session_list.list_recent(OWNER, **filters)
         session_list.next_waiting("c")
-        conversation_list.list_recent(OWNER)
-        conversation_list.list_recent(OWNER, cursor=Cursor("c", 2).encode(1, 1))
+        conversation_queries.list_recent(OWNER)
+        conversation_queries.list_recent(OWNER, cursor=Cursor("c", 2).encode(1, 1))
         for wanted in (
             Wanted(OWNER, 1),
             Wanted(OWNER, 1, types=frozenset(HISTORY_TYPES)),

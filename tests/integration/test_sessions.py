@@ -12,7 +12,7 @@ from uuid import uuid4
 import peewee
 import pytest
 
-from app import claiming, clearing, conversations, db, recording, session_list, sessions
+from app import claiming, clearing, db, recording, session_list, sessions
 from app.db.models import Conversation, Session
 from app.db.times import utc_now
 from app.errors import Busy, DatabaseUnavailable, IdempotencyConflict, NotFound
@@ -173,7 +173,7 @@ def test_a_request_that_waits_for_its_own_twin_is_that_session_and_finds_nothing
     locked, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        conversations.lock_many([created.conversation_id])
+        threads.lock_many([created.conversation_id])
         locked.set()
         assert release.wait(30)
 
@@ -489,8 +489,8 @@ def test_a_delete_and_a_flush_at_once_leave_nothing(round_: int) -> None:
 
 
 def test_everything_at_once_on_the_same_conversations_ends_without_an_error() -> None:
-    conversations = [str(uuid4()) for _ in range(4)]
-    claims = [make_claim(make_session(conversation_id=each)) for each in conversations]
+    threads = [str(uuid4()) for _ in range(4)]
+    claims = [make_claim(make_session(conversation_id=each)) for each in threads]
     after = [0] * len(claims)
 
     def flush(order: int) -> None:
@@ -511,8 +511,8 @@ def test_everything_at_once_on_the_same_conversations_ends_without_an_error() ->
         lambda: claiming.renew(claims, lease_s=30),
         lambda: claiming.renew(claims[::-1], lease_s=30),
         lambda: sessions.delete(OWNER, claims[-1].session_id),
-        *(lambda each=each: make_created(conversation_id=each) for each in conversations),
-        *(lambda each=each: make_created(conversation_id=each, on_busy="interrupt") for each in conversations[::-1]),
+        *(lambda each=each: make_created(conversation_id=each) for each in threads),
+        *(lambda each=each: make_created(conversation_id=each, on_busy="interrupt") for each in threads[::-1]),
     ]
 
     outcomes = at_once(works)

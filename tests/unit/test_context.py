@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.conversations import Exchange
+from app.conversations.exchanges import Exchange
 from tests.turns import make_agent
 from worker import context
 

@@ -15,8 +15,8 @@ from tests.servers import ROOT
 #: What keeps rows; only these speak to the database through peewee.
 STORES = {
     "app.accounts", "app.history.entries", "app.history.queries", "app.claiming", "app.clearing",
-    "app.conversation_list", "app.conversations", "app.db", "app.db.errors", "app.events.log", "app.db.leases",
-    "app.db.paging", "app.message_list", "app.message_search", "app.db.models", "app.recording",
+    "app.conversations.queries", "app.conversations", "app.db", "app.db.errors", "app.events.log", "app.db.leases",
+    "app.db.paging", "app.conversations.messages", "app.conversations.search", "app.db.models", "app.recording",
     "app.history.retention",
     "app.db.schema", "app.session_list", "app.events.steps", "app.sessions",
 }  # fmt: skip

@@ -18,10 +18,10 @@ from typing import Any
 
 import peewee
 
-from . import db
-from .db.cursors import Cursor
-from .db.models import Conversation, Message, SearchEntry
-from .db.times import iso
+from app import db
+from app.db.cursors import Cursor
+from app.db.models import Conversation, Message, SearchEntry
+from app.db.times import iso
 
 #: Words of a message after this many characters are not indexed.
 INDEXED_CHARACTERS = 50_000

@@ -7,11 +7,11 @@ from typing import Any
 
 import peewee
 
-from . import db
-from .db.cursors import Cursor
-from .db.models import Conversation, Session
-from .db.times import from_ms, iso, to_ms
-from .errors import NotFound
+from app import db
+from app.db.cursors import Cursor
+from app.db.models import Conversation, Session
+from app.db.times import from_ms, iso, to_ms
+from app.errors import NotFound
 
 _CURSOR = Cursor("c", 2)
 

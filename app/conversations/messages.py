@@ -1,19 +1,80 @@
-"""Look at messages: those of a conversation, those of a session. Nothing here changes a row."""
+"""Messages: what the user said and the assistant answered. Add them, list them, find them, delete them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from . import db
-from .db.cursors import Cursor
-from .db.models import Conversation, Message, Session
-from .db.paging import how_many_fit, size_of
-from .db.times import iso
-from .errors import Invalid, NotFound
+from app import db
+from app.db.cursors import Cursor
+from app.db.models import Conversation, Message, Session
+from app.db.paging import how_many_fit, size_of
+from app.db.times import iso
+from app.errors import Invalid, NotFound
+
+from . import search as message_search
+from . import threads
+from .search import Text
+
+_INSERT_CHARACTERS = 512 * 1024
+_INSERT_ROWS = 500
 
 Order = Literal["asc", "desc"]
 _CURSOR = Cursor("m", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """What the user said, or the assistant."""
+
+    #: Locked.
+    conversation: Conversation
+    session_id: str
+    role: Literal["user", "assistant"]
+    content: str
+    #: `timestamp` is added.
+    metadata: dict[str, Any]
+
+
+def add(new: Sequence[NewMessage]) -> None:
+    """Store and index messages, in the transaction that accepts or ends their sessions; `threads.store` follows."""
+    chunk: list[NewMessage] = []
+    size = 0
+    for message in new:
+        size += len(message.content)
+        # So that large answers which end together, and their words, still fit `max_allowed_packet`.
+        if chunk and (size > _INSERT_CHARACTERS or len(chunk) >= _INSERT_ROWS):
+            _add(chunk)
+            chunk, size = [], len(message.content)
+        chunk.append(message)
+    if chunk:
+        _add(chunk)
+
+
+def _add(new: Sequence[NewMessage]) -> None:
+    values: list[Any] = []
+    for message in new:
+        conversation = message.conversation
+        now = conversation.updated_at = threads.now_in(conversation)
+        conversation.message_count += 1
+        metadata = Message.metadata.db_value(message.metadata | {"timestamp": iso(now)})
+        at = Message.created_at.db_value(now)
+        values += [conversation.conversation_id, message.session_id, message.role, message.content, metadata, at]
+    marks = ",".join((f"({db.marks(6)})",) * len(new))
+    last = db.sql(_INSERT + marks, values).lastrowid
+    # Rows of one INSERT have consecutive ids. MariaDB and MySQL tell the first one, SQLite the last.
+    first = last - len(new) + 1 if db.is_sqlite() else last
+    step = db.id_step() if len(new) > 1 else 1
+    message_search.add(
+        [
+            Text(message.conversation, message.content, message.session_id, first + number * step)
+            for number, message in enumerate(new)
+        ]
+    )
+
+
+_INSERT = "INSERT INTO chatMessages (conversationId, sessionId, role, content, metadata, createdAt) VALUES "
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +184,16 @@ def _page(conversation_id: str | None, wanted: Any, total: int, limit: int, posi
     rows = Message.select().where(Message.id.in_(shown)).order_by(by_id) if shown else ()
     next_cursor = _CURSOR.encode(shown[-1]) if len(found) > fit else None
     return Page(conversation_id, [to_json(row) for row in rows], next_cursor, total)
+
+
+def containing(conversation_id: str | None, text: str, limit: int) -> list[Message]:
+    """Messages of one conversation that contain *text* (any case), newest first."""
+    if conversation_id is None or not text.strip():
+        return []
+    query = (
+        Message.select()
+        .where((Message.conversation_id == conversation_id) & Message.content.contains(text.strip()))
+        .order_by(Message.id.desc())
+        .limit(limit)
+    )
+    return db.reading(lambda: list(query))

@@ -1,4 +1,4 @@
-"""Conversations and their messages: what is stored on receipt and at the end, and what the model is told.
+"""Threads: a conversation's row, which is the lock of its order, its counts and its title.
 
 The conversation's row is the lock of its order: whoever adds a session or ends one locks it first, then sessions
 in id order. That one order everywhere is what keeps these transactions from deadlocking.
@@ -6,33 +6,25 @@ in id order. That one order everywhere is what keeps these transactions from dea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import peewee
 
-from . import db, message_search
-from .db.models import Conversation, Message, Session
-from .db.times import iso, utc_now
-from .errors import NotFound
-from .message_search import Text
+from app import db
+from app.db.models import Conversation
+from app.db.times import utc_now
+from app.errors import NotFound
+
+from . import search as message_search
+from .search import Text
 
 _TITLE_CHARACTERS = 80
 _EXCHANGES_AT_ONCE = 50
 _INSERT_CHARACTERS = 512 * 1024
 _INSERT_ROWS = 500
 _STORED_AT_ONCE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """A user's message and the complete answer to it."""
-
-    user: str
-    assistant: str
-    created_at: datetime
 
 
 def lock_or_create(owner: str, conversation_id: str, agent_id: int, first_message: str) -> Conversation:
@@ -126,59 +118,6 @@ def now_in(conversation: Conversation) -> datetime:
     return max(utc_now(), last)
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
-    """What the user said, or the assistant."""
-
-    #: Locked.
-    conversation: Conversation
-    session_id: str
-    role: Literal["user", "assistant"]
-    content: str
-    #: `timestamp` is added.
-    metadata: dict[str, Any]
-
-
-def add_messages(new: Sequence[NewMessage]) -> None:
-    """Store and index messages, in the transaction that accepts or ends their sessions; `store` follows."""
-    chunk: list[NewMessage] = []
-    size = 0
-    for message in new:
-        size += len(message.content)
-        # So that large answers which end together, and their words, still fit `max_allowed_packet`.
-        if chunk and (size > _INSERT_CHARACTERS or len(chunk) >= _INSERT_ROWS):
-            _add_messages(chunk)
-            chunk, size = [], len(message.content)
-        chunk.append(message)
-    if chunk:
-        _add_messages(chunk)
-
-
-def _add_messages(new: Sequence[NewMessage]) -> None:
-    values: list[Any] = []
-    for message in new:
-        conversation = message.conversation
-        now = conversation.updated_at = now_in(conversation)
-        conversation.message_count += 1
-        metadata = Message.metadata.db_value(message.metadata | {"timestamp": iso(now)})
-        at = Message.created_at.db_value(now)
-        values += [conversation.conversation_id, message.session_id, message.role, message.content, metadata, at]
-    marks = ",".join((f"({db.marks(6)})",) * len(new))
-    last = db.sql(_ADD_MESSAGES + marks, values).lastrowid
-    # Rows of one INSERT have consecutive ids. MariaDB and MySQL tell the first one, SQLite the last.
-    first = last - len(new) + 1 if db.is_sqlite() else last
-    step = db.id_step() if len(new) > 1 else 1
-    message_search.add(
-        [
-            Text(message.conversation, message.content, message.session_id, first + number * step)
-            for number, message in enumerate(new)
-        ]
-    )
-
-
-_ADD_MESSAGES = "INSERT INTO chatMessages (conversationId, sessionId, role, content, metadata, createdAt) VALUES "
-
-
 def store(changed: Iterable[Conversation]) -> None:
     """Store what was counted in locked conversations: messages, history, context, and when they changed."""
     rows = {conversation.id: _counted(conversation) for conversation in changed}
@@ -219,49 +158,3 @@ def rename(owner: str, conversation_id: str, title: str) -> None:
         message_search.rename(conversation, title)
 
     db.transaction(work)
-
-
-def exchanges(conversation_id: str | None, before_id: int) -> Iterator[Exchange]:
-    """The complete exchanges before session row *before_id*, newest first, read as they are taken.
-
-    Failed and cancelled turns are left out, and all before the context was cleared.
-    """
-    columns = (Session.id, Session.user_message, Session.final_response, Session.created_at)
-    while conversation_id is not None:
-        query = Session.select(*columns).where(_complete(conversation_id, before_id)).order_by(Session.id.desc())
-        rows = db.tuples(query.limit(_EXCHANGES_AT_ONCE))
-        for _, user, answer, created_at in rows:
-            yield Exchange(user, answer or "", created_at)
-        if len(rows) < _EXCHANGES_AT_ONCE:
-            return
-        before_id = rows[-1][0]
-
-
-def count_exchanges(conversation_id: str | None, before_id: int) -> int:
-    """How many `exchanges` there are."""
-    if conversation_id is None:
-        return 0
-    return int(Session.select().where(_complete(conversation_id, before_id)).count())
-
-
-def _complete(conversation_id: str, before_id: int) -> Any:
-    cleared = Conversation.select(Conversation.context_after).where(Conversation.conversation_id == conversation_id)
-    return (
-        (Session.conversation_id == conversation_id)
-        & (Session.status == "done")
-        & (Session.id > cleared)
-        & (Session.id < before_id)
-    )
-
-
-def search(conversation_id: str | None, text: str, limit: int) -> list[Message]:
-    """Messages of one conversation that contain *text* (any case), newest first."""
-    if conversation_id is None or not text.strip():
-        return []
-    query = (
-        Message.select()
-        .where((Message.conversation_id == conversation_id) & Message.content.contains(text.strip()))
-        .order_by(Message.id.desc())
-        .limit(limit)
-    )
-    return db.reading(lambda: list(query))
