@@ -24,7 +24,7 @@ from typing import Any
 
 import peewee
 
-from app import claiming, db, recording, session_list, sessions
+from app import db, sessions
 from app.conversations import messages as message_pages
 from app.conversations import queries as conversation_queries
 from app.conversations import search as message_search
@@ -36,8 +36,9 @@ from app.events import Delta, Done, Thinking, Usage
 from app.history import entries, queries
 from app.history.queries import Wanted
 from app.history.retention import Pruner
-from app.recording import Batch
-from app.sessions import NewSession
+from app.sessions import NewSession, claims, commit
+from app.sessions import queries as session_queries
+from app.sessions.commit import Batch
 from app.settings import Settings
 from tests.servers import MariaDB
 
@@ -175,8 +176,8 @@ def lists(filled: Filled) -> dict[str, Callable[[], object]]:
 
     here = filled.conversation_id
     return {
-        "sessions": lambda: session_list.list_recent(OWNER),
-        "sessions of an agent": lambda: session_list.list_recent(OWNER, agent_id=1),
+        "sessions": lambda: session_queries.list_recent(OWNER),
+        "sessions of an agent": lambda: session_queries.list_recent(OWNER, agent_id=1),
         "conversations": lambda: conversation_queries.list_recent(OWNER),
         "messages of a conversation": lambda: message_pages.of_conversation(OWNER, here),
         "messages of a session": lambda: message_pages.of_session(OWNER, filled.session_id),
@@ -272,10 +273,10 @@ def append(seconds: float | None, until: threading.Event) -> list[tuple[float, s
     ends = time.monotonic() + (seconds or 10**9)
     while time.monotonic() < ends and not until.is_set():
         created = [timed("create", lambda: sessions.create(NewSession(OWNER, "question", 1, "demo"))) for _ in range(3)]
-        claims = [
+        held = [
             timed(
                 "claim",
-                lambda made=made: claiming.take(
+                lambda made=made: claims.take(
                     [made.session_id], "bench", lease_s=600, max_attempts=3, turn_timeout_s=900
                 )[0][0],
             )
@@ -283,9 +284,9 @@ def append(seconds: float | None, until: threading.Event) -> list[tuple[float, s
         ]
         steps = ([Thinking("")], *([Delta("some words ")] for _ in range(8)), [Done(usage=Usage(10, 10))])
         for after, events in enumerate(steps):
-            batches = [Batch(claim, after, events) for claim in claims]
+            batches = [Batch(claim, after, events) for claim in held]
             name = "end" if events[-1].type == "done" else "events"
-            timed(name, lambda batches=batches: recording.record(batches))
+            timed(name, lambda batches=batches: commit.commit(batches))
             time.sleep(0.02)
     return took
 

@@ -24,12 +24,13 @@ from pathlib import Path
 
 import psutil
 
-from app import claiming, db, recording, sessions
+from app import db, sessions
 from app.broker.client import open_redis
 from app.broker.heads import Head, Heads
-from app.claiming import Claim
 from app.db import schema
 from app.events import Delta
+from app.sessions import claims, commit
+from app.sessions.claims import Claim
 from tests.servers import MariaDB, Process, RedisServer, free_port
 
 #: Nothing here may take longer.
@@ -98,10 +99,10 @@ class Clients:
 class Worker:
     """Stands for the worker that runs the sessions: keeps their heads fresh, and commits events."""
 
-    def __init__(self, claims: list[Claim], heads: Heads) -> None:
-        self._claims = claims
+    def __init__(self, held: list[Claim], heads: Heads) -> None:
+        self._claims = held
         self._heads = heads
-        self._seqs = [0] * len(claims)
+        self._seqs = [0] * len(held)
         self._ended = threading.Event()
         #: When the news of each session was committed.
         self.committed: dict[int, float] = {}
@@ -113,9 +114,9 @@ class Worker:
             self._publish(range(len(self._claims)), news=False)
 
     def _publish(self, numbers: Iterable[int], *, news: bool) -> None:
-        claims = self._claims
+        held = self._claims
         self._heads.publish(
-            [Head(claims[n].session_id, claims[n].owner, self._seqs[n], "running", time.time()) for n in numbers],
+            [Head(held[n].session_id, held[n].owner, self._seqs[n], "running", time.time()) for n in numbers],
             news=news,
         )
 
@@ -126,7 +127,7 @@ class Worker:
         began = time.monotonic()
         for turn, flush in enumerate(flushes):
             time.sleep(max(0.0, began + turn * spread_s / len(flushes) - time.monotonic()))
-            recording.record([recording.Batch(self._claims[number], 0, [Delta("news")]) for number in flush])
+            commit.commit([commit.Batch(self._claims[number], 0, [Delta("news")]) for number in flush])
             now = time.time()
             for number in flush:
                 self._seqs[number] = 1
@@ -139,22 +140,22 @@ class Worker:
 
 
 def start_sessions(count: int) -> list[Claim]:
-    claims = []
+    held = []
     for number in range(count):
         created = sessions.create(sessions.NewSession("local", f"message {number}", 1, "demo"))
-        [claim], _ = claiming.take([created.session_id], "bench", lease_s=600, max_attempts=3, turn_timeout_s=900)
-        claims.append(claim)
-    return claims
+        [claim], _ = claims.take([created.session_id], "bench", lease_s=600, max_attempts=3, turn_timeout_s=900)
+        held.append(claim)
+    return held
 
 
-def run(arguments: argparse.Namespace, port: int, claims: list[Claim], worker: Worker, web: psutil.Process) -> None:
+def run(arguments: argparse.Namespace, port: int, held: list[Claim], worker: Worker, web: psutil.Process) -> None:
     total = arguments.waits + arguments.streams
     before = web.memory_info().rss
     clients = Clients(port)
     began = time.monotonic()
     for number in range(total):
-        session = number % len(claims)
-        path = f"/api/chat/session/{claims[session].session_id}/"
+        session = number % len(held)
+        path = f"/api/chat/session/{held[session].session_id}/"
         clients.ask(session, path + ("stream" if number < arguments.streams else "events?wait=25"))
     idle = Idle(web)
     clients.run_until(idle.reached, "all requests held")
@@ -171,7 +172,7 @@ def run(arguments: argparse.Namespace, port: int, claims: list[Claim], worker: W
     late = sorted((client.served_at - worker.committed[client.session]) * 1000 for client in clients.clients)
     how = f"over {arguments.spread} s" if arguments.spread else "in one commit"
     print(f"held: {arguments.waits} waits and {arguments.streams} streams in one process")
-    print(f"news for {len(claims)} sessions {how}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(f"news for {len(held)} sessions {how}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"served after the commit: median {statistics.median(late):.0f} ms, "
           f"99 % {late[int(len(late) * 0.99)]:.0f} ms, last {late[-1]:.0f} ms")  # fmt: skip
     print(f"memory: {before / 2**20:.0f} MiB before, {rss / 2**20:.0f} MiB holding "
@@ -217,10 +218,10 @@ def main() -> None:
             )  # fmt: skip
             with web:
                 web.wait_for_line("Booting worker")
-                claims = start_sessions(arguments.sessions)
-                worker = Worker(claims, Heads(open_redis(redis.url)))
+                held = start_sessions(arguments.sessions)
+                worker = Worker(held, Heads(open_redis(redis.url)))
                 try:
-                    run(arguments, port, claims, worker, psutil.Process(web.pid).children()[0])
+                    run(arguments, port, held, worker, psutil.Process(web.pid).children()[0])
                 finally:
                     worker.end()
                     print(web.output[-3000:] if "ERROR" in web.output else "", end="")

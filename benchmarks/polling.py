@@ -20,12 +20,13 @@ from typing import Any
 from flask import Flask
 from werkzeug.test import create_environ
 
-from app import claiming, db, recording, sessions
+from app import db, sessions
 from app.api import create_app
 from app.broker.client import open_redis
 from app.broker.heads import Head, Heads
 from app.db import schema
 from app.events import Delta
+from app.sessions import claims, commit
 from app.settings import Settings
 from tests.servers import MariaDB, RedisServer
 
@@ -81,8 +82,8 @@ def measure(arguments: argparse.Namespace, settings: Settings) -> None:
     application: Any = create_app(settings)
     heads = Heads(open_redis(settings.redis_url))
     created = sessions.create(sessions.NewSession("local", "message", 1, "demo"))
-    [claim], _ = claiming.take([created.session_id], "bench", lease_s=600, max_attempts=3, turn_timeout_s=900)
-    recording.record([recording.Batch(claim, 0, [Delta(f"some words of an answer {n} ") for n in range(EVENTS)])])
+    [claim], _ = claims.take([created.session_id], "bench", lease_s=600, max_attempts=3, turn_timeout_s=900)
+    commit.commit([commit.Batch(claim, 0, [Delta(f"some words of an answer {n} ") for n in range(EVENTS)])])
     waiting = sessions.create(sessions.NewSession("local", "message", 1, "demo")).session_id
 
     def refresh() -> None:

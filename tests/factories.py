@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from app import claiming, db, recording, session_list, sessions
-from app.claiming import Claim
+from app import db, sessions
 from app.db.models import Event as EventRow
 from app.db.models import Message, Session
 from app.events import Event, log
-from app.recording import Batch, Recorded
-from app.sessions import Created, NewSession
+from app.sessions import Created, NewSession, claims, commit
+from app.sessions import queries as session_queries
+from app.sessions.claims import Claim
+from app.sessions.commit import Batch, Committed
 
 T = TypeVar("T")
 
@@ -40,25 +41,25 @@ def make_session(**fields: Any) -> str:
 def make_claim(session_id: str | None = None, *, worker: str = "worker-1", **fields: Any) -> Claim:
     """A claim on this session, or on a new one."""
     limits = {"lease_s": 30.0, "max_attempts": 3, "turn_timeout_s": 900} | fields
-    taken, _ = claiming.take([session_id or make_session()], worker, **limits)  # type: ignore[arg-type]
+    taken, _ = claims.take([session_id or make_session()], worker, **limits)  # type: ignore[arg-type]
     assert taken, "there was nothing to claim"
     return taken[0]
 
 
 def try_claim(session_id: str, **fields: Any) -> Claim | None:
     limits = {"worker": "worker-2", "lease_s": 30.0, "max_attempts": 3, "turn_timeout_s": 900} | fields
-    taken, _ = claiming.take([session_id], **limits)  # type: ignore[arg-type]
+    taken, _ = claims.take([session_id], **limits)  # type: ignore[arg-type]
     return taken[0] if taken else None
 
 
-def write(claim: Claim, *events: Event, checkpoint: str | None = None, covered: int | None = None) -> Recorded:
+def write(claim: Claim, *events: Event, checkpoint: str | None = None, covered: int | None = None) -> Committed:
     """Record *events* of this claim after what its session has, as a flush does; a checkpoint covers them all."""
     state = None if checkpoint is None else (checkpoint, len(events) if covered is None else covered)
     return record(Batch(claim, row(claim.session_id).last_seq, events, state))
 
 
-def record(batch: Batch) -> Recorded:
-    [outcome] = recording.record([batch])
+def record(batch: Batch) -> Committed:
+    [outcome] = commit.commit([batch])
     return outcome
 
 
@@ -106,7 +107,7 @@ def messages_of(session_id: str) -> list[tuple[str, str]]:
 
 def shown(session_id: str, *, owner: str = OWNER) -> dict[str, Any]:
     """The session as the API shows it."""
-    return session_list.get(owner, session_id)
+    return session_queries.get(owner, session_id)
 
 
 def assert_sound(session_id: str) -> None:

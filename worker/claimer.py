@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from app import claiming
-from app.claiming import Claim
+from app.sessions import claims
+from app.sessions.claims import Claim
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -28,8 +28,8 @@ class Claimer:
         settings: Settings,
         in_thread: Callable[..., Any],
         *,
-        take: Callable[..., tuple[list[Claim], list[str]]] = claiming.take,
-        hand_back: Callable[[Claim], bool] = claiming.hand_back,
+        take: Callable[..., tuple[list[Claim], list[str]]] = claims.take,
+        hand_back: Callable[[Claim], bool] = claims.hand_back,
     ) -> None:
         self._name = name
         self._settings = settings

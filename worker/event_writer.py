@@ -1,7 +1,7 @@
 """The event writer: one per worker process, group commit for all of its sessions.
 
 Sessions hand it events and go on. Every flush writes what all of them have gathered in one transaction
-(`app.recording`). While the database is away the same flush is tried again until it is known to be committed;
+(`app.sessions.commit`). While the database is away the same flush is tried again until it is known to be committed;
 sessions fill their bounded buffers and then wait. A session whose attempt is no longer current is fenced: nothing of
 it is written any more.
 """
@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from app import recording, session_list
 from app.broker.heads import Head, Heads
-from app.claiming import Claim
 from app.errors import DatabaseUnavailable
-from app.recording import Batch, Recorded
+from app.sessions import commit
+from app.sessions import queries as session_queries
+from app.sessions.claims import Claim
+from app.sessions.commit import Batch, Committed
 
 from .recorder import Recorder, size_of
 
@@ -47,8 +48,8 @@ class EventWriter:
         heads: Heads,
         *,
         flush_s: float,
-        record: Callable[[Sequence[Batch]], list[Recorded]] = recording.record,
-        standings: Callable[..., dict[int, session_list.Standing]] = session_list.standings,
+        record: Callable[[Sequence[Batch]], list[Committed]] = commit.commit,
+        standings: Callable[..., dict[int, session_queries.Standing]] = session_queries.standings,
     ) -> None:
         self._heads = heads
         self._flush_s = flush_s
@@ -158,7 +159,7 @@ class EventWriter:
         for (recorder, _), outcome in zip(taken, outcomes, strict=True):
             recorder.settle(outcome)
 
-    def _record_and_publish(self, batches: Sequence[Batch]) -> list[Recorded]:
+    def _record_and_publish(self, batches: Sequence[Batch]) -> list[Committed]:
         outcomes = self._record(batches)
         heads = [
             Head(batch.claim.session_id, batch.claim.owner, outcome.last_seq, outcome.status, time.time())
@@ -187,7 +188,7 @@ class EventWriter:
                 if standing is None or standing.attempt != recorder.claim.attempt or standing.status != "running":
                     recorder.fence()
 
-    def _look_and_publish(self, row_ids: list[int]) -> dict[int, session_list.Standing]:
+    def _look_and_publish(self, row_ids: list[int]) -> dict[int, session_queries.Standing]:
         looked_at = time.monotonic()
         standings = self._standings(row_ids)
         heads = [

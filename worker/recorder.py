@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from app.claiming import Claim
 from app.errors import Fenced
 from app.events import Delta, Event, Terminal, Thinking, ToolCall, coalesce
-from app.recording import Batch, Recorded
+from app.sessions.claims import Claim
+from app.sessions.commit import Batch, Committed
 
 if TYPE_CHECKING:
     from .event_writer import EventWriter
@@ -144,7 +144,7 @@ class Recorder:
             batch = self._in_flight
             self._in_flight = Batch(batch.claim, batch.after, batch.events, batch.checkpoint, retried=True)
 
-    def settle(self, outcome: Recorded) -> None:
+    def settle(self, outcome: Committed) -> None:
         """The batch in flight is committed, or refused because the attempt is no longer current."""
         if not outcome.current:
             self.fence()

@@ -11,14 +11,15 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
 
-from app import claiming, db, sessions
+from app import db, sessions
 from app.agents import Agent, Agents
-from app.claiming import Claim
 from app.conversations import exchanges, messages
 from app.db.models import Session
 from app.db.times import iso
 from app.errors import DatabaseUnavailable, Fenced, NotFound, UnknownAgent
 from app.events import Delta, Done, Error, Terminal, Thinking, ToolCall, log
+from app.sessions import claims
+from app.sessions.claims import Claim
 from app.settings import Settings
 
 from . import context
@@ -127,7 +128,7 @@ class Run:
             return None
         if self._stop is Stop.HAND_BACK:
             # Also when this task is cancelled while it waits for a thread: the lease would keep others off.
-            await asyncio.shield(self._in_thread(claiming.hand_back, self.claim))
+            await asyncio.shield(self._in_thread(claims.hand_back, self.claim))
         else:
             await self._end(Error("cancelled", "stopped"))
         return self._stop

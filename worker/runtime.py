@@ -11,16 +11,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
-from app import claiming, db
+from app import db
 from app.agents import Agents
 from app.broker.client import open_redis
 from app.broker.heads import Heads
 from app.broker.queue import TurnQueue
-from app.claiming import Claim
 from app.db import schema
-from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable
 from app.history.retention import LEASE_S, Pruner
+from app.sessions import claims
+from app.sessions.claims import Claim
+from app.sessions.doorbell import Doorbell
 from app.settings import Settings
 
 from .claimer import Claimer
@@ -102,7 +103,7 @@ class Runtime:
             return
         if self._stopping():
             # Also when this task is cancelled while it waits for a thread: the lease would keep others off.
-            await asyncio.shield(self._in_thread(claiming.hand_back, claim))
+            await asyncio.shield(self._in_thread(claims.hand_back, claim))
             await self._in_thread(self._doorbell.ring, session_id, claim.attempt)
             return
         assert self._answer is not None
@@ -184,7 +185,7 @@ class Runtime:
 
     def _renew(self) -> None:
         try:
-            claiming.renew(self._writer.claims(), lease_s=self._settings.lease_s)
+            claims.renew(self._writer.claims(), lease_s=self._settings.lease_s)
         except DatabaseUnavailable:
             logger.warning("leases can't be renewed now")
 

@@ -13,14 +13,15 @@ import logging
 import time
 from collections.abc import Callable
 
-from app import session_list, sessions
+from app import sessions
 from app.broker.queue import TurnQueue, job_id
 from app.db import leases, now_ms
 from app.db.models import Session
-from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable, NotFound, QueueUnavailable
 from app.events import Error
-from app.session_list import Unattended
+from app.sessions import queries as session_queries
+from app.sessions.doorbell import Doorbell
+from app.sessions.queries import Unattended
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Sweeper:
             queued = self._queue.waiting()
         except QueueUnavailable:
             queued = None
-        found = session_list.unattended()
+        found = session_queries.unattended()
         return sum(self._attend_alone(each, queued) for each in found)
 
     def _attend_alone(self, found: Unattended, queued: set[str] | None) -> bool:

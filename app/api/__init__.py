@@ -14,9 +14,9 @@ from app.broker import heads
 from app.broker.client import open_redis
 from app.broker.queue import TurnQueue
 from app.db import schema
+from app.sessions.doorbell import Doorbell
 
 from ..agents import Agents
-from ..doorbell import Doorbell
 from ..errors import Invalid
 from ..settings import Settings
 from . import agents, compression, conversations, cross_origin, health, openapi, problems, sessions, web

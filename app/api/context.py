@@ -9,9 +9,9 @@ from flask import current_app
 from app.broker.heads import Heads
 from app.broker.queue import TurnQueue
 from app.events.log import Page
+from app.sessions.doorbell import Doorbell
 
 from ..agents import Agents
-from ..doorbell import Doorbell
 from ..settings import Settings
 from .live import News
 from .single_flight import SingleFlight

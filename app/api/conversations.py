@@ -6,10 +6,10 @@ from typing import Any
 
 from apiflask import APIBlueprint
 
-from app import clearing
 from app.conversations import messages, threads
 from app.conversations import queries as conversation_queries
 from app.conversations import search as message_search
+from app.sessions import removal
 
 from .access import owner
 from .context import context
@@ -80,7 +80,7 @@ def delete(conversation_id: str) -> str:
 
     Its sessions, their events, messages and history. A running session is stopped.
     """
-    for ended in clearing.delete(owner(), conversation_id.lower()):
+    for ended in removal.delete_conversation(owner(), conversation_id.lower()):
         context().standings.forget(ended.session_id)
         context().doorbell.deleted(ended)
     return ""
@@ -106,7 +106,7 @@ def clear(conversation_id: str) -> str:
     Deletes the messages; the model no longer sees them. Sessions and the history of the agent stay. What is running
     or waits to be answered stays as well and begins the next context.
     """
-    clearing.clear(owner(), conversation_id.lower())
+    threads.clear(owner(), conversation_id.lower())
     return ""
 
 

@@ -20,9 +20,10 @@ from typing import Any
 import redis
 from gevent import monkey
 
-from app import db, metrics, session_list
+from app import db, metrics
 from app.broker.heads import CHANNEL
 from app.events import log
+from app.sessions import queries as session_queries
 
 from ..errors import DatabaseUnavailable, Gone, NotFound
 from .pages import SharedPage
@@ -250,7 +251,7 @@ class News:
     def _look(self) -> None:
         with self._lock:
             slowest = {session_id: min(each.after for each in held) for session_id, held in self._waiting.items()}
-        newest = session_list.newest(list(slowest))
+        newest = session_queries.newest(list(slowest))
         self._to_read(
             session_id
             for session_id, after in slowest.items()

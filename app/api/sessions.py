@@ -10,9 +10,11 @@ from typing import Any
 from apiflask import APIBlueprint
 from flask import Response, request
 
-from app import db, session_list, sessions
+from app import db, sessions
 from app.events import Error, log
 from app.events.log import Page
+from app.sessions import queries as session_queries
+from app.sessions import removal
 
 from ..errors import Invalid
 from . import held, live, openapi
@@ -106,7 +108,7 @@ def _hash(body: SessionIn) -> str:
 @blueprint.output(SessionOut)
 @blueprint.doc(summary="One session")
 def show(session_id: str) -> dict[str, Any]:
-    return session_list.get(owner(), session_id)
+    return session_queries.get(owner(), session_id)
 
 
 @blueprint.get("/session/<session_id>/events")
@@ -216,14 +218,14 @@ def cancel(session_id: str) -> dict[str, Any]:
     ended = sessions.end(session_id, Error("cancelled", "cancelled by the user"), owner=me)
     context().standings.forget(session_id)
     context().doorbell.ended(ended)
-    return session_list.get(me, session_id)
+    return session_queries.get(me, session_id)
 
 
 @blueprint.delete("/session/<session_id>")
 @blueprint.output({}, 204)
 @blueprint.doc(summary="Delete a session with its events and messages")
 def delete(session_id: str) -> str:
-    ended = sessions.delete(owner(), session_id)
+    ended = removal.delete(owner(), session_id)
     context().standings.forget(session_id)
     context().doorbell.deleted(ended)
     return ""
@@ -234,5 +236,5 @@ def delete(session_id: str) -> str:
 @blueprint.output(SessionsOut)
 @blueprint.doc(summary="Recent sessions, newest first")
 def recent(query: SessionsQuery) -> dict[str, Any]:
-    rows, next_cursor = session_list.list_recent(owner(), **query.model_dump())
+    rows, next_cursor = session_queries.list_recent(owner(), **query.model_dump())
     return {"sessions": rows, "nextCursor": next_cursor}

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from app.broker.heads import Head
 from app.events.log import Page
+from app.sessions import queries as session_queries
 
-from .. import session_list
 from ..errors import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Standings:
 
     def __init__(
         self,
-        look: Callable[[Sequence[str]], dict[str, tuple[int, str]]] = session_list.newest,
+        look: Callable[[Sequence[str]], dict[str, tuple[int, str]]] = session_queries.newest,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._look = look

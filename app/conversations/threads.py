@@ -13,9 +13,11 @@ from typing import Any
 import peewee
 
 from app import db
-from app.db.models import Conversation
+from app.db.models import Conversation, Message, Session
 from app.db.times import utc_now
 from app.errors import NotFound
+from app.history import entries
+from app.history.entries import Entry
 
 from . import search as message_search
 from .search import Text
@@ -158,3 +160,40 @@ def rename(owner: str, conversation_id: str, title: str) -> None:
         message_search.rename(conversation, title)
 
     db.transaction(work)
+
+
+def clear(owner: str, conversation_id: str) -> None:
+    """Clear the context: the model no longer sees what was said, and its messages are deleted.
+
+    Sessions and the history of the agent stay. What is running or waits to be answered stays as well, and begins the
+    next context. Nothing happens when there is nothing to clear.
+
+    Raises:
+        NotFound: no such conversation for this owner.
+        DatabaseUnavailable: no connection.
+    """
+    db.transaction(lambda: _clear(owner, conversation_id))
+
+
+def _clear(owner: str, conversation_id: str) -> None:
+    conversation = lock(owner, conversation_id)
+    of_it = Session.conversation_id == conversation_id
+    running = db.tuples(
+        Session.select(Session.id, Session.session_id).where(of_it & (Session.status == "running")).order_by(Session.id)
+    )
+    running_ids = [session_id for _, session_id in running]
+    said = (Message.conversation_id == conversation_id) & Message.session_id.not_in(running_ids)
+    cleared = Message.delete().where(said).execute()
+    if not cleared:
+        return
+    message_search.forget_all_but(conversation_id, running_ids)
+    ((newest,),) = db.tuples(Session.select(peewee.fn.MAX(Session.id)).where(of_it))
+    conversation.context_after = running[0][0] - 1 if running else newest
+    conversation.session_number += 1
+    conversation.message_count -= cleared
+    now = conversation.updated_at = now_in(conversation)
+    told = [Entry("context_cleared", None, {"messages": cleared})]
+    agent_id = conversation.agent_id
+    entries.insert(entries.number(conversation, told, now, agent_id=agent_id, session_id=None))
+    store([conversation])
+    entries.add_counts(entries.counts_of(conversation, agent_id, told))

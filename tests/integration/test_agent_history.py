@@ -12,10 +12,11 @@ from uuid import UUID, uuid4
 import peewee
 import pytest
 
-from app import db, recording, sessions
+from app import db, sessions
 from app.db.models import AgentEvent, Session
 from app.events import Done, Error, Thinking, ToolCall, Usage
-from app.recording import Batch
+from app.sessions import commit
+from app.sessions.commit import Batch
 from tests.factories import change, make_claim, write
 from tests.stage import Echo, Held, Stage, saying, working
 from worker.orchestrator import Checkpoint, TurnFailed
@@ -481,7 +482,7 @@ def test_large_answers_that_end_in_one_flush_are_all_stored(stage: Stage) -> Non
     claims = [make_claim(stage.post(f"question {number}")["sessionId"]) for number in range(len(answers))]
 
     ends = zip(claims, answers, strict=True)
-    outcomes = recording.record([Batch(claim, 0, [Thinking(f"of {text[0]}"), Done(text)]) for claim, text in ends])
+    outcomes = commit.commit([Batch(claim, 0, [Thinking(f"of {text[0]}"), Done(text)]) for claim, text in ends])
 
     assert [outcome.status for outcome in outcomes] == ["done"] * 4
     for claim, answer in zip(claims, answers, strict=True):

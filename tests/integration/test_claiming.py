@@ -7,12 +7,14 @@ from uuid import uuid4
 
 import pytest
 
-from app import claiming, db, recording, session_list, sessions
-from app.claiming import Claim
+from app import db, sessions
 from app.conversations import threads
 from app.db.models import AgentEvent, Conversation, Session
 from app.events import Delta, Done, Error, Thinking
-from app.recording import Batch
+from app.sessions import claims, commit, removal
+from app.sessions import queries as session_queries
+from app.sessions.claims import Claim
+from app.sessions.commit import Batch
 from tests.factories import (
     OWNER,
     assert_sound,
@@ -100,7 +102,7 @@ def test_a_session_out_of_attempts_is_not_claimed() -> None:
         expire_lease(session_id)
 
     assert try_claim(session_id, max_attempts=2) is None
-    assert [each.failures for each in session_list.unattended()] == [2]
+    assert [each.failures for each in session_queries.unattended()] == [2]
 
 
 def test_orphans_are_found_before_those_that_wait_longer() -> None:
@@ -108,8 +110,8 @@ def test_orphans_are_found_before_those_that_wait_longer() -> None:
     orphan = make_claim().session_id
     expire_lease(orphan)
 
-    assert [each.session_id for each in session_list.unattended()] == [orphan, *waiting]
-    assert [each.session_id for each in session_list.unattended(limit=1)] == [orphan]
+    assert [each.session_id for each in session_queries.unattended()] == [orphan, *waiting]
+    assert [each.session_id for each in session_queries.unattended(limit=1)] == [orphan]
 
 
 def test_an_attempt_that_was_handed_back_does_not_count() -> None:
@@ -118,10 +120,10 @@ def test_an_attempt_that_was_handed_back_does_not_count() -> None:
     for attempt in range(1, 8):
         claim = make_claim(session_id, max_attempts=2)
         assert claim.attempt == attempt
-        assert claiming.hand_back(claim)
+        assert claims.hand_back(claim)
 
     assert row(session_id).handbacks == 7
-    [waiting] = session_list.unattended()
+    [waiting] = session_queries.unattended()
     assert (waiting.failures, waiting.orphaned) == (0, False)
 
 
@@ -135,10 +137,10 @@ def test_a_session_waits_for_the_earlier_ones_of_its_conversation_in_order() -> 
     assert try_claim(second) is None
     write(claim, Thinking(""), Done("answer"))
 
-    assert session_list.next_waiting(conversation) == (second, 0)
+    assert session_queries.next_waiting(conversation) == (second, 0)
     assert try_claim(third) is None
     assert try_claim(second) is not None
-    assert session_list.next_waiting(conversation) is None
+    assert session_queries.next_waiting(conversation) is None
 
 
 def test_a_session_does_not_wait_for_other_conversations_or_later_sessions() -> None:
@@ -164,13 +166,13 @@ def test_of_many_claims_on_a_whole_conversation_the_first_session_runs_alone() -
 
 
 def take_or_leave_out(*session_ids: str, worker: str = "worker-1") -> tuple[list[Claim], list[str]]:
-    return claiming.take(session_ids, worker, lease_s=30.0, max_attempts=3, turn_timeout_s=900, wait=False)
+    return claims.take(session_ids, worker, lease_s=30.0, max_attempts=3, turn_timeout_s=900, wait=False)
 
 
 def take(*session_ids: str, worker: str = "worker-1") -> list[Claim]:
-    claims, held_up = take_or_leave_out(*session_ids, worker=worker)
+    held, held_up = take_or_leave_out(*session_ids, worker=worker)
     assert held_up == []
-    return claims
+    return held
 
 
 def test_of_several_sessions_those_are_taken_that_are_free() -> None:
@@ -198,13 +200,13 @@ def test_each_session_of_a_group_has_its_own_number_deadline_and_history() -> No
     follows, begins = make_session(conversation_id=conversation, message="And?"), make_session(message="What?")
     change(follows, deadline_ms=db.now_ms(40_000))
 
-    claims = {claim.session_id: claim for claim in take(begins, follows)}
+    held = {claim.session_id: claim for claim in take(begins, follows)}
 
-    assert (claims[follows].message, claims[begins].message) == ("And?", "What?")
-    assert (claims[follows].has_history, claims[begins].has_history) == (True, False)
+    assert (held[follows].message, held[begins].message) == ("And?", "What?")
+    assert (held[follows].has_history, held[begins].has_history) == (True, False)
     assert (row(follows).session_number, row(begins).session_number) == (7, 1)
-    assert 39 < claims[follows].remaining_s <= 40
-    assert 899 < claims[begins].remaining_s <= 900
+    assert 39 < held[follows].remaining_s <= 40
+    assert 899 < held[begins].remaining_s <= 900
 
 
 def test_the_start_of_each_session_of_a_group_is_told_once() -> None:
@@ -243,7 +245,7 @@ def test_groups_that_overlap_share_the_sessions_between_them() -> None:
     )
 
     assert failures(outcomes) == []
-    taken = [claim for claims, _ in outcomes for claim in claims]  # type: ignore[union-attr]
+    taken = [claim for held, _ in outcomes for claim in held]  # type: ignore[union-attr]
     assert sorted(claim.session_id for claim in taken) == sorted(made)
     assert [row(session_id).attempt for session_id in made] == [1] * 12
 
@@ -251,10 +253,10 @@ def test_groups_that_overlap_share_the_sessions_between_them() -> None:
 def test_a_group_may_be_larger_than_what_one_statement_stores() -> None:
     made = [make_session() for _ in range(101)]
 
-    claims = take(*made)
-    recording.record([Batch(claim, 0, [Thinking(""), Done("answer")]) for claim in claims])
+    held = take(*made)
+    commit.commit([Batch(claim, 0, [Thinking(""), Done("answer")]) for claim in held])
 
-    assert len(claims) == len(made)
+    assert len(held) == len(made)
     for session_id in made:
         assert_sound(session_id)
     stored = db.reading(lambda: list(Conversation.select()))
@@ -288,9 +290,9 @@ def test_a_group_leaves_out_whose_conversation_somebody_has_locked() -> None:
         return thread.submit(take_or_leave_out, *made).result(5)
 
     with ThreadPoolExecutor(1) as thread:
-        claims, held_up = db.transaction(take_beside_it)
+        taken, held_up = db.transaction(take_beside_it)
 
-    assert ([claim.session_id for claim in claims], held_up) == ([before, after], [held])
+    assert ([claim.session_id for claim in taken], held_up) == ([before, after], [held])
     assert row(held).attempt == 0
     assert [claim.session_id for claim in take(*made)] == [held]
 
@@ -314,7 +316,7 @@ def test_a_renewal_keeps_the_lease_of_the_current_attempts_alone() -> None:
     sessions.end(ended.session_id, CANCELLED)
     before = row(current.session_id).lease_until_ms
 
-    claiming.renew([lost, other, ended], lease_s=500.0)
+    claims.renew([lost, other, ended], lease_s=500.0)
 
     assert row(current.session_id).lease_until_ms == before
     assert row(ended.session_id).lease_until_ms is None
@@ -323,20 +325,20 @@ def test_a_renewal_keeps_the_lease_of_the_current_attempts_alone() -> None:
 
 
 def test_a_renewal_to_the_same_instant_is_no_loss() -> None:
-    claims = [make_claim() for _ in range(3)]
+    held = [make_claim() for _ in range(3)]
 
-    claiming.renew(claims, lease_s=30.0)
-    claiming.renew(claims, lease_s=30.0)
-    claiming.renew([], lease_s=30.0)
+    claims.renew(held, lease_s=30.0)
+    claims.renew(held, lease_s=30.0)
+    claims.renew([], lease_s=30.0)
 
-    assert all(claiming.hand_back(claim) for claim in claims)
+    assert all(claims.hand_back(claim) for claim in held)
 
 
 def test_a_renewal_that_comes_after_the_hand_back_does_not_keep_others_from_the_session() -> None:
     claim = make_claim()
-    assert claiming.hand_back(claim)
+    assert claims.hand_back(claim)
 
-    claiming.renew([claim], lease_s=30.0)
+    claims.renew([claim], lease_s=30.0)
 
     assert try_claim(claim.session_id) is not None
 
@@ -348,11 +350,11 @@ def test_a_session_that_is_no_longer_ours_is_not_handed_back() -> None:
     ended = make_claim()
     sessions.end(ended.session_id, CANCELLED)
     deleted = make_claim()
-    sessions.delete(OWNER, deleted.session_id)
+    removal.delete(OWNER, deleted.session_id)
 
-    assert not claiming.hand_back(lost)
-    assert not claiming.hand_back(ended)
-    assert not claiming.hand_back(deleted)
+    assert not claims.hand_back(lost)
+    assert not claims.hand_back(ended)
+    assert not claims.hand_back(deleted)
 
     assert row(lost.session_id).handbacks == 0
     assert row(lost.session_id).lease_until_ms is not None

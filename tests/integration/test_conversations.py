@@ -300,7 +300,7 @@ def test_a_deleted_conversation_leaves_nothing_and_its_id_may_be_used_again(stag
 
 
 def test_a_conversation_is_deleted_in_pieces(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.clearing._ROWS_AT_ONCE", 25)
+    monkeypatch.setattr("app.sessions.removal._ROWS_AT_ONCE", 25)
     with working(stage.settings, Echo()) as worker:
         conversation_id = stage.ask(worker, "first")["conversationId"]
         for number in range(5):

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import claiming, recording, sessions
-from app.claiming import Claim
+from app import sessions
 from app.errors import NotFound
 from app.events import Delta, Done, Error, Event, Thinking, ToolCall, log
-from app.recording import Batch
+from app.sessions import claims, commit
+from app.sessions.claims import Claim
+from app.sessions.commit import Batch
 from tests.factories import (
     OWNER,
     assert_sound,
@@ -202,25 +203,25 @@ def test_every_reader_gets_each_event_once_and_the_end_last(examples: int) -> No
     )
     @given(st.lists(_STEP, max_size=25))
     def law(steps: list[tuple[str, object]]) -> None:
-        claims = [make_claim() for _ in range(3)]
+        held = [make_claim() for _ in range(3)]
         lengths = [0, 0, 0]
-        readers = [_Reader(claims[number % 3].session_id) for number in range(6)]
+        readers = [_Reader(held[number % 3].session_id) for number in range(6)]
 
         for kind, what in steps:
             if kind == "read":
                 reader, limit = what  # type: ignore[misc]
                 readers[reader].read(limit)
             elif kind == "flush":
-                batches = [Batch(claims[number], lengths[number], events) for number, events in what]  # type: ignore[attr-defined]
-                for (number, _), outcome in zip(what, recording.record(batches), strict=True):  # type: ignore[call-overload]
+                batches = [Batch(held[number], lengths[number], events) for number, events in what]  # type: ignore[attr-defined]
+                for (number, _), outcome in zip(what, commit.commit(batches), strict=True):  # type: ignore[call-overload]
                     lengths[number] = outcome.last_seq if outcome.current else lengths[number]
             elif kind == "end":
                 number, how = what  # type: ignore[misc]
-                _end(claims[number], lengths[number], how)
+                _end(held[number], lengths[number], how)
             else:
-                expire_lease(claims[what].session_id)  # type: ignore[call-overload]
-                claims[what] = _next_attempt(claims[what])  # type: ignore[call-overload]
-        for number, claim in enumerate(claims):
+                expire_lease(held[what].session_id)  # type: ignore[call-overload]
+                held[what] = _next_attempt(held[what])  # type: ignore[call-overload]
+        for number, claim in enumerate(held):
             _end(claim, lengths[number], "cancel")
         for reader in readers:
             while not reader.ended:
@@ -238,22 +239,22 @@ def _end(claim: Claim, length: int, how: str) -> None:
         sessions.end(claim.session_id, Error("cancelled", "cancelled by the user"))
     else:
         last: Event = Done("x") if how == "done" else Error("timeout", "late")
-        recording.record([Batch(claim, length, [last])])
+        commit.commit([Batch(claim, length, [last])])
 
 
 def _next_attempt(claim: Claim) -> Claim:
-    taken, _ = claiming.take([claim.session_id], "worker-2", lease_s=30.0, max_attempts=100, turn_timeout_s=900)
+    taken, _ = claims.take([claim.session_id], "worker-2", lease_s=30.0, max_attempts=100, turn_timeout_s=900)
     return taken[0] if taken else claim
 
 
 def test_readers_beside_writers_get_each_event_once_and_the_end_last() -> None:
-    claims = [make_claim() for _ in range(3)]
-    readers = [_Reader(claims[number % 3].session_id) for number in range(6)]
+    held = [make_claim() for _ in range(3)]
+    readers = [_Reader(held[number % 3].session_id) for number in range(6)]
 
     def flush() -> None:
         for start in range(0, 60, 4):
-            recording.record([Batch(claim, start, [Delta("x")] * 4) for claim in claims])
-        recording.record([Batch(claim, 60, [Delta("x"), Done("x" * 61)]) for claim in claims])
+            commit.commit([Batch(claim, start, [Delta("x")] * 4) for claim in held])
+        commit.commit([Batch(claim, 60, [Delta("x"), Done("x" * 61)]) for claim in held])
 
     def follow(reader: _Reader, limit: int) -> None:
         while not reader.ended:

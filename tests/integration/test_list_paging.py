@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import db, session_list
+from app import db
 from app.conversations import messages
 from app.conversations import queries as conversation_queries
 from app.db import paging
@@ -19,6 +19,7 @@ from app.db.models import Conversation, Message
 from app.events import Done, Thinking
 from app.history import queries as history
 from app.history.queries import Wanted
+from app.sessions import queries as session_queries
 from tests.factories import change, make_claim, make_session, write
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -148,9 +149,9 @@ def test_a_page_of_large_sessions_has_fewer_and_goes_on_with_the_next() -> None:
     for session_id in made:
         change(session_id, final_response="x" * LARGE)
 
-    first, cursor = session_list.list_recent("large", limit=20)
-    second, further = session_list.list_recent("large", limit=20, cursor=cursor)
-    third, end = session_list.list_recent("large", limit=20, cursor=further)
+    first, cursor = session_queries.list_recent("large", limit=20)
+    second, further = session_queries.list_recent("large", limit=20, cursor=cursor)
+    third, end = session_queries.list_recent("large", limit=20, cursor=further)
 
     assert [[row["sessionId"] for row in page] for page in (first, second, third)] == [[each] for each in made[::-1]]
     assert end is None

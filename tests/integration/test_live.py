@@ -20,10 +20,11 @@ from app.api.live import LOOK_S
 from app.broker.client import open_redis
 from app.broker.heads import Head, Heads
 from app.broker.queue import TurnQueue
-from app.claiming import Claim
 from app.db import schema
-from app.doorbell import Doorbell
 from app.events import Delta, Done, Error
+from app.sessions import removal
+from app.sessions.claims import Claim
+from app.sessions.doorbell import Doorbell
 from tests.factories import OWNER, make_claim, make_session, row, write
 from tests.servers import Process, RedisServer, free_port, wait_until
 
@@ -207,7 +208,7 @@ def test_a_held_poll_of_a_deleted_session_is_a_404(web: Web) -> None:
     held = Held(web, events_path(session_id, "wait=20"))
     web.wait_for_held(1)
 
-    web.doorbell.deleted(sessions.delete(OWNER, session_id))
+    web.doorbell.deleted(removal.delete(OWNER, session_id))
 
     assert held.answer()["code"] == "not_found"
     assert held.response is not None
@@ -372,7 +373,7 @@ def test_a_stream_of_a_deleted_session_ends(web: Web) -> None:
         stream = blocks(connection.getresponse())
         next(stream)
 
-        web.doorbell.deleted(sessions.delete(OWNER, session_id))
+        web.doorbell.deleted(removal.delete(OWNER, session_id))
 
         assert list(stream) == []
 
@@ -452,7 +453,7 @@ def test_a_poll_right_after_a_cancel_or_a_delete_shows_it(web: Web) -> None:
         web.json(events_path(session_id))
 
     web.doorbell.ended(sessions.end(cancelled, Error("cancelled", "enough")))
-    web.doorbell.deleted(sessions.delete(OWNER, deleted))
+    web.doorbell.deleted(removal.delete(OWNER, deleted))
 
     assert web.json(events_path(cancelled))["status"] == "error"
     assert web.get(events_path(deleted))[0].status == 404

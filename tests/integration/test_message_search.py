@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from app import db, recording
+from app import db
 from app.conversations import search as message_search
 from app.db.models import SearchEntry
 from app.events import Done
-from app.recording import Batch
+from app.sessions import commit
+from app.sessions.commit import Batch
 from tests.conftest import opened
 from tests.factories import OWNER, make_claim
 from tests.servers import MariaDB
@@ -170,7 +171,7 @@ def test_answers_that_end_together_are_found_by_their_own_words_where_ids_leap()
     claims = [make_claim() for _ in range(3)]
     words = ["apple", "banana", "cherry"]
 
-    recording.record([Batch(claim, 0, [Done(word)]) for claim, word in zip(claims, words, strict=True)])
+    commit.commit([Batch(claim, 0, [Done(word)]) for claim, word in zip(claims, words, strict=True)])
 
     found = [result for word in words for result in message_search.search(OWNER, word).results]
     assert [(result["snippet"], result["sessionId"]) for result in found] == [

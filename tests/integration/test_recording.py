@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from app import db, recording, sessions
-from app.claiming import Claim
+from app import db, sessions
 from app.db.models import Message
 from app.events import MAX_EVENT_BYTES, Delta, Done, Error, Event, Thinking, ToolCall, Usage, coalesce, log
-from app.recording import Batch
+from app.sessions import commit, removal
+from app.sessions.claims import Claim
+from app.sessions.commit import Batch
 from tests.factories import (
     OWNER,
     assert_sound,
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("store")
 ENDS = {
     "taken over": lambda claim: (expire_lease(claim.session_id), make_claim(claim.session_id, worker="worker-2")),
     "cancelled": lambda claim: sessions.end(claim.session_id, Error("cancelled", "cancelled by the user")),
-    "deleted": lambda claim: sessions.delete(OWNER, claim.session_id),
+    "deleted": lambda claim: removal.delete(OWNER, claim.session_id),
 }
 
 
@@ -47,8 +48,8 @@ ENDS = {
 def test_the_events_of_several_sessions_are_each_numbered_from_one() -> None:
     claims = [make_claim() for _ in range(3)]
 
-    outcomes = recording.record([Batch(claim, 0, [Thinking(""), Delta("x")]) for claim in claims])
-    recording.record([Batch(claim, 2, [Delta("y")] * 3) for claim in claims[::-1]])
+    outcomes = commit.commit([Batch(claim, 0, [Thinking(""), Delta("x")]) for claim in claims])
+    commit.commit([Batch(claim, 2, [Delta("y")] * 3) for claim in claims[::-1]])
 
     assert [(each.current, each.last_seq, each.status) for each in outcomes] == [(True, 2, "running")] * 3
     for claim in claims:
@@ -58,10 +59,10 @@ def test_the_events_of_several_sessions_are_each_numbered_from_one() -> None:
 
 def test_outcomes_come_in_the_order_of_the_batches() -> None:
     claims = [make_claim() for _ in range(4)]
-    sessions.delete(OWNER, claims[1].session_id)
+    removal.delete(OWNER, claims[1].session_id)
     batches = [Batch(claim, 0, [Delta("x")] * number) for number, claim in enumerate(claims, start=1)]
 
-    outcomes = recording.record(batches[::-1])
+    outcomes = commit.commit(batches[::-1])
 
     assert [(each.current, each.last_seq) for each in outcomes] == [(True, 4), (True, 3), (False, 0), (True, 1)]
 
@@ -69,7 +70,7 @@ def test_outcomes_come_in_the_order_of_the_batches() -> None:
 def test_thousands_of_events_of_hundreds_of_sessions_fit_one_flush() -> None:
     claims = [make_claim() for _ in range(40)]
 
-    outcomes = recording.record([Batch(claim, 0, [Delta("text")] * 60) for claim in claims])
+    outcomes = commit.commit([Batch(claim, 0, [Delta("text")] * 60) for claim in claims])
 
     assert all(each.current and each.last_seq == 60 for each in outcomes)
     assert_sound(claims[17].session_id)
@@ -102,7 +103,7 @@ def test_an_attempt_that_is_no_longer_current_writes_nothing(
     end(claim)
     before = row(claim.session_id).last_seq if exists(claim.session_id) else None
 
-    lost, kept = recording.record([Batch(claim, 2, events, ('{"late": 1}', 1)), Batch(other, 0, [Delta("x")])])
+    lost, kept = commit.commit([Batch(claim, 2, events, ('{"late": 1}', 1)), Batch(other, 0, [Delta("x")])])
 
     assert not lost.current
     assert kept.current
@@ -200,7 +201,7 @@ def test_a_landed_batch_that_comes_again_among_new_ones_does_not_hold_them_up() 
     batch = Batch(landed, 0, [Thinking(""), Delta("x")])
     record(batch)
 
-    outcomes = recording.record([retried(batch), Batch(new, 0, [Delta("y")])])
+    outcomes = commit.commit([retried(batch), Batch(new, 0, [Delta("y")])])
 
     assert [(each.current, each.last_seq) for each in outcomes] == [(True, 2), (True, 1)]
     assert seqs_of(landed.session_id) == [1, 2]
@@ -341,7 +342,7 @@ def test_ends_of_sessions_of_one_conversation_at_once_do_not_block_each_other() 
     claims = [make_claim() for _ in range(8)]
     batches = [Batch(claim, 0, [Thinking(""), Done("x")]) for claim in claims]
 
-    outcomes = at_once([lambda half=half: recording.record(half) for half in (batches[::2], batches[1::2][::-1])])
+    outcomes = at_once([lambda half=half: commit.commit(half) for half in (batches[::2], batches[1::2][::-1])])
 
     assert failures(outcomes) == []
     for claim in claims:

@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 import redis
 
-from app import claiming, db, sessions
+from app import db, sessions
 from app.agents import DEFAULT_AGENT
 from app.broker.client import open_redis
 from app.broker.heads import Heads
 from app.broker.queue import TurnQueue
 from app.conversations import messages
-from app.doorbell import Doorbell
 from app.errors import DatabaseUnavailable
 from app.events import Delta, Done, Error, Thinking, ToolCall, Usage
+from app.sessions import claims, removal
+from app.sessions.doorbell import Doorbell
 from app.settings import Settings
 from tests.conftest import close_all, opened
 from tests.factories import (
@@ -533,7 +534,7 @@ def test_a_session_that_was_taken_from_an_orchestrator_that_will_not_stop_gives_
         async with working(settings, answer) as runtime:
             running = asyncio.create_task(runtime.run(session_id))
             assert await asyncio.to_thread(answer.held.wait, 30)
-            await asyncio.to_thread(sessions.delete, OWNER, session_id)
+            await asyncio.to_thread(removal.delete, OWNER, session_id)
             ended, _ = await asyncio.wait([running], timeout=20)
             answer.release.set()
             assert ended
@@ -610,7 +611,7 @@ def test_a_session_past_its_deadline_ends_as_timeout_although_its_worker_lives(s
     assert sweeper(settings).sweep() == 1
 
     assert (shown(claim.session_id)["errorCode"], shown(claim.session_id)["finalResponse"]) == ("timeout", "half")
-    assert not claiming.hand_back(claim)
+    assert not claims.hand_back(claim)
 
 
 def test_a_session_that_can_not_be_ended_does_not_keep_the_sweeper_from_the_others(
@@ -765,7 +766,7 @@ def test_a_session_that_is_deleted_while_it_runs_stops_and_leaves_nothing(with_o
         async with working(with_or_without_redis, answer) as runtime:
             running = asyncio.create_task(runtime.run(session_id))
             await answer.reached()
-            await asyncio.to_thread(sessions.delete, OWNER, session_id)
+            await asyncio.to_thread(removal.delete, OWNER, session_id)
             await running
 
     play(run())

@@ -10,7 +10,7 @@ import peewee
 import pytest
 from playhouse.migrations import Runner
 
-from app import db, session_list
+from app import db
 from app.api import create_app
 from app.conversations import queries as conversation_queries
 from app.db import schema
@@ -21,6 +21,7 @@ from app.errors import SchemaOutdated
 from app.history import queries as history
 from app.history.entries import HISTORY_TYPES
 from app.history.queries import Wanted
+from app.sessions import queries as session_queries
 from app.settings import Settings
 from tests import original_database
 from tests.conftest import close_all, opened
@@ -130,8 +131,8 @@ def test_sqlite_lists_without_sorting_or_scanning(store: str) -> None:
         pytest.skip("MariaDB scans small tables whatever their indexes")
     with statements() as asked:
         for filters in ({}, {"status": "done"}, {"agent_id": 1}, {"conversation_id": "c"}, {"cursor": "czU"}):
-            session_list.list_recent(OWNER, **filters)
-        session_list.next_waiting("c")
+            session_queries.list_recent(OWNER, **filters)
+        session_queries.next_waiting("c")
         conversation_queries.list_recent(OWNER)
         conversation_queries.list_recent(OWNER, cursor=Cursor("c", 2).encode(1, 1))
         for wanted in (
@@ -183,7 +184,7 @@ def test_migrating_again_does_nothing(database_url: str) -> None:
 
         assert schema.migrate() == []
 
-        assert session_list.get(OWNER, session_id)["status"] == "running"
+        assert session_queries.get(OWNER, session_id)["status"] == "running"
 
 
 @pytest.mark.parametrize("applied", [0, 1, 2])
@@ -233,7 +234,7 @@ def test_adopted_sessions_keep_the_promises_of_new_ones(original: str) -> None:
     schema.migrate()
 
     for session_id in SESSIONS:
-        session = session_list.get(OWNER, session_id)
+        session = session_queries.get(OWNER, session_id)
         events = _poll(session_id)
         assert [event["seq"] for event in events] == list(range(1, session["lastSeq"] + 1)), session_id
         terminal = [event["seq"] for event in events if event["eventType"] in ("done", "error")]
@@ -274,7 +275,7 @@ def test_adopted_sessions_end_as_they_did_and_orphans_as_lost(original: str) -> 
     schema.migrate()
 
     for session_id, (status, code, answer) in ENDS.items():
-        session = session_list.get(OWNER, session_id)
+        session = session_queries.get(OWNER, session_id)
         assert (session["status"], session["errorCode"], session["finalResponse"] or "") == (status, code, answer)
 
 
@@ -336,7 +337,7 @@ def test_a_change_of_an_adopted_row_is_not_taken_for_one_that_a_user_sees(origin
     with db.connected():
         Session.update(lease_until_ms=1).where(Session.session_id == "whole").execute()
 
-    assert session_list.get(OWNER, "whole")["updatedAt"] == "2024-02-03T04:06:07.000Z"
+    assert session_queries.get(OWNER, "whole")["updatedAt"] == "2024-02-03T04:06:07.000Z"
 
 
 def test_an_adopted_database_takes_what_did_not_fit_before(original: str) -> None:

@@ -12,13 +12,14 @@ from uuid import uuid4
 import peewee
 import pytest
 
-from app import claiming, clearing, db, recording, session_list, sessions
+from app import db, sessions
 from app.db.models import Conversation, Session
 from app.db.times import utc_now
 from app.errors import Busy, DatabaseUnavailable, IdempotencyConflict, NotFound
 from app.events import Delta, Done, Error, Thinking, Usage
-from app.recording import Batch
-from app.sessions import Created, Ended
+from app.sessions import Created, Ended, claims, commit, removal
+from app.sessions import queries as session_queries
+from app.sessions.commit import Batch
 from tests.factories import (
     OWNER,
     assert_sound,
@@ -388,7 +389,7 @@ def test_a_session_of_another_owner_can_not_be_ended_or_deleted() -> None:
     with pytest.raises(NotFound):
         sessions.end(session_id, CANCELLED, owner="mallory")
     with pytest.raises(NotFound):
-        sessions.delete("mallory", session_id)
+        removal.delete("mallory", session_id)
 
     assert row(session_id).status == "running"
 
@@ -426,7 +427,7 @@ def test_a_cancel_and_the_last_flush_at_once_leave_one_terminal_event(round_: in
 
     recorded, ended = at_once([lambda: record(last), lambda: sessions.end(claim.session_id, CANCELLED)])
 
-    assert isinstance(recorded, recording.Recorded)
+    assert isinstance(recorded, commit.Committed)
     assert isinstance(ended, Ended)
     assert recorded.current is not ended.changed
     assert row(claim.session_id).status == ("done" if recorded.current else "error")
@@ -442,7 +443,7 @@ def test_a_deleted_session_takes_its_events_and_messages_with_it() -> None:
     write(claim, Thinking(""), Delta("x"))
     other = make_session(conversation_id=claim.conversation_id)
 
-    ended = sessions.delete(OWNER, claim.session_id)
+    ended = removal.delete(OWNER, claim.session_id)
 
     assert ended.worker == "worker-1"
     assert not exists(claim.session_id)
@@ -451,8 +452,8 @@ def test_a_deleted_session_takes_its_events_and_messages_with_it() -> None:
     with pytest.raises(NotFound):
         events_of(claim.session_id)
     with pytest.raises(NotFound):
-        sessions.delete(OWNER, claim.session_id)
-    assert session_list.next_waiting(claim.conversation_id) == (other, 0)
+        removal.delete(OWNER, claim.session_id)
+    assert session_queries.next_waiting(claim.conversation_id) == (other, 0)
 
 
 def test_a_deleted_conversation_names_what_ran_and_waited_in_it_and_the_worker() -> None:
@@ -461,7 +462,7 @@ def test_a_deleted_conversation_names_what_ran_and_waited_in_it_and_the_worker()
     running = make_claim(make_session(conversation_id=ended.conversation_id))
     waiting = make_session(conversation_id=ended.conversation_id)
 
-    deleted = clearing.delete(OWNER, str(ended.conversation_id))
+    deleted = removal.delete_conversation(OWNER, str(ended.conversation_id))
 
     assert [(each.session_id, each.worker) for each in deleted] == [
         (running.session_id, "worker-1"),
@@ -476,7 +477,7 @@ def test_a_delete_and_a_flush_at_once_leave_nothing(round_: int) -> None:
     outcomes = at_once(
         [
             lambda: record(Batch(claim, 0, [Thinking(""), Delta("x"), Done("x")])),
-            lambda: sessions.delete(OWNER, claim.session_id),
+            lambda: removal.delete(OWNER, claim.session_id),
         ]
     )
 
@@ -490,27 +491,27 @@ def test_a_delete_and_a_flush_at_once_leave_nothing(round_: int) -> None:
 
 def test_everything_at_once_on_the_same_conversations_ends_without_an_error() -> None:
     threads = [str(uuid4()) for _ in range(4)]
-    claims = [make_claim(make_session(conversation_id=each)) for each in threads]
-    after = [0] * len(claims)
+    held = [make_claim(make_session(conversation_id=each)) for each in threads]
+    after = [0] * len(held)
 
     def flush(order: int) -> None:
-        batches = [Batch(claim, seq, [Delta("x")] * 3) for claim, seq in zip(claims, after, strict=True)]
-        recording.record(batches[::order])
+        batches = [Batch(claim, seq, [Delta("x")] * 3) for claim, seq in zip(held, after, strict=True)]
+        commit.commit(batches[::order])
 
     def end_all() -> None:
-        for claim in claims:
+        for claim in held:
             with suppress(NotFound):  # deleted
                 sessions.end(claim.session_id, CANCELLED)
 
     works = [
         lambda: flush(1),
         lambda: flush(-1),
-        lambda: recording.record([Batch(claim, 0, [Done("x")]) for claim in claims]),
-        lambda: recording.record([Batch(claim, 0, [Done("x")]) for claim in reversed(claims)]),
+        lambda: commit.commit([Batch(claim, 0, [Done("x")]) for claim in held]),
+        lambda: commit.commit([Batch(claim, 0, [Done("x")]) for claim in reversed(held)]),
         end_all,
-        lambda: claiming.renew(claims, lease_s=30),
-        lambda: claiming.renew(claims[::-1], lease_s=30),
-        lambda: sessions.delete(OWNER, claims[-1].session_id),
+        lambda: claims.renew(held, lease_s=30),
+        lambda: claims.renew(held[::-1], lease_s=30),
+        lambda: removal.delete(OWNER, held[-1].session_id),
         *(lambda each=each: make_created(conversation_id=each) for each in threads),
         *(lambda each=each: make_created(conversation_id=each, on_busy="interrupt") for each in threads[::-1]),
     ]

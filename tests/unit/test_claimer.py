@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from app.claiming import Claim
 from app.errors import DatabaseUnavailable
+from app.sessions.claims import Claim
 from app.settings import Settings
 from worker.claimer import AT_ONCE, Claimer
 

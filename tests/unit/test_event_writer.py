@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from app.broker.heads import Head
-from app.claiming import Claim
 from app.db.times import utc_now
 from app.errors import DatabaseUnavailable, Fenced
 from app.events import Delta, Done, Event, Thinking, ToolCall
-from app.recording import Batch, Recorded
-from app.session_list import Standing
+from app.sessions.claims import Claim
+from app.sessions.commit import Batch, Committed
+from app.sessions.queries import Standing
 from worker.event_writer import EventWriter
 from worker.recorder import SESSION_BUFFER_CHARACTERS, Recorder, RecordingFailed
 
@@ -42,7 +42,7 @@ class Database:
         self._news = threading.Condition()
         self.looks = 0
 
-    def record(self, batches: Sequence[Batch]) -> list[Recorded]:
+    def record(self, batches: Sequence[Batch]) -> list[Committed]:
         with self._news:
             self.calls.append(list(batches))
             self._news.notify_all()
@@ -54,14 +54,14 @@ class Database:
             raise ValueError("refused")
         return [self._one(batch) for batch in batches]
 
-    def _one(self, batch: Batch) -> Recorded:
+    def _one(self, batch: Batch) -> Committed:
         if batch.claim.row_id in self.lost:
-            return Recorded(current=False)
+            return Committed(current=False)
         stored = self.stored.setdefault(batch.claim.row_id, [])
         assert batch.after == len(stored)
         stored += batch.events
         terminal = batch.terminal
-        return Recorded(True, len(stored), "running" if terminal is None else terminal.type)
+        return Committed(True, len(stored), "running" if terminal is None else terminal.type)
 
     def standings(self, row_ids: Iterable[int]) -> dict[int, Standing]:
         asked = list(row_ids)

@@ -14,11 +14,11 @@ from tests.servers import ROOT
 
 #: What keeps rows; only these speak to the database through peewee.
 STORES = {
-    "app.accounts", "app.history.entries", "app.history.queries", "app.claiming", "app.clearing",
+    "app.accounts", "app.history.entries", "app.history.queries", "app.sessions.claims", "app.sessions.removal",
     "app.conversations.queries", "app.conversations", "app.db", "app.db.errors", "app.events.log", "app.db.leases",
-    "app.db.paging", "app.conversations.messages", "app.conversations.search", "app.db.models", "app.recording",
+    "app.db.paging", "app.conversations.messages", "app.conversations.search", "app.db.models", "app.sessions.commit",
     "app.history.retention",
-    "app.db.schema", "app.session_list", "app.events.steps", "app.sessions",
+    "app.db.schema", "app.sessions.queries", "app.events.steps", "app.sessions",
 }  # fmt: skip
 ORCHESTRATORS = {
     "worker.orchestrator", "worker.orchestrators", "worker.callable_orchestrator", "worker.names", "worker.engine",
@@ -108,8 +108,8 @@ def test_routes_reach_rows_only_through_the_domain() -> None:
 def test_an_orchestrator_knows_no_database_queue_or_http_edge(module: str) -> None:
     forbidden = (
         "flask", "apiflask", "rq", "redis", "peewee", "playhouse", "pymysql", "app.api", "app.broker.embedded",
-        "app.db", "app.db.models", "app.sessions", "app.events.log", "app.recording", "app.conversations",
-        "app.broker.heads", "app.doorbell", "app.broker.queue", "worker.event_writer", "worker.recorder",
+        "app.db", "app.db.models", "app.sessions", "app.events.log", "app.sessions.commit", "app.conversations",
+        "app.broker.heads", "app.sessions.doorbell", "app.broker.queue", "worker.event_writer", "worker.recorder",
         "worker.runtime",
     )  # fmt: skip
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 
-from . import session_list
-from .broker.heads import Head, Heads
-from .broker.queue import TurnQueue
-from .errors import DatabaseUnavailable, QueueUnavailable
-from .sessions import Ended
+from app.broker.heads import Head, Heads
+from app.broker.queue import TurnQueue
+from app.errors import DatabaseUnavailable, QueueUnavailable
+
+from . import Ended
+from . import queries as session_queries
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Doorbell:
     def ring_next(self, conversation_id: str | None) -> None:
         """Start what waited in this conversation."""
         try:
-            waiting = session_list.next_waiting(conversation_id)
+            waiting = session_queries.next_waiting(conversation_id)
         except DatabaseUnavailable:
             return
         if waiting is not None:

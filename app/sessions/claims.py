@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import peewee
 
-from . import db
-from .conversations import threads
-from .db.models import Conversation, Session
-from .db.times import utc_now
-from .history import entries
+from app import db
+from app.conversations import threads
+from app.db.models import Conversation, Session
+from app.db.times import utc_now
+from app.history import entries
 
 
 @dataclass(frozen=True, slots=True)

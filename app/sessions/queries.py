@@ -9,12 +9,12 @@ from typing import Any
 
 import peewee
 
-from . import db
-from .db.cursors import Cursor
-from .db.models import Session
-from .db.paging import how_many_fit, size_of
-from .db.times import iso
-from .errors import NotFound
+from app import db
+from app.db.cursors import Cursor
+from app.db.models import Session
+from app.db.paging import how_many_fit, size_of
+from app.db.times import iso
+from app.errors import NotFound
 
 _LOOKED_UP_AT_ONCE = 500
 _CURSOR = Cursor("s", 1)

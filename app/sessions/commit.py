@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import db, sessions
-from .claiming import Claim
-from .conversations import threads
-from .db.models import Session
-from .db.times import utc_now
-from .events import Done, Error, Event, Terminal, log
-from .history import entries
-from .sessions import End
+from app import db, sessions
+from app.conversations import threads
+from app.db.models import Session
+from app.db.times import utc_now
+from app.events import Done, Error, Event, Terminal, log
+from app.history import entries
+
+from . import End
+from .claims import Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class Committed:
     """The outcome of one batch."""
 
     #: False: the attempt is no longer current and nothing of the batch was written.
@@ -44,7 +45,7 @@ class Recorded:
     status: str = "running"
 
 
-def record(batches: Sequence[Batch]) -> list[Recorded]:
+def commit(batches: Sequence[Batch]) -> list[Committed]:
     """Number and store the events of *batches*, their checkpoints and ends; outcomes in the order given.
 
     One batch per session. A batch whose attempt is no longer current writes nothing; the others are not affected.
@@ -53,13 +54,13 @@ def record(batches: Sequence[Batch]) -> list[Recorded]:
     Raises:
         DatabaseUnavailable: all of it or nothing was committed; call again with `retried` set.
     """
-    return db.transaction(lambda: _record(batches)) if batches else []
+    return db.transaction(lambda: _commit(batches)) if batches else []
 
 
-def _record(batches: Sequence[Batch]) -> list[Recorded]:
+def _commit(batches: Sequence[Batch]) -> list[Committed]:
     locked = threads.lock_many(batch.claim.conversation_id for batch in batches if batch.terminal is not None)
     rows = _lock_rows([batch.claim.row_id for batch in batches])
-    outcomes: list[Recorded] = []
+    outcomes: list[Committed] = []
     new_events: list[log.Row] = []
     appended: list[tuple[Batch, int]] = []
     for batch in batches:
@@ -107,16 +108,16 @@ def _lock_rows(row_ids: list[int]) -> dict[int, Session]:
     }  # fmt: skip
 
 
-def _outcome(row: Session | None, batch: Batch) -> Recorded:
+def _outcome(row: Session | None, batch: Batch) -> Committed:
     if row is None or row.attempt != batch.claim.attempt:
-        return Recorded(current=False)
+        return Committed(current=False)
     last_seq = batch.after + len(batch.events)
     status = batch.terminal.type if batch.terminal is not None else "running"
     if row.status == "running" and row.last_seq == batch.after:
-        return Recorded(current=True, last_seq=last_seq, status=status)
+        return Committed(current=True, last_seq=last_seq, status=status)
     # COMMIT was sent and the connection broke: only this attempt can have moved the row to just here.
     landed = batch.retried and row.last_seq == last_seq and row.status == status
-    return Recorded(current=landed, last_seq=last_seq, status=status)
+    return Committed(current=landed, last_seq=last_seq, status=status)
 
 
 def _advance(appended: Sequence[tuple[Batch, int]]) -> None:

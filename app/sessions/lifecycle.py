@@ -1,17 +1,4 @@
-"""The states of a session: made, ended and deleted here, claimed in `claiming`, moved on in `recording`.
-
-A state moves under the lock of its row, and whoever comes second finds the row changed and does nothing.
-
-    state     row                          what enters            what leaves              what a crash does
-    queued    running, no lease            create, hand_back      claim, end               waits; the sweeper rings
-    claimed   running, lease ahead         claim                  record, hand_back, end,  its lease runs out
-                                                                  lease runs out
-    orphaned  running, lease run out       its worker's death     claim (next attempt),    stays; the sweeper rings
-                                                                  end (`worker_lost`)
-    ended     done | error                 record, end            delete                   stays
-
-Locks are taken in one order everywhere: conversations in id order, then sessions in id order.
-"""
+"""Make and end sessions."""
 
 from __future__ import annotations
 
@@ -24,17 +11,17 @@ from typing import Any, Literal
 
 import peewee
 
-from . import db, outcomes
-from .conversations import messages, threads
-from .conversations import search as message_search
-from .conversations.messages import NewMessage
-from .db.ids import new_id
-from .db.models import AgentEvent, Conversation, Message, Session
-from .db.models import Event as EventRow
-from .db.times import utc_now
-from .errors import BackchatError, Busy, IdempotencyConflict, NotFound
-from .events import Error, Terminal, log
-from .history import entries
+from app import db
+from app.conversations import messages, threads
+from app.conversations.messages import NewMessage
+from app.db.ids import new_id
+from app.db.models import Conversation, Session
+from app.db.times import utc_now
+from app.errors import BackchatError, Busy, IdempotencyConflict, NotFound
+from app.events import Error, Terminal, log
+from app.history import entries
+
+from . import outcomes
 from .outcomes import Outcome
 
 logger = logging.getLogger(__name__)
@@ -213,13 +200,13 @@ def end(session_id: str, error: Error, *, owner: str | None = None, where: Any =
     """
 
     def work(*, message: bool, text: bool) -> Ended:
-        row, conversation = _lock_with_conversation(session_id, owner)
+        row, conversation = lock_with_conversation(session_id, owner)
         if where is not None and not Session.select().where((Session.id == row.id) & where).exists():
-            return _ended(row, row.last_seq, changed=False)
+            return ended(row, row.last_seq, changed=False)
         counts = entries.Counts()
-        ended = _end(row, conversation if message else None, error, counts, text=text)
+        result = _end(row, conversation if message else None, error, counts, text=text)
         entries.add_counts(counts)
-        return ended
+        return result
 
     # Once more as it should be: what was in the way may be over.
     for message in (True, True, False):
@@ -232,7 +219,7 @@ def end(session_id: str, error: Error, *, owner: str | None = None, where: Any =
     return db.transaction(partial(work, message=False, text=False))
 
 
-def _lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session, Conversation | None]:
+def lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session, Conversation | None]:
     wanted = Session.session_id == session_id
     if owner is not None:
         wanted &= Session.owner == owner
@@ -251,15 +238,15 @@ def _end(
 ) -> Ended:
     """End a locked session; without its *conversation* it leaves no message and no history."""
     if row.status != "running":
-        return _ended(row, row.last_seq, changed=False)
+        return ended(row, row.last_seq, changed=False)
     content = log.answer_text(row.session_id) if text else ""
     error = replace(error, content=content, duration_ms=outcomes.elapsed_ms(row, utc_now()))
     log.insert(log.rows(row.session_id, max(row.attempt, 1), row.last_seq, [error]))
     counts.update(finish([End(row, conversation, error, row.attempt, row.last_seq + 1)]))
-    return _ended(row, row.last_seq + 1, changed=True)
+    return ended(row, row.last_seq + 1, changed=True)
 
 
-def _ended(row: Session, last_seq: int, *, changed: bool) -> Ended:
+def ended(row: Session, last_seq: int, *, changed: bool) -> Ended:
     return Ended(
         row_id=row.id,
         session_id=row.session_id,
@@ -271,44 +258,3 @@ def _ended(row: Session, last_seq: int, *, changed: bool) -> Ended:
         worker=row.worker if row.lease_until_ms is not None else None,
         changed=changed,
     )
-
-
-def delete(owner: str, session_id: str) -> Ended:
-    """Delete a session with all that it left, also while it runs: its worker is fenced.
-
-    Raises:
-        NotFound: no such session for this owner.
-        DatabaseUnavailable: no connection.
-    """
-
-    def work() -> Ended:
-        row, conversation = _lock_with_conversation(session_id, owner)
-        [ended] = remove([row], conversation)
-        return ended
-
-    return db.transaction(work)
-
-
-def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[Ended]:
-    """Delete sessions of one conversation: events, messages and history with them.
-
-    Runs as the last part of the caller's transaction, which holds the locks of the conversation and of the rows.
-    """
-    session_ids = [row.session_id for row in rows]
-    EventRow.delete().where(EventRow.session_id.in_(session_ids)).execute()
-    deleted = Message.delete().where(Message.session_id.in_(session_ids)).execute()
-    Session.delete().where(Session.id.in_([row.id for row in rows])).execute()
-    if conversation is not None:
-        message_search.forget(session_ids)
-        conversation.message_count -= deleted
-        threads.store([conversation])
-        mine = (AgentEvent.conversation_id == conversation.conversation_id) & AgentEvent.session_id.in_(session_ids)
-        _, counts = entries.delete_rows(mine)
-        entries.add_counts(counts)
-    return [_ended(row, row.last_seq, changed=True) for row in rows]
-
-
-def forget_idempotency_keys() -> int:
-    """Free the keys that are older than a day; returns how many."""
-    old = Session.idempotency_key.is_null(False) & (Session.created_at < utc_now() - IDEMPOTENCY_KEPT)
-    return db.transaction(lambda: int(Session.update(idempotency_key=None).where(old).execute()))

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .conversations import messages, threads
-from .conversations.messages import NewMessage
-from .db.models import Conversation, Session
-from .events import Done, Terminal, log, steps
-from .history import entries
+from app.conversations import messages, threads
+from app.conversations.messages import NewMessage
+from app.db.models import Conversation, Session
+from app.events import Done, Terminal, log, steps
+from app.history import entries
 
 #: Some 24 days, the largest INT.
 # Left running for longer, by a deployment that was shut down, a session could never be ended.

@@ -1,0 +1,97 @@
+"""Delete sessions and conversations with all that they left.
+
+Locks as everywhere: the conversation, then its sessions in id order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app import db
+from app.conversations import search as message_search
+from app.conversations import threads
+from app.db.models import AgentEvent, Conversation, Event, Message, Session
+from app.history import entries
+
+from . import Ended
+from .lifecycle import ended, lock_with_conversation
+
+#: Events and messages that one transaction deletes, about.
+_ROWS_AT_ONCE = 2000
+
+
+def delete(owner: str, session_id: str) -> Ended:
+    """Delete a session with all that it left, also while it runs: its worker is fenced.
+
+    Raises:
+        NotFound: no such session for this owner.
+        DatabaseUnavailable: no connection.
+    """
+
+    def work() -> Ended:
+        row, conversation = lock_with_conversation(session_id, owner)
+        [removed] = remove([row], conversation)
+        return removed
+
+    return db.transaction(work)
+
+
+def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[Ended]:
+    """Delete sessions of one conversation: events, messages and history with them.
+
+    Runs as the last part of the caller's transaction, which holds the locks of the conversation and of the rows.
+    """
+    session_ids = [row.session_id for row in rows]
+    Event.delete().where(Event.session_id.in_(session_ids)).execute()
+    deleted = Message.delete().where(Message.session_id.in_(session_ids)).execute()
+    Session.delete().where(Session.id.in_([row.id for row in rows])).execute()
+    if conversation is not None:
+        message_search.forget(session_ids)
+        conversation.message_count -= deleted
+        threads.store([conversation])
+        mine = (AgentEvent.conversation_id == conversation.conversation_id) & AgentEvent.session_id.in_(session_ids)
+        _, counts = entries.delete_rows(mine)
+        entries.add_counts(counts)
+    return [ended(row, row.last_seq, changed=True) for row in rows]
+
+
+def delete_conversation(owner: str, conversation_id: str) -> list[Ended]:
+    """Delete a conversation with all that it has, also while it runs; returns the sessions that were running.
+
+    In pieces, so that nobody waits long; when it is interrupted, call it again.
+
+    Raises:
+        NotFound: no such conversation for this owner.
+        DatabaseUnavailable: no connection.
+    """
+    while db.transaction(lambda: _delete_some_ended(owner, conversation_id)):
+        continue
+    return db.transaction(lambda: _delete_rest(owner, conversation_id))
+
+
+def _delete_some_ended(owner: str, conversation_id: str) -> int:
+    conversation = threads.lock(owner, conversation_id)
+    ended = (Session.conversation_id == conversation_id) & (Session.status != "running")
+    rows = list(db.locked(Session.select().where(ended).order_by(Session.id).limit(_ROWS_AT_ONCE // 10)))
+    few: list[Session] = []
+    for row in rows:
+        few.append(row)
+        if sum(each.last_seq + 10 for each in few) >= _ROWS_AT_ONCE:
+            break
+    if few:
+        remove(few, conversation)
+    return len(few)
+
+
+def _delete_rest(owner: str, conversation_id: str) -> list[Ended]:
+    conversation = threads.lock(owner, conversation_id)
+    rows: Sequence[Session] = list(
+        db.locked(Session.select().where(Session.conversation_id == conversation_id).order_by(Session.id))
+    )
+    running = {row.id for row in rows if row.status == "running"}
+    removed = remove(rows, conversation)
+    message_search.forget_conversation(conversation_id)
+    _, counts = entries.delete_rows(AgentEvent.conversation_id == conversation_id)
+    Conversation.delete().where(Conversation.id == conversation.id).execute()
+    entries.add_counts(counts)
+    return [each for each in removed if each.row_id in running]
