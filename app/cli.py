@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from . import access, db, logs
+from .api_client import ApiError, Server, Transcript, Unreachable
 from .db import errors as database_errors
 from .db import schema
 from .errors import BackchatError
 from .settings import Settings
-from .terminal import ApiError, Server, Transcript, Unreachable
 
 EXIT_ENDED_IN_ERROR = 1
 EXIT_SERVER = 3

@@ -6,8 +6,9 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from app import collector, logs
 from app.settings import Settings
+
+from . import gc, logs
 
 # Before the settings are read: what they warn of has to be seen whole.
 logs.configure("WARNING")
@@ -42,7 +43,7 @@ logconfig_dict = logs.configuration(_settings.log_level)
 
 def post_worker_init(worker: Any) -> None:
     """This process has imported all that it needs."""
-    collector.keep_what_is_loaded()
+    gc.keep_what_is_loaded()
 
 
 def child_exit(server: Any, worker: Any) -> None:

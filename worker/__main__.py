@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from app import collector, logs
+from app import gc, logs
 from app.db.errors import in_full
 from app.errors import BackchatError, DatabaseUnavailable
 from app.settings import Settings
@@ -34,7 +34,7 @@ async def work(settings: Settings) -> None:
             name=runtime.name,
             stop_grace_s=settings.stop_grace_s,
         )
-        collector.keep_what_is_loaded()
+        gc.keep_what_is_loaded()
         await worker.serve()
     finally:
         await runtime.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.terminal import RETRY_S, Server, Transcript, Unreachable
+from app.api_client import RETRY_S, Server, Transcript, Unreachable
 from tests.servers import EmbeddedBroker, Process, free_port, wait_until
 
 START_S = 90.0
