@@ -8,7 +8,7 @@ The way of a message:
           orchestrator ── events ──► worker.event_writer ──┘   one loop, hundreds of sessions
                                           └─ recording.record: one transaction per flush, for all of them
                                                  └─ after the commit: heads.publish
-    GET events ─ heads.get: no news? answer without the database : event_log.read_after ─► page
+    GET events ─ heads.get: no news? answer without the database : event_log.read ─► page
 
 Domain nouns stand at the root of the package, technology below:
 

@@ -86,7 +86,7 @@ def expire_lease(session_id: str) -> None:
 
 def events_of(session_id: str, *, owner: str = OWNER) -> list[dict[str, Any]]:
     """All events, read as a client reads them."""
-    return log.read_after(owner, session_id, 0, 100_000).events
+    return log.read(owner, session_id, 0, 100_000).events
 
 
 def kinds_of(session_id: str) -> list[str]:

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 #: One transaction takes no more than this (but at least one session).
 FLUSH_CHARACTERS = 8 * 1024 * 1024
-#: How often standing and heads of the live sessions are looked up: twice within the time to live of a head.
+#: How often the heads of the live sessions are looked up: twice within the time to live of a head.
 WATCH_S = 0.4
 _RETRY_S = (0.1, 0.2, 0.5, 1.0)
 
@@ -39,7 +39,7 @@ class EventWriter:
     Args:
         flush_s: How long events gather before they are written.
         record: Commits batches; runs on the writer's own thread.
-        standings: Looks up where sessions stand; runs on the same thread, so that what it reads is never older than
+        look: Reads the heads of sessions; runs on the same thread, so that what it reads is never older than
             what was committed before.
     """
 
@@ -49,16 +49,16 @@ class EventWriter:
         *,
         flush_s: float,
         record: Callable[[Sequence[Batch]], list[Committed]] = commit.commit,
-        standings: Callable[..., dict[int, session_queries.Standing]] = session_queries.standings,
+        look: Callable[[Sequence[str]], dict[str, Head]] = session_queries.heads,
     ) -> None:
         self._heads = heads
         self._flush_s = flush_s
         self._record = record
-        self._standings = standings
+        self._look = look
         self._recorders: dict[int, Recorder] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="event-writer")
         # Of its own: a Redis that does not answer must hold up neither commits nor the look at the database.
-        self._telling = ThreadPoolExecutor(1, thread_name_prefix="heads")
+        self._publishing = ThreadPoolExecutor(1, thread_name_prefix="heads")
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -71,7 +71,7 @@ class EventWriter:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for thread in (self._thread, self._telling):
+        for thread in (self._thread, self._publishing):
             thread.shutdown(wait=True)
 
     def open(self, claim: Claim, on_stopped: Callable[[], object]) -> Recorder:
@@ -166,37 +166,33 @@ class EventWriter:
             for batch, outcome in zip(batches, outcomes, strict=True)
             if outcome.current
         ]
-        self._telling.submit(self._heads.publish, heads, known_at=time.monotonic())
+        self._publishing.submit(self._heads.publish, heads, known_at=time.monotonic())
         return outcomes
 
     async def _watch_for_ever(self) -> None:
         while True:
             await asyncio.sleep(WATCH_S)
             # Only claims made before the look: what it reads is at least as new as they are.
-            watched = dict(self._recorders)
+            watched = {recorder.claim.session_id: recorder for recorder in self._recorders.values()}
             try:
-                standings = await self._run(self._look_and_publish, list(watched))
+                heads = await self._run(self._look_and_publish, list(watched))
             except DatabaseUnavailable:
                 continue
             except Exception:
-                logger.exception("standings could not be read")
+                logger.exception("heads could not be read")
                 continue
-            for row_id, recorder in watched.items():
+            for session_id, recorder in watched.items():
                 if recorder.busy or recorder.finished or recorder.fenced:
                     continue  # the next flush decides, or has decided
-                standing = standings.get(row_id)
-                if standing is None or standing.attempt != recorder.claim.attempt or standing.status != "running":
+                head = heads.get(session_id)
+                if head is None or head.attempt != recorder.claim.attempt or head.status != "running":
                     recorder.fence()
 
-    def _look_and_publish(self, row_ids: list[int]) -> dict[int, session_queries.Standing]:
+    def _look_and_publish(self, session_ids: list[str]) -> dict[str, Head]:
         looked_at = time.monotonic()
-        standings = self._standings(row_ids)
-        heads = [
-            Head(each.session_id, each.owner, each.last_seq, each.status, each.updated_at.timestamp())
-            for each in standings.values()
-        ]
-        self._telling.submit(self._heads.publish, heads, news=False, known_at=looked_at)
-        return standings
+        heads = self._look(session_ids)
+        self._publishing.submit(self._heads.publish, heads.values(), news=False, known_at=looked_at)
+        return heads
 
     async def _run(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

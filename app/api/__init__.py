@@ -20,12 +20,11 @@ from ..agents import Agents
 from ..errors import Invalid
 from ..settings import Settings
 from . import agents, compression, conversations, cross_origin, health, openapi, problems, sessions, web
-from .context import Context
-from .context import install as install_context
-from .live import News
+from .polling.hub import Hub
+from .polling.reader import Reader
 from .schemas import ProblemOut
-from .single_flight import SingleFlight
-from .standings import Standings
+from .services import Services
+from .services import install as install_services
 
 _SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
 
@@ -44,7 +43,7 @@ def create_app(settings: Settings) -> APIFlask:
     # Or a doubled slash is answered with a redirect, in HTML, that clients don't follow with their body.
     app.url_map.merge_slashes = False
     _configure(app, settings)
-    install_context(app.extensions, _context(settings))
+    install_services(app.extensions, _services(settings))
     problems.install(app)
     app.spec_processor(openapi.complete)
     _require_json(app)
@@ -62,19 +61,18 @@ def create_app(settings: Settings) -> APIFlask:
     return app
 
 
-def _context(settings: Settings) -> Context:
+def _services(settings: Settings) -> Services:
     queue = TurnQueue(settings.redis_url)
     published = heads.Heads(open_redis(settings.redis_url))
-    return Context(
+    return Services(
         settings=settings,
         agents=Agents.load(settings.agents_file),
         heads=published,
         queue=queue,
         doorbell=Doorbell(published, queue),
         # Its own connection: a subscription waits longer than any other call may.
-        news=News(open_redis(settings.redis_url, timeout_s=30)),
-        reads=SingleFlight(),
-        standings=Standings(),
+        hub=Hub(open_redis(settings.redis_url, timeout_s=30)),
+        reader=Reader(published),
     )
 
 

@@ -10,7 +10,7 @@ from flask import request
 from app.access import LOCAL_OWNER, owner_of
 
 from ..errors import Unauthorized
-from .context import context
+from .services import services
 
 
 def owner() -> str:
@@ -19,7 +19,7 @@ def owner() -> str:
     Raises:
         Unauthorized: no valid token; or, where no secret is configured, a caller from another host.
     """
-    secret = context().settings.chat_secret
+    secret = services().settings.chat_secret
     if secret:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":

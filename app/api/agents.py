@@ -27,7 +27,7 @@ from .agent_schemas import (
     moment_of,
     types_of,
 )
-from .context import context
+from .services import services
 
 blueprint = APIBlueprint("agents", __name__, url_prefix="/api/agents", tag="Agents")
 
@@ -37,7 +37,7 @@ blueprint = APIBlueprint("agents", __name__, url_prefix="/api/agents", tag="Agen
 @blueprint.doc(summary="The configured agents")
 def every() -> dict[str, Any]:
     owner()
-    return {"agents": [_shown(agent) for agent in context().agents]}
+    return {"agents": [_shown(agent) for agent in services().agents]}
 
 
 @blueprint.get("/<int:agent_id>")
@@ -50,7 +50,7 @@ def show(agent_id: int) -> dict[str, Any]:
 
 def _agent(agent_id: int) -> Agent:
     try:
-        return context().agents.get(agent_id)
+        return services().agents.get(agent_id)
     except UnknownAgent:
         # Named by the path it is missing; named by a body it is a wrong value.
         raise NotFound("no such agent") from None
@@ -62,7 +62,7 @@ def _shown(agent: Agent) -> dict[str, Any]:
         "id": agent.id,
         "name": agent.name,
         "description": agent.description,
-        "model": agent.model or context().settings.chat_model,
+        "model": agent.model or services().settings.chat_model,
         "tools": list(agent.tools),
         "mcpServers": [
             {"name": server.name, "transport": "http" if server.command is None else "stdio"}

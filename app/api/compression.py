@@ -5,7 +5,7 @@ from __future__ import annotations
 from apiflask import APIFlask
 from flask import Response, request
 
-from .pages import COMPRESS_BYTES, compress
+from .polling.pages import COMPRESS_BYTES, compress
 
 _COMPRESSED = frozenset({"application/json", "application/problem+json"})
 

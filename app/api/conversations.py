@@ -12,7 +12,6 @@ from app.conversations import search as message_search
 from app.sessions import removal
 
 from .access import owner
-from .context import context
 from .conversation_schemas import (
     CONVERSATION,
     CONVERSATIONS,
@@ -27,6 +26,7 @@ from .conversation_schemas import (
     SearchQuery,
     TitleIn,
 )
+from .services import services
 
 blueprint = APIBlueprint("conversations", __name__, url_prefix="/api", tag="Conversations")
 
@@ -81,8 +81,8 @@ def delete(conversation_id: str) -> str:
     Its sessions, their events, messages and history. A running session is stopped.
     """
     for ended in removal.delete_conversation(owner(), conversation_id.lower()):
-        context().standings.forget(ended.session_id)
-        context().doorbell.deleted(ended)
+        services().reader.forget(ended.session_id)
+        services().doorbell.deleted(ended)
     return ""
 
 

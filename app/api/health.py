@@ -12,9 +12,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from app.db import schema
 
 from ..errors import BackchatError
-from .context import context
 from .problems import problem
 from .schemas import HealthOut, ReadyOut
+from .services import services
 
 blueprint = APIBlueprint("health", __name__, tag="Health")
 
@@ -36,7 +36,7 @@ def readyz() -> Response | dict[str, Any]:
     except BackchatError as error:
         return problem(503, error.code, error.detail)
     try:
-        context().queue.ping()
+        services().queue.ping()
     except BackchatError:
         return {"status": "degraded", "database": "ok", "broker": "unreachable"}
     return {"status": "ok", "database": "ok", "broker": "ok"}
@@ -47,7 +47,7 @@ def readyz() -> Response | dict[str, Any]:
 def metrics() -> Response:
     """Prometheus; of all processes that share PROMETHEUS_MULTIPROC_DIR where that is set, else of this one."""
     registry = REGISTRY
-    if context().settings.prometheus_multiproc_dir:
+    if services().settings.prometheus_multiproc_dir:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return Response(generate_latest(registry), mimetype=CONTENT_TYPE_LATEST)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from typing import Any
 
 from apiflask import APIBlueprint
 from flask import Response, request
 
-from app import db, sessions
-from app.events import Error, log
-from app.events.log import Page
+from app import sessions
+from app.errors import Invalid
+from app.events import Error
 from app.sessions import queries as session_queries
 from app.sessions import removal
 
-from ..errors import Invalid
-from . import held, live, openapi
+from . import openapi
 from .access import owner
 from .compression import takes_gzip
-from .context import context
-from .pages import SharedPage
+from .polling import held
+from .polling.hub import Subscriber
 from .schemas import (
     EventsOut,
     EventsQuery,
@@ -32,11 +30,9 @@ from .schemas import (
     SessionStarted,
     StreamQuery,
 )
+from .services import services
 
 blueprint = APIBlueprint("sessions", __name__, url_prefix="/api/chat", tag="Sessions")
-
-#: Events that a stream reads at once.
-STREAM_PAGE = 500
 
 _KEY_CHARACTERS = 255
 
@@ -69,7 +65,7 @@ def start(body: SessionIn) -> tuple[dict[str, Any], int, dict[str, str]]:
     Commits the session and the user's message, then wakes a worker. Send an `Idempotency-Key` header to make retries
     safe: for 24 h the same key and body give the same session.
     """
-    here = context()
+    here = services()
     agent = here.agents.get(body.agent_id)
     created = sessions.create(
         sessions.NewSession(
@@ -120,22 +116,16 @@ def poll(session_id: str, query: EventsQuery) -> Response:
     Pages by `after`: take `nextAfter` of each answer as the next `after`; ask again at once while `hasMore`,
     else after `pollAfterMs`; stop at a `status` other than `running`. `wait` holds the request until there is news.
     """
-    me = owner()
-    if not query.wait:
-        return _answer(_read(me, session_id, query.after, query.limit))
-    news = context().news
-    waiter = _waiter(me, session_id, query.after, query.limit)
-    # Before the look, so that nothing can be committed between the two unnoticed.
-    news.register(waiter)
-    try:
-        page = _read(me, session_id, query.after, query.limit)
-        if not page.is_news:
-            return held.HeldPoll(news, waiter, page, query.wait, request.if_none_match, gzip=takes_gzip())
-    except BaseException:
-        news.unregister(waiter)
-        raise
-    news.unregister(waiter)
-    return _answer(page)
+    subscriber = _subscriber(owner(), session_id, query.after, query.limit)
+    here = services()
+    return held.poll(
+        here.reader,
+        here.hub,
+        subscriber,
+        wait_s=query.wait,
+        if_none_match=request.if_none_match,
+        takes_gzip=takes_gzip,
+    )
 
 
 @blueprint.get("/session/<session_id>/stream")
@@ -147,21 +137,8 @@ def stream(session_id: str, query: StreamQuery) -> Response:
     `id` is the seq and `data` the event; resumes after `Last-Event-ID`; ends after the terminal event. A client that
     asks again after that is told `204`, at which an `EventSource` stops.
     """
-    me = owner()
-    after = _last_event_id(query.after)
-    news = context().news
-    waiter = _waiter(me, session_id, after, STREAM_PAGE)
-    news.register(waiter)
-    try:
-        page = _read(me, session_id, after, STREAM_PAGE)
-        if page.is_news and not page.events:
-            news.unregister(waiter)
-            return Response(status=204)
-        news.skip(waiter, page)
-        return held.Stream(news, waiter, page)
-    except BaseException:
-        news.unregister(waiter)
-        raise
+    subscriber = _subscriber(owner(), session_id, _last_event_id(query.after), held.STREAM_PAGE)
+    return held.stream(services().reader, services().hub, subscriber)
 
 
 def _last_event_id(default: int) -> int:
@@ -173,38 +150,8 @@ def _last_event_id(default: int) -> int:
     return int(raw)
 
 
-def _waiter(me: str, session_id: str, after: int, limit: int) -> live.Waiter:
-    return live.Waiter(me, session_id, after, limit, request.environ.get("gunicorn.socket"))
-
-
-def _read(me: str, session_id: str, after: int, limit: int) -> Page:
-    """A page of this session; from the database only when there may be news."""
-    here = context()
-    head = here.heads.get(session_id) or here.standings.get(session_id)
-    if head is not None and head.owner == me and head.seq <= after and head.status == "running":
-        # Nothing new: this has cost one look at Redis, or none.
-        return Page(session_id, "running", [], after, has_more=False, moved_at=head.moved_at)
-
-    def work(begin: Callable[[], None]) -> Page:
-        def read() -> tuple[float, Page]:
-            begin()
-            return here.standings.now(), log.read_after(me, session_id, after, limit)
-
-        read_at, page = db.reading(read)
-        if head is None:
-            here.standings.remember(me, page, read_at)
-        return page
-
-    return here.reads.call((me, session_id, after, limit), work)
-
-
-def _answer(page: Page) -> Response:
-    # Raw: validating a page against its schema would cost more than reading it.
-    shared = SharedPage(page)
-    known = "If-None-Match" in request.headers and request.if_none_match.contains_weak(shared.etag)
-    # Most polls have no news: they must not pay for looking what their client takes.
-    answer = shared.answer(known=known, gzip=shared.is_long and takes_gzip())
-    return Response(answer.body, answer.status, answer.headers)
+def _subscriber(me: str, session_id: str, after: int, limit: int) -> Subscriber:
+    return Subscriber(me, session_id, after, limit, request.environ.get("gunicorn.socket"))
 
 
 @blueprint.post("/session/<session_id>/cancel")
@@ -216,8 +163,8 @@ def cancel(session_id: str) -> dict[str, Any]:
     """
     me = owner()
     ended = sessions.end(session_id, Error("cancelled", "cancelled by the user"), owner=me)
-    context().standings.forget(session_id)
-    context().doorbell.ended(ended)
+    services().reader.forget(session_id)
+    services().doorbell.ended(ended)
     return session_queries.get(me, session_id)
 
 
@@ -226,8 +173,8 @@ def cancel(session_id: str) -> dict[str, Any]:
 @blueprint.doc(summary="Delete a session with its events and messages")
 def delete(session_id: str) -> str:
     ended = removal.delete(owner(), session_id)
-    context().standings.forget(session_id)
-    context().doorbell.deleted(ended)
+    services().reader.forget(session_id)
+    services().doorbell.deleted(ended)
     return ""
 
 

@@ -29,7 +29,7 @@ _AT_ONCE = 40
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a session stands."""
+    """The newest seq and status of a session, and who may ask for them."""
 
     session_id: str
     owner: str
@@ -37,6 +37,8 @@ class Head:
     status: str
     #: When its row last changed, in seconds since 1970.
     moved_at: float = 0.0
+    #: 0: not known.
+    attempt: int = 0
 
 
 class Heads:

@@ -29,7 +29,7 @@ _INSERT_CHARACTERS = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class EventPage:
     """Events of one session above a seq, with the status they were read under."""
 
     session_id: str
@@ -181,7 +181,7 @@ def _insert(chunk: Sequence[Row]) -> None:
     db.sql(_INSERT + ",".join((_MARKS,) * len(chunk)), [value for row in chunk for value in row])
 
 
-def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
+def read(owner: str, session_id: str, after: int, limit: int) -> EventPage:
     """Events of a session above *after*, oldest first, at most *limit* (fewer when they are large).
 
     Raises:
@@ -190,7 +190,7 @@ def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
         DatabaseUnavailable: no connection.
     """
 
-    def read() -> Page:
+    def look() -> EventPage:
         # The row first: all events up to its lastSeq were committed with it or before, so none can be missing below.
         row = db.sql(_STANDING, (session_id, owner)).fetchone()
         if row is None:
@@ -207,11 +207,11 @@ def read_after(owner: str, session_id: str, after: int, limit: int) -> Page:
         # Clients stop at a terminal status: it must not arrive before the event that explains it.
         shown = "running" if has_more else status
         events = [to_json(event) for event in found]
-        return Page(
+        return EventPage(
             session_id, shown, events, next_after, has_more, Session.updated_at.python_value(updated_at).timestamp()
         )
 
-    return db.reading(read)
+    return db.reading(look)
 
 
 def _pruned(session_id: str) -> Gone:

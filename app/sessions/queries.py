@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from typing import Any
 
 import peewee
 
 from app import db
+from app.broker.heads import Head
 from app.db.cursors import Cursor
 from app.db.models import Session
 from app.db.paging import how_many_fit, size_of
@@ -109,41 +110,27 @@ def list_recent(
     return db.reading(read)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a session stands, for those who follow it without its content."""
+def heads(session_ids: Sequence[str]) -> dict[str, Head]:
+    """The heads of these sessions as the database has them, by id; deleted ones are missing.
 
-    row_id: int
-    session_id: str
-    owner: str
-    status: str
-    attempt: int
-    last_seq: int
-    updated_at: datetime
-
-
-def standings(row_ids: Iterable[int]) -> dict[int, Standing]:
-    """Where these sessions stand, by row id; deleted ones are missing."""
-    wanted = list(row_ids)
-    if not wanted:
-        return {}
-    select = (
-        "SELECT id, sessionId, owner, status, attempt, lastSeq, updatedAt FROM chatSessions"
-        f" WHERE id IN ({db.marks(len(wanted))})"
-    )
-    rows = db.reading(lambda: db.sql(select, wanted).fetchall())
-    return {row[0]: Standing(*(*row[:6], Session.updated_at.python_value(row[6]))) for row in rows}
-
-
-def newest(session_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """The last seq and the status of these sessions, by id; deleted ones are missing."""
-    found: dict[str, tuple[int, str]] = {}
+    Raises:
+        DatabaseUnavailable: no connection.
+    """
+    found: dict[str, Head] = {}
     for start in range(0, len(session_ids), _LOOKED_UP_AT_ONCE):
         some = session_ids[start : start + _LOOKED_UP_AT_ONCE]
-        select = f"SELECT sessionId, lastSeq, status FROM chatSessions WHERE sessionId IN ({db.marks(len(some))})"
-        rows = db.reading(lambda select=select, some=some: db.sql(select, some).fetchall())  # type: ignore[misc]
-        found |= {session_id: (last_seq, status) for session_id, last_seq, status in rows}
+        for session_id, owner, seq, status, updated_at, attempt in db.reading(partial(_read_heads, some)):
+            moved_at = Session.updated_at.python_value(updated_at).timestamp()
+            found[session_id] = Head(session_id, owner, seq, status, moved_at, attempt)
     return found
+
+
+def _read_heads(session_ids: Sequence[str]) -> list[tuple[Any, ...]]:
+    select = (
+        "SELECT sessionId, owner, lastSeq, status, updatedAt, attempt FROM chatSessions"
+        f" WHERE sessionId IN ({db.marks(len(session_ids))})"
+    )
+    return list(db.sql(select, session_ids).fetchall())
 
 
 @dataclass(frozen=True, slots=True)

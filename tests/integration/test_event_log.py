@@ -34,7 +34,7 @@ def test_a_page_has_the_events_above_after_and_names_the_next_page() -> None:
     claim = make_claim()
     write(claim, Thinking(""), *(Delta(str(number)) for number in range(9)))
 
-    page = log.read_after(OWNER, claim.session_id, 3, 4)
+    page = log.read(OWNER, claim.session_id, 3, 4)
 
     assert [event["seq"] for event in page.events] == [4, 5, 6, 7]
     assert (page.next_after, page.has_more, page.status) == (7, True, "running")
@@ -44,15 +44,15 @@ def test_the_last_page_says_that_there_is_no_more() -> None:
     claim = make_claim()
     write(claim, Thinking(""), Delta("x"), Delta("y"))
 
-    exact = log.read_after(OWNER, claim.session_id, 1, 2)
-    empty = log.read_after(OWNER, claim.session_id, 3, 2)
+    exact = log.read(OWNER, claim.session_id, 1, 2)
+    empty = log.read(OWNER, claim.session_id, 3, 2)
 
     assert ([event["seq"] for event in exact.events], exact.has_more, exact.next_after) == ([2, 3], False, 3)
     assert (empty.events, empty.has_more, empty.next_after, empty.status) == ([], False, 3, "running")
 
 
 def test_a_session_that_waits_has_no_events() -> None:
-    page = log.read_after(OWNER, make_session(), 0, 10)
+    page = log.read(OWNER, make_session(), 0, 10)
 
     assert (page.events, page.next_after, page.has_more, page.status) == ([], 0, False, "running")
 
@@ -64,7 +64,7 @@ def test_a_terminal_status_comes_with_the_terminal_event_and_never_before(limit:
     after, seen = 0, 0
 
     while True:
-        page = log.read_after(OWNER, claim.session_id, after, limit)
+        page = log.read(OWNER, claim.session_id, after, limit)
         seen += len(page.events)
         ended = any(event["eventType"] == "done" for event in page.events)
         assert page.status == ("done" if ended else "running")
@@ -73,16 +73,16 @@ def test_a_terminal_status_comes_with_the_terminal_event_and_never_before(limit:
             break
 
     assert (seen, page.has_more) == (4, False)
-    assert log.read_after(OWNER, claim.session_id, 4, limit).status == "done"
+    assert log.read(OWNER, claim.session_id, 4, limit).status == "done"
 
 
 def test_events_of_another_owner_look_like_none() -> None:
     session_id = make_session(owner="alice")
 
     with pytest.raises(NotFound):
-        log.read_after("mallory", session_id, 0, 10)
+        log.read("mallory", session_id, 0, 10)
     with pytest.raises(NotFound):
-        log.read_after(OWNER, str(uuid4()), 0, 10)
+        log.read(OWNER, str(uuid4()), 0, 10)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_a_page_of_large_events_is_short_and_the_next_one_goes_on(large: Event) 
     claim = make_claim()
     write(claim, *[large] * 6, Done("ok"))
 
-    first = log.read_after(OWNER, claim.session_id, 0, 1000)
-    second = log.read_after(OWNER, claim.session_id, first.next_after, 1000)
+    first = log.read(OWNER, claim.session_id, 0, 1000)
+    second = log.read(OWNER, claim.session_id, first.next_after, 1000)
 
     assert (len(first.events), first.has_more, first.status) == (4, True, "running")
     assert ([event["seq"] for event in second.events], second.status) == ([5, 6, 7], "done")
@@ -109,7 +109,7 @@ def test_an_event_larger_than_a_page_is_a_page_of_its_own() -> None:
     claim = make_claim()
     write(claim, ToolCall("c", "read", None, "x" * (log.PAGE_CHARACTERS + 1), True, 1), Done("ok"))
 
-    page = log.read_after(OWNER, claim.session_id, 0, 1000)
+    page = log.read(OWNER, claim.session_id, 0, 1000)
 
     assert (len(page.events), page.has_more) == (1, True)
 
@@ -118,7 +118,7 @@ def test_a_page_longer_than_a_chunk_is_whole() -> None:
     claim = make_claim()
     write(claim, *(Delta("x") for _ in range(437)))
 
-    page = log.read_after(OWNER, claim.session_id, 13, 401)
+    page = log.read(OWNER, claim.session_id, 13, 401)
 
     assert [event["seq"] for event in page.events] == list(range(14, 415))
     assert page.has_more
@@ -162,7 +162,7 @@ class _Reader:
     def read(self, limit: int) -> None:
         if self.ended:
             return
-        page = log.read_after(OWNER, self.session_id, self.after, limit)
+        page = log.read(OWNER, self.session_id, self.after, limit)
         self.seqs += [event["seq"] for event in page.events]
         assert len(page.events) <= limit
         assert page.next_after == (self.seqs[-1] if self.seqs else 0)

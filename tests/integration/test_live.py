@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from app import db, sessions
-from app.api.live import LOOK_S
+from app.api.polling.hub import LOOK_S
 from app.broker.client import open_redis
 from app.broker.heads import Head, Heads
 from app.broker.queue import TurnQueue

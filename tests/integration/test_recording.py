@@ -394,7 +394,7 @@ def test_a_long_text_is_read_whole_in_pieces_of_16_kib() -> None:
     read: list[str] = []
     after, status = 0, "running"
     while status == "running":
-        page = log.read_after(OWNER, claim.session_id, after, 7)
+        page = log.read(OWNER, claim.session_id, after, 7)
         read += [event["content"] for event in page.events if event["eventType"] == "delta"]
         after, status = page.next_after, page.status
     assert "".join(read) == text

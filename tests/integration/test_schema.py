@@ -251,7 +251,7 @@ def _poll(session_id: str) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     status = "running"
     while status == "running":
-        page = log.read_after(OWNER, session_id, events[-1]["seq"] if events else 0, 3)
+        page = log.read(OWNER, session_id, events[-1]["seq"] if events else 0, 3)
         events += page.events
         status = page.status
     return events

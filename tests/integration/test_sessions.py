@@ -13,6 +13,7 @@ import peewee
 import pytest
 
 from app import db, sessions
+from app.conversations import threads
 from app.db.models import Conversation, Session
 from app.db.times import utc_now
 from app.errors import Busy, DatabaseUnavailable, IdempotencyConflict, NotFound
@@ -178,10 +179,10 @@ def test_a_request_that_waits_for_its_own_twin_is_that_session_and_finds_nothing
         locked.set()
         assert release.wait(30)
 
-    with ThreadPoolExecutor(5) as threads:
-        holding = threads.submit(db.transaction, hold)
+    with ThreadPoolExecutor(5) as pool:
+        holding = pool.submit(db.transaction, hold)
         locked.wait(30)
-        twins = [threads.submit(sessions.create, new) for _ in range(4)]
+        twins = [pool.submit(sessions.create, new) for _ in range(4)]
         # On SQLite they wait before they have looked at anything.
         wait_until(lambda: store.startswith("sqlite") or locking_reads() == 4, "all twins to wait")
         release.set()
@@ -490,8 +491,8 @@ def test_a_delete_and_a_flush_at_once_leave_nothing(round_: int) -> None:
 
 
 def test_everything_at_once_on_the_same_conversations_ends_without_an_error() -> None:
-    threads = [str(uuid4()) for _ in range(4)]
-    held = [make_claim(make_session(conversation_id=each)) for each in threads]
+    conversation_ids = [str(uuid4()) for _ in range(4)]
+    held = [make_claim(make_session(conversation_id=each)) for each in conversation_ids]
     after = [0] * len(held)
 
     def flush(order: int) -> None:
@@ -512,8 +513,8 @@ def test_everything_at_once_on_the_same_conversations_ends_without_an_error() ->
         lambda: claims.renew(held, lease_s=30),
         lambda: claims.renew(held[::-1], lease_s=30),
         lambda: removal.delete(OWNER, held[-1].session_id),
-        *(lambda each=each: make_created(conversation_id=each) for each in threads),
-        *(lambda each=each: make_created(conversation_id=each, on_busy="interrupt") for each in threads[::-1]),
+        *(lambda each=each: make_created(conversation_id=each) for each in conversation_ids),
+        *(lambda each=each: make_created(conversation_id=each, on_busy="interrupt") for each in conversation_ids[::-1]),
     ]
 
     outcomes = at_once(works)

@@ -41,7 +41,7 @@ def ask(queue: TurnQueue, message: str) -> str:
 
 
 def status(session_id: str) -> str:
-    return log.read_after("", session_id, 0, 1000).status
+    return log.read("", session_id, 0, 1000).status
 
 
 def assert_nothing_left(redis_url: str) -> None:

@@ -7,17 +7,16 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.broker.heads import Head
-from app.db.times import utc_now
 from app.errors import DatabaseUnavailable, Fenced
 from app.events import Delta, Done, Event, Thinking, ToolCall
 from app.sessions.claims import Claim
 from app.sessions.commit import Batch, Committed
-from app.sessions.queries import Standing
 from worker.event_writer import EventWriter
 from worker.recorder import SESSION_BUFFER_CHARACTERS, Recorder, RecordingFailed
 
@@ -36,7 +35,7 @@ class Database:
         self.failures: deque[Exception | None] = deque()
         self.refused: set[int] = set()
         self.lost: set[int] = set()
-        self.standing: dict[int, Standing] = {}
+        self.heads: dict[str, Head] = {}
         self.open = threading.Event()
         self.open.set()
         self._news = threading.Condition()
@@ -63,12 +62,12 @@ class Database:
         terminal = batch.terminal
         return Committed(True, len(stored), "running" if terminal is None else terminal.type)
 
-    def standings(self, row_ids: Iterable[int]) -> dict[int, Standing]:
-        asked = list(row_ids)
+    def look(self, session_ids: Iterable[str]) -> dict[str, Head]:
+        asked = list(session_ids)
         with self._news:
             self.looks += 1
             self._news.notify_all()
-        return {row_id: self.standing[row_id] for row_id in asked if row_id in self.standing}
+        return {session_id: self.heads[session_id] for session_id in asked if session_id in self.heads}
 
     async def called(self, count: int) -> list[Batch]:
         """The batches of the *count*-th call, as soon as it has begun."""
@@ -120,14 +119,12 @@ class Stage:
             self.published,  # type: ignore[arg-type]
             flush_s=flush_s,
             record=self.database.record,
-            standings=self.database.standings,
+            look=self.database.look,
         )
 
     def open(self, row_id: int, attempt: int = 1) -> Recorder:
         claim = Claim(row_id, f"session-{row_id}", None, "local", 1, "demo", "Hello?", attempt, 0, None, 0, 900.0)
-        self.database.standing[row_id] = Standing(
-            row_id, claim.session_id, "local", "running", attempt, 0, updated_at=utc_now()
-        )
+        self.database.heads[claim.session_id] = Head(claim.session_id, "local", 0, "running", attempt=attempt)
         return self.writer.open(claim, lambda: self.stopped.append(row_id))
 
 
@@ -464,12 +461,10 @@ def test_an_idle_session_learns_from_the_database_that_it_is_no_longer_current(c
         idle, other = stage.open(1), stage.open(2)
         await stage.database.looked()
         assert not idle.fenced
-        standing = stage.database.standing.pop(1)
+        head = stage.database.heads.pop("session-1")
         if change != "deleted":
             status, attempt = ("running", 2) if change == "taken over" else ("error", 1)
-            stage.database.standing[1] = Standing(
-                1, standing.session_id, "local", status, attempt, 5, updated_at=utc_now()
-            )
+            stage.database.heads["session-1"] = replace(head, status=status, attempt=attempt, seq=5)
         await stage.database.looked(2)
 
         assert stage.stopped == [1]
@@ -482,7 +477,7 @@ def test_a_session_with_something_to_write_is_judged_by_its_flush() -> None:
     async def play(stage: Stage) -> None:
         recorder = stage.open(1)
         await recorder.put(Delta("landed already, but nobody told"))
-        del stage.database.standing[1]
+        del stage.database.heads["session-1"]
         await stage.database.looked(2)
 
         assert not recorder.fenced
@@ -594,7 +589,7 @@ def test_a_redis_that_does_not_answer_holds_up_neither_commits_nor_the_look_for_
             async with asyncio.timeout(20):
                 await other.checkpoint("{}")
                 await other.finish(Done(""))
-                del stage.database.standing[1]
+                del stage.database.heads["session-1"]
                 await stage.database.looked(2)
         finally:
             stage.published.open.set()

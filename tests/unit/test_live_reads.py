@@ -9,14 +9,15 @@ from dataclasses import replace
 import pytest
 import redis
 
-from app.api.live import News, Waiter
-from app.api.pages import POLL_MS, POLL_STILL_MS, POLL_STREAMING_MS, SharedPage, poll_after_ms
-from app.api.single_flight import SingleFlight
-from app.api.standings import Standings
+from app.api.polling.hub import Hub, Subscriber
+from app.api.polling.local_heads import LocalHeads
+from app.api.polling.pages import POLL_MS, POLL_STILL_MS, POLL_STREAMING_MS, SharedPage, poll_after_ms
+from app.api.polling.single_flight import SingleFlight
+from app.broker.heads import Head
 from app.errors import DatabaseUnavailable, NotFound
-from app.events.log import Page
+from app.events.log import EventPage
 
-QUIET = Page("s1", "running", [], 3, has_more=False, moved_at=100.0)
+QUIET = EventPage("s1", "running", [], 3, has_more=False, moved_at=100.0)
 
 
 class Log:
@@ -27,16 +28,16 @@ class Log:
         self.deleted = False
         self.reads: list[int] = []
 
-    def read(self, owner: str, session_id: str, after: int, limit: int) -> Page:
+    def read(self, owner: str, session_id: str, after: int, limit: int) -> EventPage:
         self.reads.append(after)
         if self.deleted:
             raise NotFound("no such session")
         last = min(self.last_seq, after + limit)
         found = [{"seq": seq, "eventType": "delta"} for seq in range(after + 1, last + 1)]
-        return Page(session_id, "running", found, last, last < self.last_seq, 0.0)
+        return EventPage(session_id, "running", found, last, last < self.last_seq, 0.0)
 
 
-class Readers(News):
+class Readers(Hub):
     """Reads when it is told to instead of on threads of its own."""
 
     def __init__(self, log: Log) -> None:
@@ -63,111 +64,113 @@ def log() -> Log:
 
 
 @pytest.fixture
-def news(log: Log) -> Readers:
+def hub(log: Log) -> Readers:
     return Readers(log)
 
 
 @pytest.fixture
-def make_waiter(news: Readers) -> Callable[..., Waiter]:
-    def make(after: int = 0, limit: int = 500, session_id: str = "s1") -> Waiter:
-        waiter = Waiter("me", session_id, after, limit)
-        news.register(waiter)
-        return waiter
+def make_subscriber(hub: Readers) -> Callable[..., Subscriber]:
+    def make(after: int = 0, limit: int = 500, session_id: str = "s1") -> Subscriber:
+        subscriber = Subscriber("me", session_id, after, limit)
+        hub.register(subscriber)
+        return subscriber
 
     return make
 
 
 def test_all_who_wait_at_the_same_seq_share_one_page(
-    log: Log, news: Readers, make_waiter: Callable[..., Waiter]
+    log: Log, hub: Readers, make_subscriber: Callable[..., Subscriber]
 ) -> None:
-    waiters = [make_waiter() for _ in range(100)]
+    subscribers = [make_subscriber() for _ in range(100)]
     log.last_seq = 2
 
-    news.hear()
+    hub.hear()
 
-    pages = [news.wait(waiter, 0) for waiter in waiters]
+    pages = [hub.wait(subscriber, 0) for subscriber in subscribers]
     assert seqs(pages[0]) == [1, 2]
     assert len({id(page) for page in pages}) == 1
     assert log.reads == [0]
 
 
 def test_news_that_comes_before_a_page_was_taken_is_handed_out_next(
-    log: Log, news: Readers, make_waiter: Callable[..., Waiter]
+    log: Log, hub: Readers, make_subscriber: Callable[..., Subscriber]
 ) -> None:
-    waiter = make_waiter()
+    subscriber = make_subscriber()
     log.last_seq = 1
-    news.hear()
+    hub.hear()
     log.last_seq = 3
-    news.hear()
+    hub.hear()
 
-    first = news.wait(waiter, 0)
-    news.read_on()
-    second = news.wait(waiter, 0)
+    first = hub.wait(subscriber, 0)
+    hub.read_on()
+    second = hub.wait(subscriber, 0)
 
     assert (seqs(first), seqs(second)) == ([1], [2, 3])
-    assert seqs(news.wait(waiter, 0)) == []
+    assert seqs(hub.wait(subscriber, 0)) == []
 
 
 def test_a_slow_reader_costs_no_reads_while_it_is_slow(
-    log: Log, news: Readers, make_waiter: Callable[..., Waiter]
+    log: Log, hub: Readers, make_subscriber: Callable[..., Subscriber]
 ) -> None:
-    make_waiter()
+    make_subscriber()
 
     for log.last_seq in range(1, 50):
-        news.hear()
+        hub.hear()
 
     assert log.reads == [0]
 
 
-def test_a_reader_far_behind_gets_page_after_page(log: Log, news: Readers, make_waiter: Callable[..., Waiter]) -> None:
-    waiter = make_waiter(limit=2)
+def test_a_reader_far_behind_gets_page_after_page(
+    log: Log, hub: Readers, make_subscriber: Callable[..., Subscriber]
+) -> None:
+    subscriber = make_subscriber(limit=2)
     log.last_seq = 5
-    news.hear()
+    hub.hear()
 
     pages = []
-    while page := news.wait(waiter, 0):
+    while page := hub.wait(subscriber, 0):
         pages.append(seqs(page))
-        news.read_on()
+        hub.read_on()
 
     assert pages == [[1, 2], [3, 4], [5]]
 
 
 def test_a_reader_that_read_by_itself_is_not_handed_the_same_again(
-    log: Log, news: Readers, make_waiter: Callable[..., Waiter]
+    log: Log, hub: Readers, make_subscriber: Callable[..., Subscriber]
 ) -> None:
-    waiter = make_waiter()
+    subscriber = make_subscriber()
     log.last_seq = 1
-    news.hear()
+    hub.hear()
     own = log.read("me", "s1", 0, 500)
     log.last_seq = 2
 
-    news.skip(waiter, own)
-    news.read_on()
+    hub.skip(subscriber, own)
+    hub.read_on()
 
-    assert seqs(news.wait(waiter, 0)) == [2]
+    assert seqs(hub.wait(subscriber, 0)) == [2]
 
 
 def test_all_who_wait_for_a_deleted_session_are_told(
-    log: Log, news: Readers, make_waiter: Callable[..., Waiter]
+    log: Log, hub: Readers, make_subscriber: Callable[..., Subscriber]
 ) -> None:
-    waiters = [make_waiter() for _ in range(3)]
+    subscribers = [make_subscriber() for _ in range(3)]
     log.deleted = True
 
-    news.hear()
+    hub.hear()
 
-    for waiter in waiters:
+    for subscriber in subscribers:
         with pytest.raises(NotFound):
-            news.wait(waiter, 0)
+            hub.wait(subscriber, 0)
 
 
 def test_news_of_sessions_that_nobody_waits_for_is_not_read(
-    log: Log, news: Readers, make_waiter: Callable[..., Waiter]
+    log: Log, hub: Readers, make_subscriber: Callable[..., Subscriber]
 ) -> None:
-    waiter = make_waiter()
-    news.unregister(waiter)
+    subscriber = make_subscriber()
+    hub.unregister(subscriber)
 
-    news.hear()
-    news.hear("other")
+    hub.hear()
+    hub.hear("other")
 
     assert log.reads == []
 
@@ -212,15 +215,15 @@ def test_a_read_that_fails_fails_for_all_who_share_it_and_for_nobody_after() -> 
 
 
 class Table:
-    """What `session_list.newest` would find, and how often it was asked for what."""
+    """What `app.sessions.queries.heads` would find, and how often it was asked for what."""
 
     def __init__(self) -> None:
         self.rows: dict[str, tuple[int, str]] = {}
         self.asked: list[list[str]] = []
 
-    def newest(self, session_ids: object) -> dict[str, tuple[int, str]]:
+    def heads(self, session_ids: object) -> dict[str, Head]:
         self.asked.append(sorted(session_ids))  # type: ignore[call-overload]
-        return {each: self.rows[each] for each in self.asked[-1] if each in self.rows}
+        return {each: Head(each, "me", *self.rows[each]) for each in self.asked[-1] if each in self.rows}
 
 
 class Clock:
@@ -242,63 +245,63 @@ def table() -> Table:
 
 
 @pytest.fixture
-def standings(table: Table, clock: Clock) -> Standings:
-    standings = Standings(table.newest, clock)
-    standings._started = True  # the test refreshes
-    return standings
+def local_heads(table: Table, clock: Clock) -> LocalHeads:
+    local_heads = LocalHeads(table.heads, clock)
+    local_heads._started = True  # the test refreshes
+    return local_heads
 
 
-def test_a_standing_is_known_for_a_second_and_again_after_each_refresh(
-    standings: Standings, table: Table, clock: Clock
+def test_a_head_is_known_for_a_second_and_again_after_each_refresh(
+    local_heads: LocalHeads, table: Table, clock: Clock
 ) -> None:
-    standings.remember("me", QUIET, clock.now)
+    local_heads.remember("me", QUIET, clock.now)
     table.rows["s1"] = (3, "running")
 
     for _ in range(3):
         clock.now += 0.9
-        known = standings.get("s1")
+        known = local_heads.get("s1")
         assert known is not None
         assert (known.owner, known.seq, known.status) == ("me", 3, "running")
-        standings.refresh()
+        local_heads.refresh()
     clock.now += 1.1
 
-    assert standings.get("s1") is None
+    assert local_heads.get("s1") is None
 
 
 @pytest.mark.parametrize("moved", [(4, "running"), (3, "done"), None])
 def test_a_session_that_moved_is_read_again(
-    standings: Standings, table: Table, clock: Clock, moved: tuple[int, str] | None
+    local_heads: LocalHeads, table: Table, clock: Clock, moved: tuple[int, str] | None
 ) -> None:
-    standings.remember("me", QUIET, clock.now)
+    local_heads.remember("me", QUIET, clock.now)
     if moved:
         table.rows["s1"] = moved
 
-    standings.refresh()
+    local_heads.refresh()
 
-    assert standings.get("s1") is None
+    assert local_heads.get("s1") is None
 
 
 def test_all_polled_sessions_are_looked_up_together_and_no_others(
-    standings: Standings, table: Table, clock: Clock
+    local_heads: LocalHeads, table: Table, clock: Clock
 ) -> None:
     for number in range(1000):
-        standings.remember("me", replace(QUIET, session_id=f"s{number}"), clock.now)
+        local_heads.remember("me", replace(QUIET, session_id=f"s{number}"), clock.now)
         table.rows[f"s{number}"] = (3, "running")
     clock.now += 9
-    standings.get("s7")
+    local_heads.get("s7")
     clock.now += 2
 
-    standings.refresh()
+    local_heads.refresh()
 
     assert table.asked == [["s7"]]
 
 
-def test_ended_sessions_and_unread_pages_are_not_remembered(standings: Standings, clock: Clock) -> None:
-    standings.remember("me", replace(QUIET, status="done"), clock.now)
-    assert standings.get("s1") is None
+def test_ended_sessions_and_unread_pages_are_not_remembered(local_heads: LocalHeads, clock: Clock) -> None:
+    local_heads.remember("me", replace(QUIET, status="done"), clock.now)
+    assert local_heads.get("s1") is None
 
-    standings.remember("me", replace(QUIET, has_more=True), clock.now)
-    assert standings.get("s1") is None
+    local_heads.remember("me", replace(QUIET, has_more=True), clock.now)
+    assert local_heads.get("s1") is None
 
 
 def test_the_advice_for_the_next_poll_follows_what_happens() -> None:

@@ -6,22 +6,20 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from app.agents import Agents
 from app.broker.heads import Heads
 from app.broker.queue import TurnQueue
-from app.events.log import Page
 from app.sessions.doorbell import Doorbell
+from app.settings import Settings
 
-from ..agents import Agents
-from ..settings import Settings
-from .live import News
-from .single_flight import SingleFlight
-from .standings import Standings
+from .polling.hub import Hub
+from .polling.reader import Reader
 
 _EXTENSION = "backchat"
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class Services:
     """Made once per web process."""
 
     settings: Settings
@@ -29,16 +27,14 @@ class Context:
     heads: Heads
     queue: TurnQueue
     doorbell: Doorbell
-    news: News
-    #: Pages that are being read from the database.
-    reads: SingleFlight[Page]
-    standings: Standings
+    hub: Hub
+    reader: Reader
 
 
-def context() -> Context:
-    """The context of the application that serves this request."""
+def services() -> Services:
+    """The services of the application that serves this request."""
     return current_app.extensions[_EXTENSION]  # type: ignore[no-any-return]
 
 
-def install(extensions: dict[str, object], made: Context) -> None:
+def install(extensions: dict[str, object], made: Services) -> None:
     extensions[_EXTENSION] = made

@@ -1,4 +1,4 @@
-"""News without asking again: who is held waits here, and is handed the pages that are committed meanwhile.
+"""The hub: held requests subscribe to a session here and are handed its pages as they are committed.
 
 One subscription per web process hears of every commit (`heads.CHANNEL`). A commit is read and encoded once for all
 who are held at the same seq, however many they are. News is a hint: one look at the database for all sessions that are
@@ -22,10 +22,10 @@ from gevent import monkey
 
 from app import db, metrics
 from app.broker.heads import CHANNEL
+from app.errors import DatabaseUnavailable, Gone, NotFound
 from app.events import log
 from app.sessions import queries as session_queries
 
-from ..errors import DatabaseUnavailable, Gone, NotFound
 from .pages import SharedPage
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ LOOK_WITHOUT_NEWS_S = 0.5
 GONE_S = 3.0
 #: Pages that are read at the same time.
 READERS = 4
-#: One who has not waited for so long past its time never will.
+#: Subscribers that overran their deadline by this much are dropped.
 _FORGOTTEN_S = 60.0
 _RECONNECT_S = 1.0
 
@@ -51,7 +51,7 @@ class ClientGone(Exception):
     """The client has closed its connection."""
 
 
-class Waiter:
+class Subscriber:
     """A held request: is handed the pages of a session above *after*, each once and in order.
 
     Args:
@@ -77,89 +77,89 @@ class Waiter:
         self._until = time.monotonic()
 
 
-class News:
+class Hub:
     """Hands pages to who waits for them. Starts listening with the first one.
 
     Args:
         client: For the subscription alone.
-        read: As `event_log.read_after`.
+        read: As `app.events.log.read`.
     """
 
-    def __init__(self, client: redis.Redis, read: Callable[..., log.Page] = log.read_after) -> None:
+    def __init__(self, client: redis.Redis, read: Callable[..., log.EventPage] = log.read) -> None:
         self._redis = client
         self._read = read
         self._lock = threading.Lock()
-        self._waiting: dict[str, set[Waiter]] = defaultdict(set)
+        self._subscribed: dict[str, set[Subscriber]] = defaultdict(set)
         #: Sessions to read, each once.
         self._moved: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._queued: set[str] = set()
         self._listening = False
         self._started = False
 
-    def register(self, waiter: Waiter) -> None:
-        """From now on *waiter* misses nothing; what was committed before is the caller's to read."""
+    def register(self, subscriber: Subscriber) -> None:
+        """From now on *subscriber* misses nothing; what was committed before is the caller's to read."""
         with self._lock:
-            self._waiting[waiter.session_id].add(waiter)
+            self._subscribed[subscriber.session_id].add(subscriber)
             metrics.HELD_REQUESTS.inc()
             if self._started:
                 return
             self._started = True
         for work in (self._listen_for_ever, self._look_for_ever, *(self._read_for_ever,) * READERS):
-            threading.Thread(target=work, name="news", daemon=True).start()
+            threading.Thread(target=work, name="hub", daemon=True).start()
 
-    def unregister(self, waiter: Waiter) -> None:
+    def unregister(self, subscriber: Subscriber) -> None:
         with self._lock:
-            self._unregister(waiter)
+            self._unregister(subscriber)
 
-    def _unregister(self, waiter: Waiter) -> None:
-        waiters = self._waiting.get(waiter.session_id)
-        if waiters is None or waiter not in waiters:
+    def _unregister(self, subscriber: Subscriber) -> None:
+        subscribers = self._subscribed.get(subscriber.session_id)
+        if subscribers is None or subscriber not in subscribers:
             return
-        waiters.remove(waiter)
+        subscribers.remove(subscriber)
         metrics.HELD_REQUESTS.dec()
-        if not waiters:
-            del self._waiting[waiter.session_id]
+        if not subscribers:
+            del self._subscribed[subscriber.session_id]
 
-    def wait(self, waiter: Waiter, timeout_s: float) -> SharedPage | None:
-        """The next page above `waiter.after` that has events or an end, and move on behind it; None: time has passed.
+    def wait(self, subscriber: Subscriber, timeout_s: float) -> SharedPage | None:
+        """The next page above `subscriber.after` with events or an end, and move on behind it; None: time has passed.
 
         Raises:
             NotFound: the session was deleted.
             Gone: its events were deleted by retention.
             ClientGone: nobody would read the answer.
         """
-        waiter._until = time.monotonic() + timeout_s
-        signalled = waiter._signal.acquire(timeout=max(0.0, timeout_s))
+        subscriber._until = time.monotonic() + timeout_s
+        signalled = subscriber._signal.acquire(timeout=max(0.0, timeout_s))
         with self._lock:
-            handed, waiter._handed = waiter._handed, None
-            again, waiter._missed = waiter._missed, False
+            handed, subscriber._handed = subscriber._handed, None
+            again, subscriber._missed = subscriber._missed, False
             if handed is not None and not signalled:
                 # It came between the end of the wait and here.
-                waiter._signal.acquire()
+                subscriber._signal.acquire()
             if isinstance(handed, SharedPage):
-                waiter.after = handed.page.next_after
+                subscriber.after = handed.page.next_after
                 again |= handed.page.has_more
         if isinstance(handed, Exception):
             # One for all who waited: their tracebacks must not add up.
             raise handed.with_traceback(None)
         if again:
-            self._to_read([waiter.session_id])
+            self._to_read([subscriber.session_id])
         return handed
 
-    def skip(self, waiter: Waiter, page: log.Page) -> None:
-        """*waiter* has read *page* by itself: go on behind it."""
+    def skip(self, subscriber: Subscriber, page: log.EventPage) -> None:
+        """*subscriber* has read *page* by itself: go on behind it."""
         with self._lock:
-            again = waiter._missed or waiter._handed is not None or page.has_more
-            if waiter._handed is not None:
-                waiter._signal.acquire()
-            waiter._handed, waiter._missed = None, False
-            waiter.after = page.next_after
+            again = subscriber._missed or subscriber._handed is not None or page.has_more
+            if subscriber._handed is not None:
+                subscriber._signal.acquire()
+            subscriber._handed, subscriber._missed = None, False
+            subscriber.after = page.next_after
         if again:
-            self._to_read([waiter.session_id])
+            self._to_read([subscriber.session_id])
 
     def _to_read(self, session_ids: Iterable[str]) -> None:
         with self._lock:
-            new = [each for each in session_ids if each in self._waiting and each not in self._queued]
+            new = [each for each in session_ids if each in self._subscribed and each not in self._queued]
             self._queued.update(new)
         for session_id in new:
             self._moved.put(session_id)
@@ -183,16 +183,16 @@ class News:
                 logger.exception("news could not be read")
 
     def _serve(self, session_id: str) -> None:
-        alike: dict[tuple[str, int, int], list[Waiter]] = defaultdict(list)
+        alike: dict[tuple[str, int, int], list[Subscriber]] = defaultdict(list)
         with self._lock:
             self._queued.discard(session_id)
-            for waiter in self._waiting.get(session_id, ()):
-                if waiter._handed is None:
-                    alike[waiter.owner, waiter.after, waiter.limit].append(waiter)
+            for subscriber in self._subscribed.get(session_id, ()):
+                if subscriber._handed is None:
+                    alike[subscriber.owner, subscriber.after, subscriber.limit].append(subscriber)
                 else:
                     # A slow client: one page at a time, not the same one again and again.
-                    waiter._missed = True
-        for (owner, after, limit), waiters in alike.items():
+                    subscriber._missed = True
+        for (owner, after, limit), subscribers in alike.items():
             outcome: SharedPage | Exception
             try:
                 page = self._read(owner, session_id, after, limit)
@@ -202,17 +202,17 @@ class News:
                 if not page.is_news:
                     continue
                 outcome = SharedPage(page)
-            self._hand_out(outcome, after, waiters)
+            self._hand_out(outcome, after, subscribers)
 
-    def _hand_out(self, outcome: SharedPage | Exception, after: int, waiters: Iterable[Waiter]) -> None:
+    def _hand_out(self, outcome: SharedPage | Exception, after: int, subscribers: Iterable[Subscriber]) -> None:
         with self._lock:
-            for waiter in waiters:
-                if waiter.after != after or waiter._handed is not None:
+            for subscriber in subscribers:
+                if subscriber.after != after or subscriber._handed is not None:
                     # It has moved on since the read.
-                    waiter._missed = True
+                    subscriber._missed = True
                     continue
-                waiter._handed = outcome
-                waiter._signal.release()
+                subscriber._handed = outcome
+                subscriber._signal.release()
 
     def _listen_for_ever(self) -> None:
         while True:
@@ -250,30 +250,30 @@ class News:
 
     def _look(self) -> None:
         with self._lock:
-            slowest = {session_id: min(each.after for each in held) for session_id, held in self._waiting.items()}
-        newest = session_queries.newest(list(slowest))
+            slowest = {session_id: min(each.after for each in held) for session_id, held in self._subscribed.items()}
+        heads = session_queries.heads(list(slowest))
         self._to_read(
             session_id
             for session_id, after in slowest.items()
-            if (standing := newest.get(session_id)) is None or standing[0] > after or standing[1] != "running"
+            if (head := heads.get(session_id)) is None or head.seq > after or head.status != "running"
         )
 
     def _let_go(self) -> None:
         """End the waits of clients that have gone: their greenlets or threads are better used elsewhere."""
         poll = _poll()
-        connected: dict[int, Waiter] = {}
+        connected: dict[int, Subscriber] = {}
         forgotten = time.monotonic() - _FORGOTTEN_S
         with self._lock:
-            held = [waiter for waiters in self._waiting.values() for waiter in waiters]
-            for waiter in held:
-                if waiter._until < forgotten:
-                    self._unregister(waiter)
-                elif waiter.connection is not None and (number := waiter.connection.fileno()) >= 0:
-                    connected[number] = waiter
+            held = [subscriber for subscribers in self._subscribed.values() for subscriber in subscribers]
+            for subscriber in held:
+                if subscriber._until < forgotten:
+                    self._unregister(subscriber)
+                elif subscriber.connection is not None and (number := subscriber.connection.fileno()) >= 0:
+                    connected[number] = subscriber
                     poll.register(number, _CLOSED)
         gone = [connected[number] for number, events in poll.poll(0) if events & _CLOSED]
         with self._lock:
-            for waiter in gone:
-                if waiter._handed is None:
-                    waiter._signal.release()
-                waiter._handed = ClientGone()
+            for subscriber in gone:
+                if subscriber._handed is None:
+                    subscriber._signal.release()
+                subscriber._handed = ClientGone()

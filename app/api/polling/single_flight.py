@@ -14,7 +14,7 @@ class SingleFlight(Generic[T]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._boarding: dict[Hashable, _Flight[T]] = {}
+        self._pending: dict[Hashable, _Flight[T]] = {}
 
     def call(self, key: Hashable, work: Callable[[Callable[[], None]], T]) -> T:
         """What *work* returns or raises; or what it does for another caller with this *key*, who still waits to begin.
@@ -23,28 +23,28 @@ class SingleFlight(Generic[T]):
             work: Calls its argument when it begins. Who comes later is not served by it: it may have seen more.
         """
         with self._lock:
-            flight = self._boarding.get(key)
+            flight = self._pending.get(key)
             if flight is None:
-                mine = self._boarding[key] = _Flight()
+                mine = self._pending[key] = _Flight()
         if flight is not None:
-            flight.landed.wait()
+            flight.done.wait()
             # Its caller was killed: who waited for it looks by itself.
             return flight.outcome() if flight.ended else self.call(key, work)
         try:
             return mine.run(work, lambda: self._close(key, mine))
         finally:
             self._close(key, mine)
-            mine.landed.set()
+            mine.done.set()
 
     def _close(self, key: Hashable, flight: _Flight[T]) -> None:
         with self._lock:
-            if self._boarding.get(key) is flight:
-                del self._boarding[key]
+            if self._pending.get(key) is flight:
+                del self._pending[key]
 
 
 class _Flight(Generic[T]):
     def __init__(self) -> None:
-        self.landed = threading.Event()
+        self.done = threading.Event()
         self._results: list[T] = []
         self._error: Exception | None = None
 

@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.broker.heads import Head
-from app.events.log import Page
+from app.errors import DatabaseUnavailable
+from app.events.log import EventPage
 from app.sessions import queries as session_queries
-
-from ..errors import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
-#: How late a standing may be, as a head may.
+#: How late one of these heads may be, as one in Redis may.
 FRESH_S = 1.0
 _REFRESH_S = 0.7
 #: A session that nobody has polled for so long is forgotten; the longest advice for the next poll is 3 s.
@@ -27,29 +26,29 @@ _KEPT_S = 10.0
 
 
 @dataclass(slots=True)
-class _Standing:
+class _Known:
     head: Head
     read_at: float
     polled_at: float
 
 
-class Standings:
+class LocalHeads:
     """Remembers running sessions that are polled. Starts looking with the first one.
 
     Args:
-        look: As `session_list.newest`.
+        look: As `app.sessions.queries.heads`.
         clock: Seconds that never go back.
     """
 
     def __init__(
         self,
-        look: Callable[[Sequence[str]], dict[str, tuple[int, str]]] = session_queries.newest,
+        look: Callable[[Sequence[str]], dict[str, Head]] = session_queries.heads,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._look = look
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: dict[str, _Standing] = {}
+        self._known: dict[str, _Known] = {}
         self._started = False
 
     def get(self, session_id: str) -> Head | None:
@@ -62,26 +61,22 @@ class Standings:
             known.polled_at = now
             return known.head if now - known.read_at < FRESH_S else None
 
-    def remember(self, owner: str, page: Page, read_at: float) -> None:
+    def remember(self, owner: str, page: EventPage, read_at: float) -> None:
         """*page* was read from the database, not before *read_at*."""
         if page.status != "running" or page.has_more:
             return
         head = Head(page.session_id, owner, page.next_after, page.status, page.moved_at)
         with self._lock:
-            self._known[page.session_id] = _Standing(head, read_at, self._clock())
+            self._known[page.session_id] = _Known(head, read_at, self._clock())
             if self._started:
                 return
             self._started = True
-        threading.Thread(target=self._refresh_for_ever, name="standings", daemon=True).start()
+        threading.Thread(target=self._refresh_for_ever, name="local heads", daemon=True).start()
 
     def forget(self, session_id: str) -> None:
         """It was changed by this process just now."""
         with self._lock:
             self._known.pop(session_id, None)
-
-    def now(self) -> float:
-        """The time to give to `remember`, taken before the read."""
-        return self._clock()
 
     def refresh(self) -> None:
         """Look all of them up.
@@ -94,12 +89,13 @@ class Standings:
             for session_id in [each for each, known in self._known.items() if now - known.polled_at > _KEPT_S]:
                 del self._known[session_id]
             asked = dict(self._known)
-        newest = self._look(list(asked))
+        current = self._look(list(asked))
         with self._lock:
             for session_id, known in asked.items():
                 if self._known.get(session_id) is not known:
                     continue  # it was read again or forgotten since
-                if newest.get(session_id) == (known.head.seq, "running"):
+                found = current.get(session_id)
+                if found is not None and (found.seq, found.status) == (known.head.seq, "running"):
                     known.read_at = now
                 else:
                     del self._known[session_id]
@@ -113,4 +109,4 @@ class Standings:
                 continue
             except Exception:
                 # Without it every poll of a waiting session would go to the database.
-                logger.exception("standings could not be read")
+                logger.exception("heads could not be read")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from app.events.log import Page
+from app.events.log import EventPage
 
 #: Advice for the next poll, in milliseconds: by default, while text streams, and when nothing has moved for a while.
 POLL_MS = 1500
@@ -33,7 +33,7 @@ def compress(body: bytes) -> bytes:
     return gzip.compress(body, _LEVEL, mtime=0)
 
 
-def poll_after_ms(page: Page, now: float) -> int:
+def poll_after_ms(page: EventPage, now: float) -> int:
     """Advice for the next poll: soon while text streams, later while nothing moves."""
     if page.has_more:
         return 0
@@ -55,7 +55,7 @@ class Answer:
 class SharedPage:
     """A page that may go to many; each form of it is made when it is first asked for."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: EventPage) -> None:
         self.page = page
         self._answers: dict[tuple[bool, bool], Answer] = {}
 
