@@ -5,7 +5,7 @@ The way of a message:
     POST ─ app.api ─ sessions.create ───────────► database (session and user message: one commit)
                         └─ doorbell ─ turn_queue ► Redis ─ worker ─ claiming.take (attempt and lease)
                                                            │
-          orchestrator ── events ──► worker.event_writer ──┘   one loop, hundreds of sessions
+          orchestrator ── events ──► worker.process.event_writer ──┘   one loop, hundreds of sessions
                                           └─ recording.record: one transaction per flush, for all of them
                                                  └─ after the commit: heads.publish
     GET events ─ heads.get: no news? answer without the database : event_log.read ─► page

@@ -14,7 +14,7 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "task
 
 
 class Formatter(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z INFO worker.sweeper session rung session_id=… attempt=2`."""
+    """`2026-01-31T12:00:00.123Z INFO worker.process.sweeper session rung session_id=… attempt=2`."""
 
     converter = time.gmtime  # type: ignore[assignment]
 

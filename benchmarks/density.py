@@ -38,7 +38,7 @@ async def ours(url: str) -> tuple[Callable[[str], AsyncIterator[str]], Callable[
     from app.agents import DEFAULT_AGENT
     from app.events import Delta
     from app.settings import Settings
-    from worker.engine import Engine
+    from worker.engine.engine import Engine
     from worker.orchestrator import Turn
 
     settings = Settings(openai_api_key="key", openai_base_url=url)

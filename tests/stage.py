@@ -16,7 +16,7 @@ from app.events import Done, Usage
 from app.settings import Settings
 from tests.conftest import close_all
 from worker.orchestrator import Turn
-from worker.runtime import Runtime
+from worker.process import WorkerProcess
 
 Answer = Callable[[Turn], AsyncIterator[Any]]
 
@@ -70,9 +70,9 @@ class Stage:
 
 
 class Worker:
-    """A `Runtime` on a loop and thread of its own."""
+    """A `WorkerProcess` on a loop and thread of its own."""
 
-    def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, runtime: WorkerProcess, loop: asyncio.AbstractEventLoop) -> None:
         self.runtime = runtime
         self._loop = loop
 
@@ -95,12 +95,12 @@ def working(settings: Settings, answer: Answer | None = None, *, sweeps: bool = 
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    worker = Worker(Runtime(settings, answer=answer, sweeps=sweeps), loop)
+    worker = Worker(WorkerProcess(settings, answer=answer, sweeps=sweeps), loop)
     try:
-        worker.do(worker.runtime.start())
+        worker.do(worker.process.start())
         yield worker
     finally:
-        worker.do(worker.runtime.close())
+        worker.do(worker.process.close())
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

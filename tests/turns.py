@@ -11,7 +11,7 @@ from app.agents import DEFAULT_AGENT, Agent
 from app.events import Delta, Done, Thinking, ToolCall
 from app.settings import Settings
 from tests.model_server import ModelServer
-from worker.engine import Engine
+from worker.engine.engine import Engine
 from worker.orchestrator import Checkpoint, Turn, TurnFailed
 
 

@@ -1,7 +1,11 @@
 """The worker process: takes jobs from RQ and runs hundreds of sessions on one asyncio loop.
 
-`session_worker` talks to RQ, `bookkeeper` keeps its registries, `runtime` holds what all runs share, `run_session` is
-one attempt at one session, which hands what it yields to its `recorder`; `event_writer` commits that for all of them,
-`sweeper` looks after what nobody attends to. `orchestrator` is the protocol behind which any agent framework fits;
-`engine` is the one that ships.
+    rq/            talks to RQ: takes jobs, keeps its registries, hears its commands
+    process/       runs sessions: claims them, drives the orchestrator, commits what it says, sweeps
+    engine/        the orchestrator that ships, on pydantic-ai
+    orchestrator   the protocol behind which any agent framework fits; `orchestrators` finds the one that is configured
+    tools          the built-in tools, and how an agent's tools are found
+
+Orchestrators, tools and the engine know no database, queue or HTTP; `process` and `rq` do not know each other:
+`__main__` joins them.
 """

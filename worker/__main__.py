@@ -11,8 +11,8 @@ from app.db.errors import in_full
 from app.errors import BackchatError, DatabaseUnavailable
 from app.settings import Settings
 
-from .runtime import Runtime
-from .session_worker import SessionWorker
+from .process.worker_process import WorkerProcess
+from .rq import SessionWorker
 
 
 async def work(settings: Settings) -> None:
@@ -23,7 +23,7 @@ async def work(settings: Settings) -> None:
         DatabaseUnavailable: it can't be reached at the start.
         Invalid: a setting can't be used.
     """
-    runtime = Runtime(settings)
+    runtime = WorkerProcess(settings)
     try:
         await runtime.start()
         worker = SessionWorker(

@@ -27,6 +27,6 @@ def load(settings: Settings) -> ClosableOrchestrator:
 
         return CallableOrchestrator.named(settings.orchestrator)
     # Importing the engine takes a second and much memory: only workers that use it pay.
-    from .engine import Engine
+    from .engine.engine import Engine
 
     return Engine(settings)

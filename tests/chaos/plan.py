@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker.tool_calls import OUTCOME_UNKNOWN
+from worker.engine.tool_calls import OUTCOME_UNKNOWN
 
 UNKNOWN = OUTCOME_UNKNOWN.split(":")[0]
 #: Tools that may run at most once.

@@ -12,7 +12,7 @@ from tests.chaos.answers import HOLD, assert_whole, attempts_of, said, script, t
 from tests.chaos.deployment import Deployment
 from tests.chaos.plan import UNKNOWN
 from tests.servers import Process, wait_until
-from worker.tool_calls import OUTCOME_UNKNOWN
+from worker.engine.tool_calls import OUTCOME_UNKNOWN
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

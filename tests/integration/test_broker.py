@@ -20,7 +20,7 @@ from app.broker.client import open_redis
 from app.broker.embedded import Broker
 from app.broker.queue import QUEUE_NAME, TurnQueue
 from tests.servers import EmbeddedBroker, Process, wait_until
-from worker.session_worker import SessionWorker
+from worker.rq import SessionWorker
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def test_turns_share_connections(model_server: ModelServer) -> None:
 def test_the_demo_model_calls_real_tools_and_says_that_it_is_one(
     monkeypatch: pytest.MonkeyPatch, message: str, tools: list[str], says: str
 ) -> None:
-    monkeypatch.setattr("worker.demo_model.WORD_S", 0)
+    monkeypatch.setattr("worker.engine.demo_model.WORD_S", 0)
 
     turn = answer(make_settings(), "demo", message=message)
 

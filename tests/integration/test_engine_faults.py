@@ -14,7 +14,7 @@ from app.events import ToolCall
 from tests import sample_tools
 from tests.model_server import ModelServer
 from tests.turns import answer, make_agent, make_settings
-from worker import model_failures
+from worker.engine import failures
 from worker.orchestrator import Checkpoint
 
 APIS = ["openai-chat", "openai"]
@@ -22,7 +22,7 @@ APIS = ["openai-chat", "openai"]
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_failures, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(failures, "FIRST_PAUSE_S", 0.01)
 
 
 def call(name: str, arguments: str, call_id: str = "a") -> dict[str, Any]:

@@ -19,9 +19,9 @@ from app.agents import McpServer
 from app.events import ToolCall
 from tests.model_server import ModelServer
 from tests.turns import answer, make_agent, make_settings, make_turn, record, with_engine
-from worker import agent_tools
+from worker.engine import toolsets
+from worker.engine.tool_calls import OUTCOME_UNKNOWN
 from worker.orchestrator import Checkpoint
-from worker.tool_calls import OUTCOME_UNKNOWN
 
 ROOT = Path(__file__).resolve().parents[2]
 STDIO = McpServer(
@@ -238,7 +238,7 @@ def test_a_server_over_http_that_restarts_is_there_again_after_one_failed_call(m
 def test_turns_that_wait_for_a_server_that_hangs_all_end_in_time(
     model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_tools, "MCP_START_S", 0.5)
+    monkeypatch.setattr(toolsets, "MCP_START_S", 0.5)
     settings = make_settings(model_server)
     hanging = McpServer(name="sample", command=sys.executable, args=("-c", "import time; time.sleep(100)"))
     agent = make_agent(mcp_servers=(hanging,))

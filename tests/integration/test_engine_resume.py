@@ -13,8 +13,8 @@ from app.events import Delta, Done, Thinking, ToolCall
 from tests import sample_tools
 from tests.model_server import ModelServer
 from tests.turns import Recorded, answer, make_agent, make_settings, make_turn, record, with_engine
+from worker.engine.tool_calls import OUTCOME_UNKNOWN
 from worker.orchestrator import Checkpoint, Message
-from worker.tool_calls import OUTCOME_UNKNOWN
 
 
 def call(*calls: tuple[str, str, str]) -> dict[str, Any]:

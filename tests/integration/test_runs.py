@@ -43,8 +43,8 @@ from tests.factories import (
 )
 from tests.servers import MariaDB, RedisServer, free_port
 from worker.orchestrator import Checkpoint, Turn, TurnFailed
-from worker.runtime import Runtime
-from worker.sweeper import Sweeper
+from worker.process import WorkerProcess
+from worker.process.sweeper import Sweeper
 
 Answer = Callable[[Turn], AsyncIterator[Any]]
 
@@ -61,9 +61,9 @@ def settings(store: str, redis_server: RedisServer) -> Iterator[Settings]:
 
 
 @asynccontextmanager
-async def working(settings: Settings, answer: Answer, **fields: Any) -> AsyncIterator[Runtime]:
+async def working(settings: Settings, answer: Answer, **fields: Any) -> AsyncIterator[WorkerProcess]:
     """A started worker process without RQ."""
-    runtime = Runtime(settings, answer=answer, **({"sweeps": False} | fields))  # type: ignore[arg-type]
+    runtime = WorkerProcess(settings, answer=answer, **({"sweeps": False} | fields))  # type: ignore[arg-type]
     bound = db.database.obj
     await runtime.start()
     if bound is not None and bound is not db.database.obj:

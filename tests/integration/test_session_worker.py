@@ -22,7 +22,7 @@ from rq.suspension import resume, suspend
 
 from app.broker.queue import QUEUE_NAME, TurnQueue
 from tests.servers import RedisServer, free_port
-from worker.session_worker import SessionWorker
+from worker.rq import SessionWorker
 
 #: Far beyond what anything here takes, also on a machine that is busy with other things.
 LIMIT_S = 60
@@ -456,7 +456,7 @@ def test_the_pair_of_signals_of_one_ctrl_c_counts_once(redis_url: str) -> None:
 
 
 def test_sessions_that_outlive_every_grace_are_cancelled(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.session_worker.LAST_WORDS_S", 0.2)
+    monkeypatch.setattr("worker.rq.worker.CANCEL_GRACE_S", 0.2)
 
     async def scenario() -> None:
         sessions, bell = Sessions(), TurnQueue(redis_url)

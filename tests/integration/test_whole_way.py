@@ -14,7 +14,7 @@ from app.db import schema
 from app.settings import Settings
 from tests.model_server import ModelServer
 from tests.servers import RedisServer
-from worker.runtime import Runtime
+from worker.process import WorkerProcess
 
 
 def answered(client: FlaskClient, settings: Settings, *models: str) -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def answered(client: FlaskClient, settings: Settings, *models: str) -> list[dict
     ids = [response.get_json()["sessionId"] for response in started]
 
     async def run() -> None:
-        runtime = Runtime(settings, sweeps=False)
+        runtime = WorkerProcess(settings, sweeps=False)
         await runtime.start()
         try:
             await asyncio.gather(*(runtime.run(session_id) for session_id in ids))

@@ -14,7 +14,7 @@ import pytest
 from app.errors import DatabaseUnavailable
 from app.sessions.claims import Claim
 from app.settings import Settings
-from worker.claimer import AT_ONCE, Claimer
+from worker.process.claimer import AT_ONCE, Claimer
 
 THREADS = 4
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.conversations.exchanges import Exchange
 from tests.turns import make_agent
-from worker import context
+from worker.process import model_context
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -23,39 +23,39 @@ def exchange(user: str, assistant: str = "") -> Exchange:
     ("text", "tokens"), [("", 0), ("a", 1), ("abc", 1), ("abcd", 2), ("жж", 2), ("東京", 2), ("🙂", 2)]
 )
 def test_a_token_is_three_bytes(text: str, tokens: int) -> None:
-    assert context.estimate_tokens(text) == tokens
+    assert model_context.estimate_tokens(text) == tokens
 
 
 def test_half_a_surrogate_pair_is_counted_too() -> None:
-    assert context.estimate_tokens("\ud800") == 1
+    assert model_context.estimate_tokens("\ud800") == 1
 
 
 def test_the_budget_is_the_agents_share_less_what_is_always_sent() -> None:
     agent = make_agent(context_tokens=1000, instructions="x" * 300)
 
-    assert context.budget_tokens(agent, "y" * 30) == 800 - 100 - 10 - 2 * context.MESSAGE_TOKENS
-    assert context.budget_tokens(make_agent(context_tokens=1000, context_percent=50, instructions=""), "") == 492
-    assert context.budget_tokens(agent, "y" * 30_000) == 0
+    assert model_context.budget_tokens(agent, "y" * 30) == 800 - 100 - 10 - 2 * model_context.MESSAGE_TOKENS
+    assert model_context.budget_tokens(make_agent(context_tokens=1000, context_percent=50, instructions=""), "") == 492
+    assert model_context.budget_tokens(agent, "y" * 30_000) == 0
 
 
 def test_the_newest_exchanges_are_kept_in_their_order() -> None:
-    each = 2 * (1 + context.MESSAGE_TOKENS)
+    each = 2 * (1 + model_context.MESSAGE_TOKENS)
     newest_first = [exchange(f"u{n}", f"a{n}") for n in (3, 2, 1)]
 
-    kept, whole = context.fit(newest_first, 2 * each)
+    kept, whole = model_context.fit(newest_first, 2 * each)
 
     assert [(message.role, message.content) for message in kept] == [
         ("user", "u2"), ("assistant", "a2"), ("user", "u3"), ("assistant", "a3"),
     ]  # fmt: skip
     assert kept[0].created_at == "2026-03-01T00:00:00.000Z"
     assert not whole
-    assert context.fit(newest_first, 3 * each)[1]
+    assert model_context.fit(newest_first, 3 * each)[1]
 
 
 def test_nothing_older_is_kept_than_what_did_not_fit() -> None:
     newest_first = [exchange("new"), exchange("x" * 3000), exchange("old")]
 
-    kept, whole = context.fit(newest_first, 500)
+    kept, whole = model_context.fit(newest_first, 500)
 
     assert [message.content for message in kept] == ["new", ""]
     assert not whole
@@ -69,7 +69,7 @@ def test_no_more_is_read_than_what_fits() -> None:
             read.append(number)
             yield exchange("x" * 300)
 
-    context.fit(newest_first(), 330)
+    model_context.fit(newest_first(), 330)
 
     assert read == [0, 1, 2, 3]
 
@@ -78,10 +78,10 @@ def test_no_more_is_read_than_what_fits() -> None:
 def test_whole_exchanges_are_kept_and_as_many_as_fit(said: list[tuple[str, str]], tokens: int) -> None:
     newest_first = [exchange(user, assistant) for user, assistant in said]
 
-    kept, whole = context.fit(newest_first, tokens)
+    kept, whole = model_context.fit(newest_first, tokens)
 
     def cost(messages: list[str]) -> int:
-        return sum(context.estimate_tokens(text) + context.MESSAGE_TOKENS for text in messages)
+        return sum(model_context.estimate_tokens(text) + model_context.MESSAGE_TOKENS for text in messages)
 
     assert len(kept) % 2 == 0
     assert whole == (len(kept) // 2 == len(said))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from app.events import Delta
-from worker.engine import MAX_WAITING, _Channel
+from worker.engine.engine import MAX_WAITING, _Channel
 from worker.orchestrator import Checkpoint
 
 

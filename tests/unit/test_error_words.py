@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from tests.servers import ROOT
-from worker import model_failures
+from worker.engine import failures
 
 #: Raised by a look-up, and shown by its own code.
 LOOKED_UP = {"unknown_agent", "worker_lost"}
@@ -29,7 +29,7 @@ def error_codes() -> set[str]:
         for path in (ROOT / folder).rglob("*.py")
         for code in _codes_in(path.read_text("utf-8"))
     }
-    of_models = {code for _, code, _ in model_failures._FAILURES} | set(model_failures._BY_STATUS.values())
+    of_models = {code for _, code, _ in failures._FAILURES} | set(failures._BY_STATUS.values())
     return written | of_models | LOOKED_UP
 
 

@@ -17,8 +17,8 @@ from app.errors import DatabaseUnavailable, Fenced
 from app.events import Delta, Done, Event, Thinking, ToolCall
 from app.sessions.claims import Claim
 from app.sessions.commit import Batch, Committed
-from worker.event_writer import EventWriter
-from worker.recorder import SESSION_BUFFER_CHARACTERS, Recorder, RecordingFailed
+from worker.process.event_writer import EventWriter
+from worker.process.session_buffer import SESSION_BUFFER_CHARACTERS, RecordingFailed, SessionBuffer
 
 #: A flush that is never due: what is written was asked for.
 NEVER_S = 3600.0
@@ -122,7 +122,7 @@ class Stage:
             look=self.database.look,
         )
 
-    def open(self, row_id: int, attempt: int = 1) -> Recorder:
+    def open(self, row_id: int, attempt: int = 1) -> SessionBuffer:
         claim = Claim(row_id, f"session-{row_id}", None, "local", 1, "demo", "Hello?", attempt, 0, None, 0, 900.0)
         self.database.heads[claim.session_id] = Head(claim.session_id, "local", 0, "running", attempt=attempt)
         return self.writer.open(claim, lambda: self.stopped.append(row_id))

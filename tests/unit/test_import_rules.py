@@ -1,10 +1,10 @@
-"""The layers of the code stay apart: who may import whom, as `app/__init__.py` says."""
+"""Who may import whom follows from where a module stands: each folder is a room, and a new module obeys its room."""
 
 from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,19 +12,45 @@ import pytest
 from app.broker import queue
 from tests.servers import ROOT
 
-#: What keeps rows; only these speak to the database through peewee.
-STORES = {
-    "app.accounts", "app.history.entries", "app.history.queries", "app.sessions.claims", "app.sessions.removal",
-    "app.conversations.queries", "app.conversations", "app.db", "app.db.errors", "app.events.log", "app.db.leases",
-    "app.db.paging", "app.conversations.messages", "app.conversations.search", "app.db.models", "app.sessions.commit",
-    "app.history.retention",
-    "app.db.schema", "app.sessions.queries", "app.events.steps", "app.sessions",
-}  # fmt: skip
-ORCHESTRATORS = {
-    "worker.orchestrator", "worker.orchestrators", "worker.callable_orchestrator", "worker.names", "worker.engine",
-    "worker.demo_model", "worker.tools", "worker.calculator", "worker.providers", "worker.progress",
-    "worker.model_failures", "worker.model_transport", "worker.recorded_toolset", "worker.sse_merge",
-}  # fmt: skip
+#: Entry points at the top of `app`: they join what the rooms offer.
+EDGES = {"app.cli", "app.wsgi", "app.gunicorn_conf", "app.gunicorn_worker"}
+NOUNS = {"app.access", "app.events", "app.event log", "app.history", "app.conversations", "app.sessions"}
+
+#: Room → rooms that it may import from, beside itself. `app` is what stands at the top: settings, errors, agents, …
+MAY_IMPORT: dict[str, set[str]] = {
+    "app": set(),
+    "app.db": {"app"},
+    "app.broker": {"app"},
+    "app.access": {"app", "app.db"},
+    "app.events": {"app"},
+    "app.event log": {"app", "app.db", "app.events"},
+    "app.history": {"app", "app.db", "app.events", "app.event log"},
+    "app.conversations": {"app", "app.db", "app.events", "app.event log", "app.history"},
+    "app.sessions": {"app", "app.db", "app.broker", *NOUNS},
+    "app.api": {"app", "app.db", "app.broker", *NOUNS},
+    "app.dev": {"app", "app.db", "app.broker"},
+    "app edge": {"app", "app.db", "app.broker", "app.api", *NOUNS},
+    # The protocol, tools, and what finds them: they know no database, queue or HTTP.
+    "worker": {"app", "app.events"},
+    "worker.engine": {"app", "app.events", "worker"},
+    "worker.rq": {"app", "app.broker"},
+    "worker.process": {"app", "app.db", "app.broker", "worker", *NOUNS},
+    "worker edge": {"app", "app.db", "worker", "worker.process", "worker.rq"},
+}
+#: Library → rooms that may import it; of what is not named here anybody may.
+LIBRARIES: dict[str, set[str]] = {
+    **{name: {"app.api"} for name in ("flask", "apiflask", "werkzeug")},
+    **{name: {"app.db", *NOUNS} - {"app.events"} for name in ("peewee", "playhouse", "pymysql", "sqlite3")},
+    "rq": {"app.broker", "worker.rq"},
+    "redis": {"app.broker", "app.api", "worker.rq"},
+    "fakeredis": {"app.broker"},
+    "gunicorn": {"app edge"},
+    "gevent": {"app.api"},
+    **{name: {"worker", "worker.engine"} for name in ("pydantic_ai", "openai", "fastmcp", "mcp")},
+    "aiohttp": {"worker.engine"},
+}
+#: Only these: tables are the nouns' own.
+MODEL_READERS = {"app.db", *NOUNS}
 
 
 def _name(path: Path) -> str:
@@ -32,95 +58,149 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {_name(path): path for folder in ("app", "worker") for path in sorted((ROOT / folder).rglob("*.py"))}
+PATHS = {_name(path): path for folder in ("app", "worker") for path in sorted((ROOT / folder).rglob("*.py"))}
+SOURCES = {module: path.read_text("utf-8") for module, path in PATHS.items()}
+
+
+def room_of(module: str) -> str:
+    """The room of one of our modules, by its path."""
+    if module in EDGES:
+        return "app edge"
+    if module in ("worker.__main__", "worker.run_session"):
+        return "worker edge"
+    if module.startswith("app.events.") and module not in ("app.events.types", "app.events.fold"):
+        return "app.event log"
+    top, *rest = module.split(".")
+    is_package = rest and PATHS.get(f"{top}.{rest[0]}", Path()).name == "__init__.py"
+    return f"{top}.{rest[0]}" if is_package else top
+
+
+def imports(module: str, source: str) -> Iterator[str]:
+    """What *module* imports anywhere: our modules by name, else the library. Also inside functions and for types."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(module, node)
+            # `from . import database` imports a module as well.
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            while name not in PATHS and "." in name:
+                name = name.rpartition(".")[0]
+            yield name
 
 
 def _absolute(module: str, node: ast.ImportFrom) -> str:
     """What a relative import means."""
     if not node.level:
         return node.module or ""
-    package = module.split(".") if MODULES[module].name == "__init__.py" else module.split(".")[:-1]
+    package = module.split(".") if PATHS[module].name == "__init__.py" else module.split(".")[:-1]
     base = package[: len(package) - (node.level - 1)]
     return ".".join([*base, *([node.module] if node.module else [])])
 
 
-def imports(module: str) -> Iterator[str]:
-    """Dotted names that *module* imports anywhere: also inside functions and for types only."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            source = _absolute(module, node)
-            yield source
-            # `from . import database` imports a module as well.
-            yield from (f"{source}.{alias.name}" for alias in node.names)
+def violations(sources: Mapping[str, str]) -> list[str]:
+    """Every import that its room does not allow, as `importer -> imported`."""
+    found = []
+    for module, source in sources.items():
+        room = room_of(module)
+        for name in imports(module, source):
+            if name in PATHS:
+                other = room_of(name)
+                allowed = other == room or other in MAY_IMPORT[room]
+                if name == "app.db.models" and room not in MODEL_READERS:
+                    allowed = False
+            else:
+                allowed = room in LIBRARIES.get(name.partition(".")[0], {room})
+            if not allowed:
+                found.append(f"{module} -> {name}")
+    return found
 
 
-def _importers(*packages: str) -> set[str]:
-    """Modules of ours that import one of *packages* or what is below them."""
-    return {
-        module
-        for module in MODULES
-        if any(name == package or name.startswith(f"{package}.") for name in imports(module) for package in packages)
-    }
+def test_every_import_is_one_that_its_room_allows() -> None:
+    assert violations(SOURCES) == []
 
 
-def _below(package: str) -> set[str]:
-    return {module for module in MODULES if module == package or module.startswith(f"{package}.")}
+#: One for each pair of rooms that must stay apart, in modules that exist and from wherever an import may stand.
+PLANTED = [
+    ("app.settings", "from app import db"),
+    ("app.agents", "from app.sessions import claims"),
+    ("app.db.connection", "from app.sessions import NewSession"),
+    ("app.db.paging", "from app.events import log"),
+    ("app.broker.heads", "from app.db import models"),
+    ("app.access.tokens", "from app.api import access"),
+    ("app.events.types", "from . import log"),
+    ("app.events.types", "import peewee"),
+    ("app.events.log", "from app.conversations import threads"),
+    ("app.history.entries", "from app.sessions import outcomes"),
+    ("app.conversations.messages", "from app.sessions import lifecycle"),
+    ("app.conversations.search", "import redis"),
+    ("app.sessions.claims", "from flask import request"),
+    ("app.sessions.doorbell", "from worker.process import WorkerProcess"),
+    ("app.api.conversations", "from app.db.models import Session"),
+    ("app.api.health", "import rq"),
+    ("app.cli", "import worker.tools"),
+    ("worker.tools", "from app.conversations import messages"),
+    ("worker.orchestrator", "from app.broker import queue"),
+    ("worker.engine.turn", "from app import db, sessions"),
+    ("worker.engine.providers", "from worker.process import run"),
+    ("worker.rq.worker", "from app.db import leases"),
+    ("worker.rq.registries", "from ..process import claimer"),
+    ("worker.process.run", "from app.api.polling import hub"),
+    ("worker.process.sweeper", "from app.db.models import Session"),
+    ("worker.__main__", "from rq import Worker"),
+]
 
 
-def test_the_walk_sees_every_form_of_import() -> None:
-    assert "app.db" in set(imports("app.sessions.lifecycle"))  # from . import database
-    assert "app.errors" in set(imports("app.api.problems"))  # from ..errors import …
-    assert "worker.engine" in set(imports("worker.orchestrators"))  # inside a function
-    assert "app.sessions" in set(imports("worker.run_session"))  # from app import sessions
+@pytest.mark.parametrize(("module", "line"), PLANTED, ids=[f"{module}: {line}" for module, line in PLANTED])
+@pytest.mark.parametrize("inside", ["", "def planted() -> None:\n    "], ids=["at the top", "in a function"])
+def test_a_planted_import_is_found(module: str, line: str, inside: str) -> None:
+    planted = f"{SOURCES[module]}\n{inside}{line}\n"
+
+    assert violations({module: planted}) != []
 
 
-def test_app_never_imports_worker() -> None:
-    assert _importers("worker") & _below("app") == set()
+def test_a_new_module_obeys_the_room_that_it_stands_in() -> None:
+    assert room_of("app.sessions.something_new") == "app.sessions"
+    assert room_of("worker.engine.something_new") == "worker.engine"
+    assert room_of("app.something_new") == "app"
 
 
-def test_worker_never_imports_the_http_edge() -> None:
-    assert _importers("app.api") & _below("worker") == set()
+def test_modules_do_not_import_in_circles() -> None:
+    at_import = {module: set(_imported_at_once(module)) - {module} for module in SOURCES}
+
+    assert list(_circles(at_import)) == []
 
 
-def test_only_the_http_edge_imports_flask() -> None:
-    assert _importers("flask", "apiflask", "werkzeug") <= _below("app.api")
+def _imported_at_once(module: str) -> Iterator[str]:
+    """Our modules that are imported while *module* is: not inside functions, not for types alone."""
+    tree = ast.parse(SOURCES[module])
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    yield from (name for name in imports(module, ast.unparse(ast.Module(top, []))) if name in PATHS)
 
 
-def test_only_the_web_process_imports_the_http_edge() -> None:
-    assert _importers("app.api") - _below("app.api") <= {"app.wsgi", "app.gunicorn_worker"}
+def _circles(graph: Mapping[str, set[str]]) -> Iterator[list[str]]:
+    done: set[str] = set()
 
+    def walk(module: str, path: list[str]) -> Iterator[list[str]]:
+        if module in path:
+            yield [*path[path.index(module) :], module]
+            return
+        if module in done:
+            return
+        for other in sorted(graph[module]):
+            yield from walk(other, [*path, module])
+        done.add(module)
 
-def test_only_the_queue_and_the_worker_at_it_import_rq() -> None:
-    assert _importers("rq") <= {"app.broker.queue", "worker.session_worker", "worker.bookkeeper"}
-
-
-def test_only_the_stores_import_the_database_library() -> None:
-    assert _importers("peewee", "playhouse", "pymysql", "sqlite3") <= STORES
-
-
-def test_routes_reach_rows_only_through_the_domain() -> None:
-    assert _importers("app.db.models") & _below("app.api") == set()
-
-
-@pytest.mark.parametrize("module", sorted(ORCHESTRATORS & MODULES.keys()))
-def test_an_orchestrator_knows_no_database_queue_or_http_edge(module: str) -> None:
-    forbidden = (
-        "flask", "apiflask", "rq", "redis", "peewee", "playhouse", "pymysql", "app.api", "app.broker.embedded",
-        "app.db", "app.db.models", "app.sessions", "app.events.log", "app.sessions.commit", "app.conversations",
-        "app.broker.heads", "app.sessions.doorbell", "app.broker.queue", "worker.event_writer", "worker.recorder",
-        "worker.runtime",
-    )  # fmt: skip
-
-    known = [name for name in imports(module) if any(name == each or name.startswith(f"{each}.") for each in forbidden)]
-
-    assert known == []
+    for module in sorted(graph):
+        yield from walk(module, [])
 
 
 def _environment_readers() -> Iterator[str]:
-    for module, path in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for module, source in SOURCES.items():
+        for node in ast.walk(ast.parse(source)):
             attribute = isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
             from_os = (
                 isinstance(node, ast.ImportFrom)
@@ -133,13 +213,19 @@ def _environment_readers() -> Iterator[str]:
 
 def test_only_the_settings_read_the_environment() -> None:
     # Development starts the other processes and hands them its environment.
-    assert set(_environment_readers()) <= {"app.settings", "app.dev"}
+    assert {module for module in _environment_readers() if room_of(module) != "app.dev"} <= {"app.settings"}
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    silent = [name for name, path in MODULES.items() if not ast.get_docstring(ast.parse(path.read_text("utf-8")))]
+    silent = [name for name, source in SOURCES.items() if not ast.get_docstring(ast.parse(source))]
 
     assert silent == []
+
+
+def test_no_module_has_more_than_three_hundred_lines() -> None:
+    long = {name: lines for name, source in SOURCES.items() if (lines := source.count("\n")) > 300}
+
+    assert long == {}
 
 
 def test_the_job_that_is_queued_by_name_exists() -> None:

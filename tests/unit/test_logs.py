@@ -10,7 +10,7 @@ from app.logs import Formatter, configuration
 
 
 def record(message: str, *arguments: object, **fields: object) -> logging.LogRecord:
-    made = logging.LogRecord("worker.sweeper", logging.INFO, "file.py", 1, message, arguments, None)
+    made = logging.LogRecord("worker.process.sweeper", logging.INFO, "file.py", 1, message, arguments, None)
     made.created, made.msecs = 1769860800.123, 123.0
     vars(made).update(fields)
     return made
@@ -19,7 +19,7 @@ def record(message: str, *arguments: object, **fields: object) -> logging.LogRec
 def test_a_record_is_one_line_with_its_fields() -> None:
     line = Formatter().format(record("session rung", session_id="a-1", attempt=2))
 
-    assert line == "2026-01-31T12:00:00.123Z INFO worker.sweeper session rung session_id=a-1 attempt=2"
+    assert line == "2026-01-31T12:00:00.123Z INFO worker.process.sweeper session rung session_id=a-1 attempt=2"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from worker.sse_merge import SseMerger
+from worker.engine.sse_merge import SseMerger
 
 TEXTS = st.sampled_from(["<think>", "</think>", "a", " ", "\n\n", "é", "🙂", '{"x":', "1}", "\u2028", "\x00", ""])
 OR_NULL = st.one_of(st.none(), TEXTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.model_transport import LONGEST_S, SHORTEST_S, Pace
+from worker.engine.transport import LONGEST_S, SHORTEST_S, Pace
 
 
 class Machine:

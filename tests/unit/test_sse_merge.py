@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sse_merge import SseMerger
+from worker.engine.sse_merge import SseMerger
 
 TEXTS = st.text(min_size=1, max_size=8)
 

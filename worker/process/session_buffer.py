@@ -23,7 +23,7 @@ class RecordingFailed(Exception):
     """The database refuses what this session wants to store; nothing of its last batch was written."""
 
 
-class Recorder:
+class SessionBuffer:
     """One session's way into the writer. Made by `EventWriter.open`."""
 
     def __init__(self, writer: EventWriter, claim: Claim, on_stopped: Callable[[], object]) -> None:

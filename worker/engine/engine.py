@@ -13,14 +13,14 @@ from pydantic_ai.exceptions import AgentRunError
 
 from app.agents import Agent
 from app.settings import Settings
+from worker.orchestrator import Checkpoint, Turn, TurnFailed, Yielded
 
-from . import agent_tools
-from .agent_tools import AgentTools
-from .engine_turn import EngineTurn
-from .model_failures import pause_before_retry_s, turn_failed
-from .orchestrator import Checkpoint, Turn, TurnFailed, Yielded
+from . import toolsets
+from .failures import pause_before_retry_s, turn_failed
 from .providers import Providers
 from .tool_calls import ToolThreads
+from .toolsets import AgentTools
+from .turn import EngineTurn
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Engine:
         """Answer *turn*; see `worker.orchestrator` for what is yielded.
 
         Raises:
-            TurnFailed: with the codes of `worker.model_failures`, `empty_answer`, `tools_unavailable` or
+            TurnFailed: with the codes of `worker.engine.failures`, `empty_answer`, `tools_unavailable` or
                 `agent_misconfigured`.
         """
         channel = _Channel()
@@ -81,7 +81,7 @@ class Engine:
             stack.enter_context(AiAgent.using_thread_executor(self._threads))
             try:
                 # Turns wait for each other's start of a server: the limit is for all of that.
-                async with asyncio.timeout(agent_tools.MCP_START_S):
+                async with asyncio.timeout(toolsets.MCP_START_S):
                     tools = await agent.enter(stack)
             except Exception as error:
                 logger.warning("MCP server unavailable", exc_info=error)

@@ -17,7 +17,7 @@ from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.messages import ToolCallPart, ToolReturnPart, tool_return_ta
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 
-from .orchestrator import Turn, is_stopped
+from worker.orchestrator import Turn, is_stopped
 
 OUTCOME_UNKNOWN = (
     "The outcome of this call is unknown: the worker stopped while it ran, and it is not safe to run it again. "

@@ -14,9 +14,8 @@ from pydantic_ai.toolsets import AbstractToolset, CombinedToolset, ToolsetTool, 
 
 from app.agents import Agent, McpServer
 from app.errors import Invalid
-
-from .orchestrator import Turn, TurnFailed
-from .tools import load_tool
+from worker.orchestrator import Turn, TurnFailed
+from worker.tools import load_tool
 
 if TYPE_CHECKING:
     from pydantic_ai.mcp import MCPToolset

@@ -22,7 +22,7 @@ from app.sessions import queries as session_queries
 from app.sessions.claims import Claim
 from app.sessions.commit import Batch, Committed
 
-from .recorder import Recorder, size_of
+from .session_buffer import SessionBuffer, size_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class EventWriter:
         self._flush_s = flush_s
         self._record = record
         self._look = look
-        self._recorders: dict[int, Recorder] = {}
+        self._buffers: dict[int, SessionBuffer] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="event-writer")
         # Of its own: a Redis that does not answer must hold up neither commits nor the look at the database.
         self._publishing = ThreadPoolExecutor(1, thread_name_prefix="heads")
@@ -74,24 +74,24 @@ class EventWriter:
         for thread in (self._thread, self._publishing):
             thread.shutdown(wait=True)
 
-    def open(self, claim: Claim, on_stopped: Callable[[], object]) -> Recorder:
-        """A recorder for *claim*; *on_stopped* is called when nothing more can be written of it."""
-        recorder = Recorder(self, claim, on_stopped)
+    def open(self, claim: Claim, on_stopped: Callable[[], object]) -> SessionBuffer:
+        """A buffer for *claim*; *on_stopped* is called when nothing more can be written of it."""
+        buffer = SessionBuffer(self, claim, on_stopped)
         # A dead attempt of the same session may still be here: it writes nothing from now on.
-        earlier = self._recorders.get(claim.row_id)
-        self._recorders[claim.row_id] = recorder
+        earlier = self._buffers.get(claim.row_id)
+        self._buffers[claim.row_id] = buffer
         if earlier is not None:
             earlier.fence()
-        return recorder
+        return buffer
 
-    def forget(self, recorder: Recorder) -> None:
-        if self._recorders.get(recorder.claim.row_id) is recorder:
-            del self._recorders[recorder.claim.row_id]
+    def forget(self, buffer: SessionBuffer) -> None:
+        if self._buffers.get(buffer.claim.row_id) is buffer:
+            del self._buffers[buffer.claim.row_id]
 
     def claims(self) -> list[Claim]:
         """The claims that are being worked on; may be called from any thread."""
         # Copied in one step: sessions come and go on the loop meanwhile.
-        return [recorder.claim for recorder in list(self._recorders.values()) if not recorder.fenced]
+        return [buffer.claim for buffer in list(self._buffers.values()) if not buffer.fenced]
 
     def wake(self, *, urgent: bool = False) -> None:
         """There is something to write; *urgent*: somebody waits for it."""
@@ -119,19 +119,19 @@ class EventWriter:
                     logger.warning("database can't be reached, events wait")
 
     async def _flush(self) -> None:
-        taken: list[tuple[Recorder, Batch]] = []
+        taken: list[tuple[SessionBuffer, Batch]] = []
         size = 0
-        for recorder in list(self._recorders.values()):
+        for buffer in list(self._buffers.values()):
             try:
-                batch = recorder.take()
+                batch = buffer.take()
             except Exception as error:
                 # What an orchestrator yields may be of any type; it must not end the writer of all sessions.
-                logger.exception("events refused", extra={"session_id": recorder.claim.session_id})
-                recorder.fail(error)
+                logger.exception("events refused", extra={"session_id": buffer.claim.session_id})
+                buffer.fail(error)
                 continue
             if batch is None:
                 continue
-            taken.append((recorder, batch))
+            taken.append((buffer, batch))
             size += sum(size_of(event) for event in batch.events)
             if size > FLUSH_CHARACTERS:
                 # The others at once after this one.
@@ -140,12 +140,12 @@ class EventWriter:
         if taken:
             await self._write(taken)
 
-    async def _write(self, taken: list[tuple[Recorder, Batch]]) -> None:
+    async def _write(self, taken: list[tuple[SessionBuffer, Batch]]) -> None:
         try:
             outcomes = await self._run(self._record_and_publish, [batch for _, batch in taken])
         except DatabaseUnavailable:
-            for recorder, _ in taken:
-                recorder.in_doubt()
+            for buffer, _ in taken:
+                buffer.in_doubt()
             raise
         except Exception as error:
             if len(taken) == 1:
@@ -156,8 +156,8 @@ class EventWriter:
             for each in taken:
                 await self._write([each])
             return
-        for (recorder, _), outcome in zip(taken, outcomes, strict=True):
-            recorder.settle(outcome)
+        for (buffer, _), outcome in zip(taken, outcomes, strict=True):
+            buffer.settle(outcome)
 
     def _record_and_publish(self, batches: Sequence[Batch]) -> list[Committed]:
         outcomes = self._record(batches)
@@ -173,7 +173,7 @@ class EventWriter:
         while True:
             await asyncio.sleep(WATCH_S)
             # Only claims made before the look: what it reads is at least as new as they are.
-            watched = {recorder.claim.session_id: recorder for recorder in self._recorders.values()}
+            watched = {buffer.claim.session_id: buffer for buffer in self._buffers.values()}
             try:
                 heads = await self._run(self._look_and_publish, list(watched))
             except DatabaseUnavailable:
@@ -181,12 +181,12 @@ class EventWriter:
             except Exception:
                 logger.exception("heads could not be read")
                 continue
-            for session_id, recorder in watched.items():
-                if recorder.busy or recorder.finished or recorder.fenced:
+            for session_id, buffer in watched.items():
+                if buffer.busy or buffer.finished or buffer.fenced:
                     continue  # the next flush decides, or has decided
                 head = heads.get(session_id)
-                if head is None or head.attempt != recorder.claim.attempt or head.status != "running":
-                    recorder.fence()
+                if head is None or head.attempt != buffer.claim.attempt or head.status != "running":
+                    buffer.fence()
 
     def _look_and_publish(self, session_ids: list[str]) -> dict[str, Head]:
         looked_at = time.monotonic()

@@ -1,11 +1,13 @@
 """RQ's registries for many jobs at once: what started, lives and ended, written by one thread.
 
-No session waits for it. While Redis is away it keeps what it has to write; a Redis that comes back empty is told again.
+No session waits for them. While Redis is away they keep what they have to write; a Redis that comes back empty is
+told again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import logging
 import os
@@ -59,7 +61,7 @@ class Slot:
     stopped: bool = False
 
 
-class Bookkeeper(BaseWorker):
+class Registries(BaseWorker):
     """The half of a worker that RQ sees: `rq info`, `Job.get_status()` and the clean-up of other workers.
 
     Args:
@@ -85,22 +87,50 @@ class Bookkeeper(BaseWorker):
         self.hostname, self.pid = socket.gethostname(), os.getpid()
         self.birth_date = self.last_heartbeat = now()
         self.queue = self.queues[0]
-        #: The jobs that run here.
-        self._slots: dict[str, Slot] = {}
-        #: What has to be written, in order; None ends it.
-        self._entries: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        #: Set: every session has ended, only the registries are still written.
-        self._ending = threading.Event()
+        #: The jobs that run here; the event loop's.
+        self.slots: dict[str, Slot] = {}
         #: Set: whoever waits for Redis gives up.
-        self._closing = threading.Event()
+        self.closing = threading.Event()
+        # What has to be written, in order; None ends it.
+        self._entries: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        # Set: every session has ended, only the registries are still written.
+        self._ending = threading.Event()
 
     def _set_connection(self, connection: Redis) -> Redis:
         # RQ raises every timeout to that of its blocking pop; here that one has a client of its own.
         return connection
 
-    def _keep_books(self) -> None:
+    def begin(self, slot: Slot) -> None:
+        """A job runs here from now on; told again, RQ hears that it still does."""
+        self._entries.put(partial(self._record_start, slot))
+
+    def end(self, slot: Slot, error: BaseException | None) -> None:
+        """A job has ended; *error*: how it failed."""
+        self._entries.put(partial(self._record_end, slot, error))
+
+    def put_back(self, job: Job) -> None:
+        """A job that came while the worker was stopping goes to the next one."""
+        self._entries.put(partial(self.put_back_now, job))
+
+    def put_back_now(self, job: Job) -> None:
+        with contextlib.suppress(RedisError), self.connection.pipeline() as pipeline:
+            pipeline.lrem(self.queue.intermediate_queue_key, 1, job.id)
+            pipeline.lpush(self.queue.key, job.id)
+            pipeline.execute()
+
+    def register_again(self) -> None:
+        """The Redis that came back may have forgotten this worker."""
+        self._entries.put(self._beat)
+
+    def finish(self) -> None:
+        """Every session has ended: `keep` returns once the rest is written."""
+        self._ending.set()
+        self._entries.put(None)
+
+    def keep(self) -> None:
+        """Write what there is to write, with a heartbeat in between, until `finish`; runs on a thread of its own."""
         next_beat = 0.0
-        while not self._closing.is_set():
+        while not self.closing.is_set():
             if time.monotonic() >= next_beat:
                 self._write(self._beat)
                 next_beat = time.monotonic() + self.job_monitoring_interval
@@ -123,12 +153,12 @@ class Bookkeeper(BaseWorker):
             except (RedisConnectionError, RedisTimeoutError) as error:
                 if self._ending.is_set():
                     # What is left runs out by itself; nobody should wait for it.
-                    self._closing.set()
+                    self.closing.set()
                     return False
                 outage.wait(error)
             except Exception:
-                # Bookkeeping that can't be done must not take the sessions with it.
-                logger.exception("bookkeeping failed")
+                # Registries that can't be written must not take the sessions with them.
+                logger.exception("registries could not be written")
                 return True
             else:
                 return not outage.over()
@@ -141,7 +171,7 @@ class Bookkeeper(BaseWorker):
             pipeline.expire(self.key, self.worker_ttl + 60)
             worker_registration.register(self, pipeline)
             pipeline.execute()
-            running = [slot for slot in list(self._slots.values()) if slot.execution is not None]
+            running = [slot for slot in list(self.slots.values()) if slot.execution is not None]
             for slot in running:
                 pipeline.exists(slot.job.key)
             known = pipeline.execute()
@@ -160,45 +190,45 @@ class Bookkeeper(BaseWorker):
             self.clean_registries()
 
     def _record_start(self, slot: Slot) -> None:
-        books = self._books(slot)
+        own = self._copy_for(slot)
         if slot.execution is None:
-            slot.execution = books.prepare_execution(slot.job)
-        books.prepare_job_execution(slot.job, remove_from_intermediate_queue=True)
+            slot.execution = own.prepare_execution(slot.job)
+        own.prepare_job_execution(slot.job, remove_from_intermediate_queue=True)
 
     def _record_end(self, slot: Slot, error: BaseException | None) -> None:
-        books, job, registry = self._books(slot), slot.job, self.queue.started_job_registry
+        own, job, registry = self._copy_for(slot), slot.job, self.queue.started_job_registry
         # RQ can't end a job that Redis has forgotten. This also hears of a lost connection, which RQ may swallow.
         if not self.connection.exists(job.key):
             job.save()
         job.ended_at = slot.ended_at
         if slot.stopped:
-            books._stopped_job_id = job.id
+            own._stopped_job_id = job.id
             if job.stopped_callback:
                 job.execute_stopped_callback(self.death_penalty_class)
-            books.handle_job_failure(job, self.queue, registry, exc_string="Job stopped by user.")
+            own.handle_job_failure(job, self.queue, registry, exc_string="Job stopped by user.")
         elif error is None:
             job._status = JobStatus.FINISHED
-            books.handle_job_success(job, self.queue, registry)
+            own.handle_job_success(job, self.queue, registry)
         else:
             job._status = JobStatus.FAILED
             logger.error("job failed", exc_info=error, extra={"job": job.id})
             exc_string = "".join(traceback.format_exception(error))
-            books.handle_job_failure(job, self.queue, registry, exc_string=exc_string)
-        if not self._slots:
+            own.handle_job_failure(job, self.queue, registry, exc_string=exc_string)
+        if not self.slots:
             self.set_state(WorkerStatus.IDLE)
 
-    def _books(self, slot: Slot) -> Bookkeeper:
-        """RQ's bookkeeping holds one job in attributes of the worker: give each job its own shallow copy."""
-        books = copy.copy(self)
-        books.execution = slot.execution
-        return books
+    def _copy_for(self, slot: Slot) -> Registries:
+        """RQ holds one job in attributes of the worker: give each job a shallow copy of its own."""
+        own = copy.copy(self)
+        own.execution = slot.execution
+        return own
 
     def _state_now(self) -> str:
-        return WorkerStatus.BUSY if self._slots else WorkerStatus.IDLE
+        return WorkerStatus.BUSY if self.slots else WorkerStatus.IDLE
 
     def set_current_job_id(self, job_id: str | None = None, pipeline: Pipeline | None = None) -> None:
         """RQ shows one job for each worker: when it ends, another that still runs takes its place."""
-        super().set_current_job_id(job_id or next(iter(list(self._slots)), None), pipeline)
+        super().set_current_job_id(job_id or next(iter(list(self.slots)), None), pipeline)
 
     def clean_registries(self) -> None:
         """Move what dead workers left to the failed jobs; one worker at a time."""

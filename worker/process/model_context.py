@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from app.agents import Agent
 from app.conversations.exchanges import Exchange
 from app.db.times import iso
-
-from .orchestrator import Message
+from worker.orchestrator import Message
 
 #: What roles and separators of one message cost.
 MESSAGE_TOKENS = 4

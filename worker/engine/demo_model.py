@@ -20,7 +20,7 @@ from pydantic_ai.models.function import (
     FunctionModel,
 )
 
-from .calculator import CannotCalculate, evaluate
+from worker.calculator import CannotCalculate, evaluate
 
 #: Pause between two words, so that polling shows the answer growing: two to four seconds in all.
 WORD_S = 0.04

@@ -36,9 +36,9 @@ from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 from pydantic_ai.usage import RunUsage
 
 from app.events import Delta, Done, Thinking, ToolCall, Usage
+from worker.orchestrator import Checkpoint, Message, Turn, TurnFailed, Yielded
 
-from .orchestrator import Checkpoint, Message, Turn, TurnFailed, Yielded
-from .progress import Progress
+from .checkpoint import Progress
 from .tool_calls import ToolResult, arguments, run_call
 
 logger = logging.getLogger(__name__)

@@ -1,11 +1,11 @@
 """The RQ worker that runs many sessions at once, in one process on one event loop.
 
-    Redis list ── taker thread ──► event loop: one task per session ──► bookkeeper thread ── RQ's registries
+    Redis list ── taker thread ──► event loop: one task per session ──► registries thread ── RQ
                                         ▲ stop-job                          heartbeats, clean-up
                                    pubsub thread
 
 What RQ promises holds for each job: `rq info`, `Job.get_status()` and the clean-up of other workers see it started,
-alive, finished, failed or stopped. No session ever waits for Redis: while it is away the bookkeeper keeps what it has
+alive, finished, failed or stopped. No session ever waits for Redis: while it is away the registries keep what they have
 to write, and the taker tries again.
 """
 
@@ -36,17 +36,17 @@ from rq.utils import now
 from app.broker.client import open_redis
 from app.broker.queue import JOB_FUNCTION
 
-from .bookkeeper import Bookkeeper, Slot
 from .outage import Outage
+from .registries import Registries, Slot
 
 logger = logging.getLogger(__name__)
 
 #: Longest wait for a job within one command.
 DEQUEUE_S = 10
 #: How long sessions may take to end once they are cancelled.
-LAST_WORDS_S = 5.0
+CANCEL_GRACE_S = 5.0
 #: How long the registries may be written once all sessions have ended, by a Redis that answers.
-BOOKS_LIMIT_S = 30.0
+REGISTRIES_LIMIT_S = 30.0
 
 Run = Callable[[str], Awaitable[None]]
 Drain = Callable[[float], Awaitable[None]]
@@ -60,7 +60,7 @@ class WorkerStopped(Exception):
     """The worker ended before the session handed itself back."""
 
 
-class SessionWorker(Bookkeeper):
+class SessionWorker:
     """Takes sessions from the queue and runs up to *concurrency* of them at once.
 
     Args:
@@ -84,7 +84,8 @@ class SessionWorker(Bookkeeper):
         stop_grace_s: float = 20.0,
     ) -> None:
         name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        super().__init__(redis_url, name)
+        self.name = name
+        self._registries = Registries(redis_url, name)
         self._run = run
         self._drain = drain
         self._stop_grace_s = stop_grace_s
@@ -114,23 +115,22 @@ class SessionWorker(Bookkeeper):
             with contextlib.suppress(ValueError, RuntimeError):
                 self._loop.add_signal_handler(number, self.request_stop, number)
         taker = self._thread(self._take_jobs)
-        bookkeeper = self._thread(self._keep_books)
-        subscriber = self._thread(self.subscribe)
+        keeper = self._thread(self._registries.keep)
+        subscriber = self._thread(self._subscribe)
         logger.info("worker started", extra={"worker": self.name})
         await self._stopping.wait()
 
-        logger.info("worker stopping", extra={"worker": self.name, "sessions": len(self._slots)})
+        logger.info("worker stopping", extra={"worker": self.name, "sessions": len(self._registries.slots)})
         self._stop.set()
         self._free.release()
         woken = asyncio.create_task(asyncio.to_thread(self._wake, taker))
         await self._drain_sessions()
         await self._cancel_sessions()
-        self._ending.set()
-        self._entries.put(None)
-        await asyncio.to_thread(bookkeeper.join, BOOKS_LIMIT_S)
-        self._closing.set()
+        self._registries.finish()
+        await asyncio.to_thread(keeper.join, REGISTRIES_LIMIT_S)
+        self._registries.closing.set()
         await woken
-        await asyncio.to_thread(self.unsubscribe)
+        await asyncio.to_thread(self._unsubscribe)
         await asyncio.to_thread(subscriber.join, 1.0)
         await asyncio.to_thread(self._disconnect)
         logger.info("worker stopped", extra={"worker": self.name})
@@ -152,14 +152,14 @@ class SessionWorker(Bookkeeper):
     async def _drain_sessions(self) -> None:
         patient = asyncio.create_task(self._call_drain(self._stop_grace_s))
         hurry = asyncio.create_task(self._hurry.wait())
-        limit_s = self._stop_grace_s + LAST_WORDS_S
+        limit_s = self._stop_grace_s + CANCEL_GRACE_S
         await asyncio.wait({patient, hurry}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         if patient.done():
             return
-        logger.info("worker hands back at once", extra={"worker": self.name, "sessions": len(self._slots)})
+        logger.info("worker hands back at once", extra={"worker": self.name, "sessions": len(self._registries.slots)})
         at_once = asyncio.create_task(self._call_drain(0.0))
-        await asyncio.wait({patient, at_once}, timeout=LAST_WORDS_S)
+        await asyncio.wait({patient, at_once}, timeout=CANCEL_GRACE_S)
         patient.cancel()
         at_once.cancel()
 
@@ -172,25 +172,25 @@ class SessionWorker(Bookkeeper):
     async def _cancel_sessions(self) -> None:
         # Sessions that the drain has ended need a moment to return.
         for cancel in (False, True):
-            tasks = {slot.task for slot in self._slots.values() if slot.task is not None}
+            tasks = {slot.task for slot in self._registries.slots.values() if slot.task is not None}
             if not tasks:
                 return
             for task in tasks if cancel else ():
                 task.cancel()
-            await asyncio.wait(tasks, timeout=LAST_WORDS_S if cancel else 1.0)
+            await asyncio.wait(tasks, timeout=CANCEL_GRACE_S if cancel else 1.0)
 
     def _begin(self, job: Job) -> None:
         if self._stop.is_set():
             # The drain has begun: it would only be dropped here.
-            self._entries.put(partial(self._put_back, job))
+            self._registries.put_back(job)
             return
-        if job.id in self._slots:
+        if job.id in self._registries.slots:
             # Rung again while it runs: tell RQ that it is still at it.
             self._free.release()
-            self._entries.put(partial(self._record_start, self._slots[job.id]))
+            self._registries.begin(self._registries.slots[job.id])
             return
-        slot = self._slots[job.id] = Slot(job)
-        self._entries.put(partial(self._record_start, slot))
+        slot = self._registries.slots[job.id] = Slot(job)
+        self._registries.begin(slot)
         slot.task = self._loop.create_task(self._perform(job), name=job.id)
         slot.task.add_done_callback(partial(self._end, slot))
 
@@ -202,14 +202,14 @@ class SessionWorker(Bookkeeper):
 
     def _end(self, slot: Slot, task: asyncio.Task[None]) -> None:
         # A callback and no `finally`: a task that is cancelled before its first step runs none of its code.
-        del self._slots[slot.job.id]
+        del self._registries.slots[slot.job.id]
         self._free.release()
         slot.ended_at = now()
         error = WorkerStopped("the worker was stopped") if task.cancelled() else task.exception()
-        self._entries.put(partial(self._record_end, slot, error))
+        self._registries.end(slot, error)
 
     def _stop_job(self, job_id: str) -> None:
-        slot = self._slots.get(job_id)
+        slot = self._registries.slots.get(job_id)
         if slot is None or slot.task is None:
             logger.info("stop ignored, the job does not run here", extra={"job": job_id})
             return
@@ -231,10 +231,10 @@ class SessionWorker(Bookkeeper):
         outage = Outage("no jobs are taken", self._stop)
         while not self._stop.is_set():
             try:
-                if is_suspended(self.connection):
+                if is_suspended(self._registries.connection):
                     self._stop.wait(1.0)
                     continue
-                taken = Queue.dequeue_any([self.queue], DEQUEUE_S, connection=self._waiting)
+                taken = Queue.dequeue_any([self._registries.queue], DEQUEUE_S, connection=self._waiting)
             except DequeueTimeout:
                 self._after(outage)
                 continue
@@ -247,24 +247,16 @@ class SessionWorker(Bookkeeper):
             self._after(outage)
             assert taken is not None
             job = taken[0]
-            job.connection = self.connection
+            job.connection = self._registries.connection
             if self._stop.is_set():
-                self._put_back(job)
+                self._registries.put_back_now(job)
                 return None
             return job
         return None
 
     def _after(self, outage: Outage) -> None:
         if outage.over():
-            # The Redis that came back may have forgotten this worker.
-            self._entries.put(self._beat)
-
-    def _put_back(self, job: Job) -> None:
-        """A job that came while the worker was stopping goes to the next one."""
-        with contextlib.suppress(RedisError), self.connection.pipeline() as pipeline:
-            pipeline.lrem(self.queue.intermediate_queue_key, 1, job.id)
-            pipeline.lpush(self.queue.key, job.id)
-            pipeline.execute()
+            self._registries.register_again()
 
     def _discard(self, error: Exception) -> None:
         """A job whose hash can't be read goes no further; a session of that kind is rung again."""
@@ -272,50 +264,50 @@ class SessionWorker(Bookkeeper):
         logger.error("unreadable job dropped", exc_info=error, extra={"job": job_id})
         with contextlib.suppress(RedisError):
             if job_id is not None:
-                self.connection.lrem(self.queue.intermediate_queue_key, 1, job_id)
+                self._registries.connection.lrem(self._registries.queue.intermediate_queue_key, 1, job_id)
         # Whatever it is, it must not become a busy loop.
         self._stop.wait(0.1)
 
     def _wake(self, taker: threading.Thread) -> None:
         """Return once the taker has ended; its wait inside Redis is cut short."""
-        while taker.is_alive() and not self._closing.is_set():
+        while taker.is_alive() and not self._registries.closing.is_set():
             # Closing its connection instead could lose a job that is just on its way.
             with contextlib.suppress(RedisError):
-                for client in self.connection.client_list():
+                for client in self._registries.connection.client_list():
                     if client.get("name") == self._waiting_name:
-                        self.connection.client_unblock(int(client["id"]))
+                        self._registries.connection.client_unblock(int(client["id"]))
             taker.join(0.05)
 
     # Commands
 
-    def subscribe(self) -> None:
+    def _subscribe(self) -> None:
         """Listen for RQ's commands until the worker closes; Redis may be away, also at first."""
-        outage = Outage("no commands are heard", self._closing)
-        self.pubsub = channel = self.connection.pubsub()  # type: ignore[no-untyped-call]
-        while not self._closing.is_set():
+        outage = Outage("no commands are heard", self._registries.closing)
+        self._pubsub = channel = self._registries.connection.pubsub()  # type: ignore[no-untyped-call]
+        while not self._registries.closing.is_set():
             try:
                 # The client subscribes again by itself on each new connection.
                 if not channel.subscribed:
-                    channel.subscribe(**{self.pubsub_channel_name: self.handle_payload})
+                    channel.subscribe(**{self._registries.pubsub_channel_name: self._handle_payload})
                 channel.get_message(ignore_subscribe_messages=True, timeout=60)
                 outage.over()
             except RedisError as error:
                 outage.wait(error)
 
-    def unsubscribe(self) -> None:
-        """Wake `subscribe`, which then ends."""
+    def _unsubscribe(self) -> None:
+        """Wake `_subscribe`, which then ends."""
         with contextlib.suppress(RedisError):
-            if self.pubsub is not None:
-                self.pubsub.unsubscribe()  # type: ignore[no-untyped-call]
+            if self._pubsub is not None:
+                self._pubsub.unsubscribe()
 
-    def handle_payload(self, message: dict[str, Any]) -> None:
+    def _handle_payload(self, message: dict[str, Any]) -> None:
         """One command from RQ; whatever it holds, the worker goes on."""
         try:
             payload = parse_payload(message)
             if payload["command"] == "stop-job":
                 self._loop.call_soon_threadsafe(self._stop_job, payload["job_id"])
             else:
-                handle_command(self, payload)
+                handle_command(self._registries, payload)
         except Exception:
             logger.exception("command not understood")
 
@@ -330,7 +322,7 @@ class SessionWorker(Bookkeeper):
         try:
             target()
         except Exception as error:
-            if self._closing.is_set():
+            if self._registries.closing.is_set():
                 return
             # A worker without one of its threads would look alive and do nothing.
             logger.exception("worker thread failed")
@@ -338,7 +330,7 @@ class SessionWorker(Bookkeeper):
             self._loop.call_soon_threadsafe(self.request_stop)
 
     def _disconnect(self) -> None:
-        if self.pubsub is not None:
-            self.pubsub.close()
-        self.connection.close()
+        if self._pubsub is not None:
+            self._pubsub.close()
+        self._registries.connection.close()
         self._waiting.close()

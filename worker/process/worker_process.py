@@ -26,7 +26,7 @@ from app.settings import Settings
 
 from .claimer import Claimer
 from .event_writer import EventWriter
-from .run_session import Answer, Run, Stop
+from .run import Answer, Run, Stop
 from .sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ _DATABASE_THREADS = 4
 HAND_BACK_S = 8.0
 
 
-class Runtime:
+class WorkerProcess:
     """Everything that a worker process needs to run sessions, on one asyncio loop.
 
     Args:
@@ -81,7 +81,7 @@ class Runtime:
         await self._in_thread(schema.require_current)
         self._max_content_bytes = await self._in_thread(db.max_content_bytes, self._settings.max_content_bytes)
         if self._answer is None:
-            from .orchestrators import load  # imports the engine: seconds that a test's own answer need not take
+            from worker.orchestrators import load  # imports the engine: seconds that a test's own answer need not take
 
             self._answer = cast(Answer, load(self._settings))
         self._writer = EventWriter(self._heads, flush_s=self._settings.flush_ms / 1000)

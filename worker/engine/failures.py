@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic_ai import exceptions as ai
 
-from .orchestrator import TurnFailed
+from worker.orchestrator import TurnFailed
 
 #: Tries of one model request, when nothing of its answer was shown yet.
 MAX_TRIES = 3

@@ -14,10 +14,10 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
 from app.settings import Settings
+from worker.orchestrator import TurnFailed
 
 from .demo_model import demo_model
-from .model_transport import ModelTransport
-from .orchestrator import TurnFailed
+from .transport import ModelTransport
 
 OPENAI_URL = "https://api.openai.com/v1"
 #: A server that does not take a connection for this long is away.

@@ -1,0 +1,5 @@
+"""What runs in a worker process beside RQ: claims, runs, the event writer, leases, the sweeper."""
+
+from .worker_process import WorkerProcess
+
+__all__ = ["WorkerProcess"]

@@ -1,0 +1,288 @@
+"""One attempt at one session: drive the orchestrator, hand what it yields to the event writer, commit the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from enum import Enum
+from typing import Any, TypeVar
+
+from app import db, sessions
+from app.agents import Agent, Agents
+from app.conversations import exchanges, messages
+from app.db.models import Session
+from app.db.times import iso
+from app.errors import DatabaseUnavailable, Fenced, NotFound, UnknownAgent
+from app.events import Delta, Done, Error, Terminal, Thinking, ToolCall, log
+from app.sessions import claims
+from app.sessions.claims import Claim
+from app.settings import Settings
+from worker.orchestrator import CancelScope, Checkpoint, Message, Turn, TurnFailed, Yielded, is_stopped
+
+from . import model_context
+from .event_writer import EventWriter
+from .session_buffer import RecordingFailed, SessionBuffer
+
+logger = logging.getLogger(__name__)
+
+#: How long a stopped orchestrator may take to close what it has open.
+CLOSE_S = 5.0
+
+#: What `Run` drives: an orchestrator as an async generator.
+Answer = Callable[[Turn], AsyncGenerator[Yielded, None]]
+InThread = Callable[..., Any]
+
+T = TypeVar("T")
+_READ_AGAIN_S = 0.5
+_CUT = "\n… (cut: the result was too large)"
+
+
+class Stop(Enum):
+    """Why a run is stopped from within its process."""
+
+    #: Somebody asked RQ to stop the job.
+    CANCEL = "cancel"
+    #: The worker is going away; another one goes on.
+    HAND_BACK = "hand_back"
+
+
+class AnswerTooLarge(Exception):
+    """The answer is larger than what can be stored."""
+
+
+class Run:
+    """One attempt at one session."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        answer: Answer,
+        writer: EventWriter,
+        agents: Agents,
+        settings: Settings,
+        max_content_bytes: int,
+        in_thread: InThread,
+    ) -> None:
+        self.claim = claim
+        self._answer = answer
+        self._agents = agents
+        self._settings = settings
+        self._max_content_bytes = max_content_bytes
+        self._in_thread = in_thread
+        self._cancel = CancelScope()
+        self._stop: Stop | None = None
+        self._interruption: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._drive: asyncio.Task[Terminal] | None = None
+        self._buffer: SessionBuffer = writer.open(claim, self._interrupt)
+        self._text: list[str] = []
+        self._bytes = 0
+
+    def stop(self, why: Stop) -> None:
+        """Stop the run; `work` then leaves the session as *why* says."""
+        if self._stop is None:
+            self._stop = why
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        if not self._interruption.done():
+            self._interruption.set_result(None)
+        self._cancel.request()
+        if self._drive is not None:
+            self._drive.cancel()
+
+    async def work(self) -> Stop | None:
+        """Answer the turn and commit its end. Returns why it stopped before that, if so.
+
+        Whatever happens, the session has ended, is handed back, belongs to another attempt, or its lease runs out.
+        """
+        try:
+            if self._stop is None:
+                self._drive = asyncio.create_task(self._terminal(), name=f"turn {self.claim.session_id}")
+                try:
+                    # Not awaited itself: when this task is cancelled the drive must close its model call first.
+                    news: set[asyncio.Future[Any]] = {self._drive, self._interruption}
+                    await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
+                    if await self._has_ended(self._drive):
+                        await self._buffer.finish(self._drive.result())
+                        return None
+                except asyncio.CancelledError:
+                    await self._after_cancel(self._drive)
+        except Fenced:
+            logger.info("fenced", extra=self._fields())
+            return None
+        except RecordingFailed:
+            await self._end(Error("internal_error", "the session could not be stored"))
+            return None
+        finally:
+            self._buffer.close()
+        if self._buffer.fenced:
+            logger.info("fenced", extra=self._fields())
+            return None
+        if self._buffer.failure is not None:
+            await self._end(Error("internal_error", "the session could not be stored"))
+            return None
+        if self._stop is Stop.HAND_BACK:
+            # Also when this task is cancelled while it waits for a thread: the lease would keep others off.
+            await asyncio.shield(self._in_thread(claims.hand_back, self.claim))
+        else:
+            await self._end(Error("cancelled", "stopped"))
+        return self._stop
+
+    async def _after_cancel(self, drive: asyncio.Task[Terminal]) -> None:
+        """Either the drive was stopped, or this task was: by whoever stops the job."""
+        if not drive.done():
+            self.stop(Stop.CANCEL)
+        if await self._has_ended(drive) and not drive.cancelled():
+            drive.exception()  # looked at: nothing is to be done about it
+
+    async def _has_ended(self, drive: asyncio.Task[Terminal]) -> bool:
+        """Give a stopped drive the time to close what it has open; False: it does not stop."""
+        _, stubborn = await asyncio.wait([drive], timeout=CLOSE_S)
+        if stubborn:
+            # The buffer is closed after this: whatever it still says is not written.
+            logger.warning("orchestrator does not stop", extra=self._fields())
+        return not stubborn
+
+    async def _end(self, error: Error) -> None:
+        """End from outside the buffer, unless the session is no longer this attempt's."""
+        mine = Session.attempt == self.claim.attempt
+        with suppress(NotFound):  # deleted meanwhile
+            await self._in_thread(lambda: sessions.end(self.claim.session_id, error, where=mine))
+
+    async def _terminal(self) -> Terminal:
+        """Drive the orchestrator to its end and say how the session ends."""
+        started = asyncio.get_running_loop().time()
+        limit = asyncio.timeout_at(started + self.claim.remaining_s)
+        try:
+            # Before the limit: a turn that comes back too late still ends with what it had said.
+            await self._take_up()
+            async with limit:
+                done = await self._turn()
+            terminal: Terminal = replace(done, content=self._whole(done))
+        except (Fenced, RecordingFailed, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            # SystemExit would end the loop, and with it the runs of all others.
+            if self._interruption.done() or is_stopped():
+                # It may have made something else of its cancellation.
+                raise asyncio.CancelledError from error
+            terminal = self._failure(error, late=limit.expired())
+        elapsed_ms = int((asyncio.get_running_loop().time() - started) * 1000)
+        if isinstance(terminal, Error):
+            return replace(terminal, content="".join(self._text), duration_ms=elapsed_ms)
+        return replace(terminal, duration_ms=elapsed_ms, model=terminal.model or self.claim.model or "")
+
+    def _whole(self, done: Done) -> str:
+        if done.content is None:
+            return "".join(self._text)
+        if len(done.content.encode("utf-8", "surrogatepass")) > self._max_content_bytes:
+            raise AnswerTooLarge
+        return done.content
+
+    def _failure(self, error: BaseException, *, late: bool) -> Error:
+        if late:
+            return Error("timeout", f"the turn took longer than {self._settings.turn_timeout_s} s")
+        if isinstance(error, TurnFailed | UnknownAgent):
+            return Error(error.code, error.detail)
+        if isinstance(error, AnswerTooLarge):
+            return Error("answer_too_large", f"the answer is larger than {self._max_content_bytes} bytes")
+        logger.error("orchestrator failed", exc_info=error, extra=self._fields())
+        return Error("orchestrator_error", "the orchestrator failed; the log of the worker says why")
+
+    async def _take_up(self) -> None:
+        """What earlier attempts have said for good."""
+        claim = self.claim
+        if claim.checkpoint is not None:
+            self._add(await self._read(lambda: log.answer_text(claim.session_id, claim.checkpoint_seq)))
+
+    async def _turn(self) -> Done:
+        claim = self.claim
+        resumed = claim.attempt > 1
+        supersedes_from = claim.checkpoint_seq + 1 if resumed else None
+        await self._buffer.put(Thinking("", supersedes_from), urgent=True)
+        # Here a turn ends whose time is used up already: what follows need not wait for anything.
+        await asyncio.sleep(0)
+        turn = await self._prepare()
+        async with aclosing(self._answer(turn)) as steps:
+            async for step in steps:
+                if isinstance(step, str):
+                    step = Delta(step)
+                match step:
+                    case Delta(content=str()):
+                        if step.content:
+                            self._add(step.content)
+                            await self._buffer.put(step)
+                    case Thinking(content=str()):
+                        if step.content:
+                            await self._buffer.put(Thinking(step.content))
+                    case ToolCall():
+                        await self._buffer.put(self._cut(step))
+                    case Checkpoint():
+                        await self._buffer.checkpoint(json.dumps(step.state))
+                    case Done():
+                        return step
+                    case _:
+                        raise TypeError(f"an orchestrator can't yield {step!r:.200}")
+        return Done()
+
+    async def _read(self, work: Callable[[], T]) -> T:
+        """Read from the database, waiting while it is away."""
+        while True:
+            try:
+                return await self._in_thread(db.reading, work)  # type: ignore[no-any-return]
+            except DatabaseUnavailable:
+                await asyncio.sleep(_READ_AGAIN_S)
+
+    def _add(self, text: str) -> None:
+        self._bytes += len(text.encode("utf-8", "surrogatepass"))
+        if self._bytes > self._max_content_bytes:
+            raise AnswerTooLarge
+        self._text.append(text)
+
+    def _cut(self, call: ToolCall) -> ToolCall:
+        result = call.tool_result
+        if result is None or len(result) <= self._max_content_bytes // 4:
+            return call
+        kept = result.encode("utf-8", "replace")[: self._max_content_bytes].decode("utf-8", "ignore")
+        return call if len(kept) == len(result) else replace(call, tool_result=kept + _CUT)
+
+    async def _prepare(self) -> Turn:
+        claim = self.claim
+        agent = self._agents.get(claim.agent_id)
+        history, omitted = await self._read(lambda: self._history(agent)) if claim.has_history else ((), 0)
+
+        async def search(query: str, limit: int) -> list[Message]:
+            found = await self._read(lambda: messages.containing(claim.conversation_id, query, limit))
+            return [Message(each.role, each.content, iso(each.created_at) or "") for each in found]
+
+        return Turn(
+            session_id=claim.session_id,
+            conversation_id=claim.conversation_id or "",
+            message=claim.message,
+            agent=agent,
+            model=claim.model or agent.model or self._settings.chat_model,
+            settings=self._settings,
+            history=history,
+            omitted=omitted,
+            attempt=claim.attempt,
+            checkpoint=None if claim.checkpoint is None else json.loads(claim.checkpoint),
+            cancel=self._cancel,
+            search=search,
+        )
+
+    def _history(self, agent: Agent) -> tuple[tuple[Message, ...], int]:
+        """The exchanges that the model is told, and how many earlier ones it is not."""
+        claim = self.claim
+        newest_first = exchanges.newest_first(claim.conversation_id, claim.row_id)
+        kept, whole = model_context.fit(newest_first, model_context.budget_tokens(agent, claim.message))
+        if whole:
+            return tuple(kept), 0
+        return tuple(kept), exchanges.count(claim.conversation_id, claim.row_id) - len(kept) // 2
+
+    def _fields(self) -> dict[str, object]:
+        return {"session_id": self.claim.session_id, "attempt": self.claim.attempt}
