@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def fill(history: int, messages: int, seed: int = 1) -> Filled:
     start, span = utc_now() - timedelta(days=100), timedelta(days=99)
     at = Message.created_at.db_value
     tables = {name: Insert(name, columns) for name, columns in COLUMNS.items()}
-    counts = entries.Counts()
+    counts: Counter[tuple[int, str, int, str]] = Counter()
     told_rows, said_rows = history, messages
     for number in range(conversations):
         # In the order of their times, as they would have been written.
@@ -117,7 +118,7 @@ def fill(history: int, messages: int, seed: int = 1) -> Filled:
             print(f"  {number + 1} of {conversations} conversations")
     for table in tables.values():
         table.flush()
-    db.transaction(lambda: entries.add_counts(counts))
+    db.transaction(lambda: entries._add_counts(counts))
     if not db.is_sqlite():
         for name in COLUMNS:
             db.database.execute_sql(f"ANALYZE TABLE {name}").fetchall()

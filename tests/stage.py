@@ -72,8 +72,8 @@ class Stage:
 class Worker:
     """A `WorkerProcess` on a loop and thread of its own."""
 
-    def __init__(self, runtime: WorkerProcess, loop: asyncio.AbstractEventLoop) -> None:
-        self.runtime = runtime
+    def __init__(self, process: WorkerProcess, loop: asyncio.AbstractEventLoop) -> None:
+        self.process = process
         self._loop = loop
 
     def do(self, work: Coroutine[Any, Any, Any], timeout_s: float = 60) -> Any:
@@ -81,7 +81,7 @@ class Worker:
 
     def start(self, session_id: str) -> Future[None]:
         """Begin to run a session."""
-        return asyncio.run_coroutine_threadsafe(self.runtime.run(session_id), self._loop)
+        return asyncio.run_coroutine_threadsafe(self.process.run(session_id), self._loop)
 
     def run(self, session_id: str) -> None:
         """Run a session to its end."""

@@ -27,6 +27,7 @@ from .agent_schemas import (
     moment_of,
     types_of,
 )
+from .schemas import page_json
 from .services import services
 
 blueprint = APIBlueprint("agents", __name__, url_prefix="/api/agents", tag="Agents")
@@ -97,12 +98,7 @@ def history(agent_id: int, query: HistoryQuery) -> dict[str, Any]:
         after=_place(query.after, "after"),
         order=query.order,
     )
-    return {
-        "events": page.events,
-        "total": page.total,
-        "hasMore": page.next_cursor is not None,
-        "nextCursor": page.next_cursor,
-    }
+    return page_json("events", page) | {"total": page.total}
 
 
 def _place(value: str | None, parameter: str) -> Place | None:

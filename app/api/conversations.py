@@ -26,6 +26,7 @@ from .conversation_schemas import (
     SearchQuery,
     TitleIn,
 )
+from .schemas import page_json
 from .services import services
 
 blueprint = APIBlueprint("conversations", __name__, url_prefix="/api", tag="Conversations")
@@ -39,8 +40,7 @@ def recent(query: ConversationsQuery) -> dict[str, Any]:
 
     A conversation begins with the first `POST /api/chat/session` that names it, or that names none.
     """
-    rows, next_cursor = conversation_queries.list_recent(owner(), **query.model_dump())
-    return {"conversations": rows, "nextCursor": next_cursor, "hasMore": next_cursor is not None}
+    return page_json("conversations", conversation_queries.list_recent(owner(), **query.model_dump()))
 
 
 @blueprint.get("/conversations/search")
@@ -52,8 +52,7 @@ def search(query: SearchQuery) -> dict[str, Any]:
     Conversations with a message or title that has all words of `q`, newest match first. Case and accents don't
     matter; the last word also finds what begins with it.
     """
-    page = message_search.search(owner(), query.q, limit=query.limit, cursor=query.cursor)
-    return {"results": page.results, "nextCursor": page.next_cursor, "hasMore": page.next_cursor is not None}
+    return page_json("results", message_search.search(owner(), query.q, limit=query.limit, cursor=query.cursor))
 
 
 @blueprint.get("/conversations/<conversation_id>")
@@ -118,11 +117,5 @@ def of_session(session_id: str, query: MessagesQuery) -> dict[str, Any]:
     return _page(messages.of_session(owner(), session_id, **query.model_dump()))
 
 
-def _page(page: messages.Page) -> dict[str, Any]:
-    return {
-        "conversationId": page.conversation_id,
-        "messages": page.messages,
-        "nextCursor": page.next_cursor,
-        "hasMore": page.next_cursor is not None,
-        "total": page.total,
-    }
+def _page(page: messages.MessagePage) -> dict[str, Any]:
+    return {"conversationId": page.conversation_id} | page_json("messages", page) | {"total": page.total}

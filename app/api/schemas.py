@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+from app.db.paging import Page
 
 #: Longest message, in characters; the body limit of 1 MiB is usually reached first.
 MAX_MESSAGE = 1_000_000
@@ -24,6 +26,11 @@ class Shown(BaseModel):
     """What the API answers; unknown extra fields may appear."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="allow")
+
+
+def page_json(name: str, page: Page[Any]) -> dict[str, Any]:
+    """A page of a list as the API answers it, its rows under *name*."""
+    return {name: page.rows, "nextCursor": page.next_cursor, "hasMore": page.has_more}
 
 
 def _not_blank(text: str) -> str:
@@ -106,6 +113,7 @@ class SessionsQuery(Camel):
 class SessionsOut(Shown):
     sessions: list[SessionOut]
     next_cursor: str | None
+    has_more: bool
 
 
 class EventsQuery(Camel):

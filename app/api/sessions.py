@@ -29,6 +29,7 @@ from .schemas import (
     SessionsQuery,
     SessionStarted,
     StreamQuery,
+    page_json,
 )
 from .services import services
 
@@ -183,5 +184,4 @@ def delete(session_id: str) -> str:
 @blueprint.output(SessionsOut)
 @blueprint.doc(summary="Recent sessions, newest first")
 def recent(query: SessionsQuery) -> dict[str, Any]:
-    rows, next_cursor = session_queries.list_recent(owner(), **query.model_dump())
-    return {"sessions": rows, "nextCursor": next_cursor}
+    return page_json("sessions", session_queries.list_recent(owner(), **query.model_dump()))

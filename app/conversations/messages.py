@@ -9,16 +9,14 @@ from typing import Any, Literal
 from app import db
 from app.db.cursors import Cursor
 from app.db.models import Conversation, Message, Session
-from app.db.paging import how_many_fit, size_of
+from app.db.paging import Page, cut, size_of
+from app.db.statements import Insert, Row
 from app.db.times import iso
 from app.errors import Invalid, NotFound
 
 from . import search as message_search
 from . import threads
 from .search import Text
-
-_INSERT_CHARACTERS = 512 * 1024
-_INSERT_ROWS = 500
 
 Order = Literal["asc", "desc"]
 _CURSOR = Cursor("m", 1)
@@ -39,51 +37,35 @@ class NewMessage:
 
 def add(new: Sequence[NewMessage]) -> None:
     """Store and index messages, in the transaction that accepts or ends their sessions; `threads.store` follows."""
-    chunk: list[NewMessage] = []
-    size = 0
-    for message in new:
-        size += len(message.content)
-        # So that large answers which end together, and their words, still fit `max_allowed_packet`.
-        if chunk and (size > _INSERT_CHARACTERS or len(chunk) >= _INSERT_ROWS):
-            _add(chunk)
-            chunk, size = [], len(message.content)
-        chunk.append(message)
-    if chunk:
-        _add(chunk)
-
-
-def _add(new: Sequence[NewMessage]) -> None:
-    values: list[Any] = []
-    for message in new:
-        conversation = message.conversation
-        now = conversation.updated_at = threads.now_in(conversation)
-        conversation.message_count += 1
-        metadata = Message.metadata.db_value(message.metadata | {"timestamp": iso(now)})
-        at = Message.created_at.db_value(now)
-        values += [conversation.conversation_id, message.session_id, message.role, message.content, metadata, at]
-    marks = ",".join((f"({db.marks(6)})",) * len(new))
-    last = db.sql(_INSERT + marks, values).lastrowid
-    # Rows of one INSERT have consecutive ids. MariaDB and MySQL tell the first one, SQLite the last.
-    first = last - len(new) + 1 if db.is_sqlite() else last
-    step = db.id_step() if len(new) > 1 else 1
+    ids = _insert.with_ids([_row(message) for message in new])
     message_search.add(
         [
-            Text(message.conversation, message.content, message.session_id, first + number * step)
-            for number, message in enumerate(new)
+            Text(message.conversation, message.content, message.session_id, message_id)
+            for message, message_id in zip(new, ids, strict=True)
         ]
     )
 
 
-_INSERT = "INSERT INTO chatMessages (conversationId, sessionId, role, content, metadata, createdAt) VALUES "
+def _row(message: NewMessage) -> Row:
+    conversation = message.conversation
+    now = conversation.updated_at = threads.now_in(conversation)
+    conversation.message_count += 1
+    metadata = Message.metadata.db_value(message.metadata | {"timestamp": iso(now)})
+    at = Message.created_at.db_value(now)
+    return (conversation.conversation_id, message.session_id, message.role, message.content, metadata, at)
+
+
+_insert = Insert(
+    Message.conversation_id, Message.session_id, Message.role, Message.content, Message.metadata, Message.created_at
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Some messages, and how to go on."""
+class MessagePage(Page[dict[str, Any]]):
+    """Some messages of one conversation."""
 
     conversation_id: str | None
-    messages: list[dict[str, Any]]
-    next_cursor: str | None
+    #: Messages on all pages.
     total: int
 
 
@@ -107,7 +89,7 @@ def of_conversation(
     cursor: str | None = None,
     offset: int | None = None,
     order: Order = "asc",
-) -> Page:
+) -> MessagePage:
     """Messages of a conversation in the order in which they were stored, or in reverse.
 
     At most *limit*, fewer when they are large: who pages by *offset* goes on by the number that came.
@@ -120,7 +102,7 @@ def of_conversation(
     mine = (Conversation.conversation_id == conversation_id) & (Conversation.owner == owner)
     counted = Conversation.select(Conversation.message_count).where(mine)
 
-    def read() -> Page:
+    def read() -> MessagePage:
         found = db.tuples(counted)
         if not found:
             raise NotFound("no such conversation")
@@ -138,7 +120,7 @@ def of_session(
     cursor: str | None = None,
     offset: int | None = None,
     order: Order = "asc",
-) -> Page:
+) -> MessagePage:
     """Messages of one session: what the user said and, once it has ended, the answer.
 
     Raises:
@@ -149,7 +131,7 @@ def of_session(
     mine = (Session.session_id == session_id) & (Session.owner == owner)
     conversation = Session.select(Session.conversation_id).where(mine)
 
-    def read() -> Page:
+    def read() -> MessagePage:
         found = db.tuples(conversation)
         if not found:
             raise NotFound("no such session")
@@ -173,17 +155,18 @@ def _position(cursor: str | None, offset: int | None) -> _Position:
     return _Position(None if cursor is None else _CURSOR.decode(cursor)[0], offset or 0)
 
 
-def _page(conversation_id: str | None, wanted: Any, total: int, limit: int, position: _Position, order: Order) -> Page:
+def _page(
+    conversation_id: str | None, wanted: Any, total: int, limit: int, position: _Position, order: Order
+) -> MessagePage:
     if position.beyond_id is not None:
         wanted &= Message.id > position.beyond_id if order == "asc" else Message.id < position.beyond_id
     by_id = Message.id.asc() if order == "asc" else Message.id.desc()
     keys = Message.select(Message.id, size_of(Message.content, Message.metadata)).where(wanted).order_by(by_id)
     found = db.tuples(keys.limit(limit + 1).offset(position.offset))
-    fit = how_many_fit([size for _, size in found], limit)
-    shown = [row_id for row_id, _ in found[:fit]]
+    sizes = [size for _, size in found]
+    shown, next_cursor = cut([row_id for row_id, _ in found], limit, _CURSOR.encode, sizes)
     rows = Message.select().where(Message.id.in_(shown)).order_by(by_id) if shown else ()
-    next_cursor = _CURSOR.encode(shown[-1]) if len(found) > fit else None
-    return Page(conversation_id, [to_json(row) for row in rows], next_cursor, total)
+    return MessagePage([to_json(row) for row in rows], next_cursor, conversation_id, total)
 
 
 def containing(conversation_id: str | None, text: str, limit: int) -> list[Message]:

@@ -10,6 +10,7 @@ import peewee
 from app import db
 from app.db.cursors import Cursor
 from app.db.models import Conversation, Session
+from app.db.paging import Page, cut
 from app.db.times import from_ms, iso, to_ms
 from app.errors import NotFound
 
@@ -34,8 +35,8 @@ def get(owner: str, conversation_id: str) -> dict[str, Any]:
     return found[0]
 
 
-def list_recent(owner: str, *, limit: int = 20, cursor: str | None = None) -> tuple[list[dict[str, Any]], str | None]:
-    """Conversations of *owner*, those with the newest message first, and the cursor of the next page (None at the end).
+def list_recent(owner: str, *, limit: int = 20, cursor: str | None = None) -> Page[dict[str, Any]]:
+    """Conversations of *owner*, those with the newest message first.
 
     One that gets a message while somebody pages moves to the front and is not shown again.
 
@@ -53,13 +54,10 @@ def list_recent(owner: str, *, limit: int = 20, cursor: str | None = None) -> tu
         )
     newest_first = (Conversation.updated_at.desc(), Conversation.id.desc())
 
-    def read() -> tuple[list[dict[str, Any]], str | None]:
+    def read() -> Page[dict[str, Any]]:
         rows = list(Conversation.select().where(wanted).order_by(*newest_first).limit(limit + 1))
-        next_cursor = None
-        if len(rows) > limit:
-            last = rows[limit - 1]
-            next_cursor = _CURSOR.encode(to_ms(last.updated_at), last.id)
-        return _to_json(rows[:limit]), next_cursor
+        shown, next_cursor = cut(rows, limit, lambda row: _CURSOR.encode(to_ms(row.updated_at), row.id))
+        return Page(_to_json(shown), next_cursor)
 
     return db.reading(read)
 

@@ -21,6 +21,8 @@ import peewee
 from app import db
 from app.db.cursors import Cursor
 from app.db.models import Conversation, Message, SearchEntry
+from app.db.paging import Page, cut
+from app.db.statements import Insert
 from app.db.times import iso
 
 #: Words of a message after this many characters are not indexed.
@@ -48,14 +50,6 @@ _UNSPACED = (
 # Letters and digits, and the vowel signs of Indian scripts, which are neither.
 _RUN = re.compile(f"[{_UNSPACED}]+|(?:[^\\W_{_UNSPACED}]|[\u0900-\u0dff])+")
 _STARTS_UNSPACED = re.compile(f"[{_UNSPACED}]")
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Conversations that match, the newest match first."""
-
-    results: list[dict[str, Any]]
-    next_cursor: str | None
 
 
 def words_of(text: str) -> Iterator[str]:
@@ -112,15 +106,21 @@ class Text:
 
 def add(new: Sequence[Text]) -> None:
     """Index texts, in the transaction that stores them."""
-    values: list[Any] = []
-    for each in new:
-        conversation = each.conversation
-        values += [conversation.owner, conversation.conversation_id, each.session_id, each.message_id]
-        values.append(_indexed(each.text))
-    db.sql(_ADD + ",".join((f"({db.marks(5)})",) * len(new)), values)
+    _insert(
+        (
+            each.conversation.owner,
+            each.conversation.conversation_id,
+            each.session_id,
+            each.message_id,
+            _indexed(each.text),
+        )
+        for each in new
+    )
 
 
-_ADD = "INSERT INTO chatSearch (owner, conversationId, sessionId, messageId, words) VALUES "
+_insert = Insert(
+    SearchEntry.owner, SearchEntry.conversation_id, SearchEntry.session_id, SearchEntry.message_id, SearchEntry.words
+)
 
 
 def rename(conversation: Conversation, title: str) -> None:
@@ -145,7 +145,7 @@ def forget_conversation(conversation_id: str) -> None:
     SearchEntry.delete().where(SearchEntry.conversation_id == conversation_id).execute()
 
 
-def search(owner: str, query: str, *, limit: int = 20, cursor: str | None = None) -> Page:
+def search(owner: str, query: str, *, limit: int = 20, cursor: str | None = None) -> Page[dict[str, Any]]:
     """Conversations of *owner* in which a message or the title has all words of *query*; newest match first.
 
     Raises:
@@ -156,17 +156,17 @@ def search(owner: str, query: str, *, limit: int = 20, cursor: str | None = None
     condition = _condition(query)
     if condition is None:
         return Page([], None)
-    newest = peewee.fn.MAX(SearchEntry.id)
-    matches = SearchEntry.select(newest.alias("newest")).where((SearchEntry.owner == owner) & condition)
+    last = peewee.fn.MAX(SearchEntry.id)
+    matches = SearchEntry.select(last.alias("last_match")).where((SearchEntry.owner == owner) & condition)
     grouped = matches.group_by(SearchEntry.conversation_id)
     if before is not None:
-        grouped = grouped.having(newest < before)
-    grouped = grouped.order_by(newest.desc()).limit(limit + 1)
+        grouped = grouped.having(last < before)
+    grouped = grouped.order_by(last.desc()).limit(limit + 1)
 
-    def read() -> Page:
+    def read() -> Page[dict[str, Any]]:
         found = [entry_id for (entry_id,) in db.tuples(grouped)]
-        results = _results(found[:limit], query)
-        return Page(results, _CURSOR.encode(found[limit - 1]) if len(found) > limit else None)
+        shown, next_cursor = cut(found, limit, _CURSOR.encode)
+        return Page(_results(shown, query), next_cursor)
 
     return db.reading(read)
 

@@ -14,6 +14,7 @@ import peewee
 
 from app import db
 from app.db.models import Conversation, Message, Session
+from app.db.statements import Select
 from app.db.times import utc_now
 from app.errors import NotFound
 from app.history import entries
@@ -80,31 +81,14 @@ def lock_many(conversation_ids: Iterable[str | None], *, wait: bool = True) -> d
     wanted = sorted({each for each in conversation_ids if each is not None})
     if not wanted:
         return {}
-    statement = (
-        f"{_READ}{db.only_by('conversationId')} WHERE conversationId IN ({db.marks(len(wanted))})"
+    rest = (
+        f"{db.only_by('conversationId')} WHERE conversationId IN ({db.marks(len(wanted))})"
         f" ORDER BY conversationId{db.for_update(wait=wait)}"
     )
-    rows = (_row(values) for values in db.sql(statement, wanted).fetchall())
-    return {row.conversation_id: row for row in rows}
+    return {row.conversation_id: row for row in _select(rest, wanted)}
 
 
-_READ = (
-    "SELECT id, conversationId, owner, agentId, title, contextAfter, historySeq, sessionNumber, messageCount,"
-    " createdAt, updatedAt FROM chatConversations"
-)
-
-
-def _row(values: tuple[Any, ...]) -> Conversation:
-    *plain, created_at, updated_at = values
-    names = (
-        "id", "conversation_id", "owner", "agent_id", "title", "context_after", "history_seq", "session_number",
-        "message_count",
-    )  # fmt: skip
-    times = {"created_at": created_at, "updated_at": updated_at}
-    return Conversation(
-        **dict(zip(names, plain, strict=True)),
-        **{name: Conversation.updated_at.python_value(value) for name, value in times.items()},
-    )
+_select = Select(*Conversation._meta.sorted_fields)
 
 
 def title_of(message: str) -> str:
@@ -187,13 +171,11 @@ def _clear(owner: str, conversation_id: str) -> None:
     if not cleared:
         return
     message_search.forget_all_but(conversation_id, running_ids)
-    ((newest,),) = db.tuples(Session.select(peewee.fn.MAX(Session.id)).where(of_it))
-    conversation.context_after = running[0][0] - 1 if running else newest
+    ((last,),) = db.tuples(Session.select(peewee.fn.MAX(Session.id)).where(of_it))
+    conversation.context_after = running[0][0] - 1 if running else last
     conversation.session_number += 1
     conversation.message_count -= cleared
     now = conversation.updated_at = now_in(conversation)
-    told = [Entry("context_cleared", None, {"messages": cleared})]
-    agent_id = conversation.agent_id
-    entries.insert(entries.number(conversation, told, now, agent_id=agent_id, session_id=None))
+    entry = Entry("context_cleared", None, {"messages": cleared})
+    entries.insert(entries.number(conversation, [entry], now, agent_id=conversation.agent_id, session_id=None))
     store([conversation])
-    entries.add_counts(entries.counts_of(conversation, agent_id, told))

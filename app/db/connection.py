@@ -40,6 +40,9 @@ _BESIDE_CONTENT = 1024 * 1024
 #: Statements up to this many characters fit every server that is worth its name.
 _LARGE_STATEMENT = 128 * 1024
 
+#: What the current transaction of this thread or greenlet does before its commit, by what stores it.
+_current = threading.local()
+
 #: Waits for one of the connections of this process.
 _slot: Callable[[], AbstractContextManager[None]] = nullcontext
 
@@ -219,7 +222,7 @@ def transaction(work: Callable[[], T]) -> T:
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            with connected(), _write():
+            with connected(), _write(), _committing():
                 return work()
         except (peewee.OperationalError, peewee.InternalError) as error:
             if not database_errors.is_retryable(error):
@@ -228,6 +231,33 @@ def transaction(work: Callable[[], T]) -> T:
                 raise DatabaseUnavailable("the database is busy") from error
             # Two transactions that met once must not meet again in step.
             time.sleep(random.uniform(0, 0.05))  # noqa: S311 - jitter, no secret
+
+
+def before_commit(gather: Callable[[], T], store: Callable[[T], None]) -> T:
+    """What *store* is given at the end of the current transaction; made by *gather* when it is first asked for.
+
+    For rows that many transactions change: they are locked last, so that others wait for no more than the commit.
+    """
+    gathered: dict[Callable[[Any], None], Any] = _current.gathered
+    if store not in gathered:
+        gathered[store] = gather()
+    return gathered[store]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _committing() -> Iterator[None]:
+    outer = getattr(_current, "gathered", None)
+    if outer is not None:
+        # A transaction within another one: that one commits.
+        yield
+        return
+    _current.gathered = {}
+    try:
+        yield
+        for store, gathered in _current.gathered.items():
+            store(gathered)
+    finally:
+        _current.gathered = None
 
 
 def _write() -> Any:

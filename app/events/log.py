@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app import db, events
 from app.db.models import Event, Session
+from app.db.statements import Insert, Row, Select
 from app.db.times import iso, utc_now
 from app.errors import Gone, NotFound
+
+from .fold import fold
 
 #: A page stops growing past this many characters, whatever its limit says.
 PAGE_CHARACTERS = 4 * 1024 * 1024
 _CHUNK = 100
 #: JSON that is nested deeper is stored as a string: who reads it may have less of the stack left than who wrote it.
 _DEEPEST_JSON = 500
-#: Rows and characters of one INSERT, so that a batch of large events still fits `max_allowed_packet`.
-# SQLite takes 32,766 parameters.
-_INSERT_ROWS = 1000
-_INSERT_CHARACTERS = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,30 +83,21 @@ def _is_deep(text: str) -> bool:
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"|[][{}]')
 
 
-#: The columns of an insert, in the order of the tuples that `rows` makes.
-_COLUMNS = (
-    "sessionId", "seq", "eventType", "attempt", "createdAt", "content", "supersedesFrom", "toolCallId", "toolName",
-    "toolArgs", "toolResult", "toolSuccess", "durationMs", "model", "usageJson", "errorMsg", "errorCode",
-    "finishReason",
+#: In the order of the tuples that `rows` makes.
+_STORED = (
+    Event.session_id, Event.seq, Event.event_type, Event.attempt, Event.created_at, Event.content,
+    Event.supersedes_from, Event.tool_call_id, Event.tool_name, Event.tool_args, Event.tool_result, Event.tool_success,
+    Event.duration_ms, Event.model, Event.usage_json, Event.error_msg, Event.error_code, Event.finish_reason,
 )  # fmt: skip
-_LARGE = tuple(_COLUMNS.index(name) for name in ("content", "toolArgs", "toolResult", "errorMsg"))
-_LARGE_FIELDS = ("content", "tool_args", "tool_result", "error_msg")
-_INSERT = f"INSERT INTO chatEvents ({', '.join(_COLUMNS)}) VALUES "
-_MARKS = f"({db.marks(len(_COLUMNS))})"
+#: Store rows made by `rows`, many in a statement.
+insert = Insert(*_STORED)
 
 # Written by hand: every poll with news and every commit that somebody waits for reads a page.
-_STANDING = "SELECT status, lastSeq, updatedAt, eventsPrunedAt FROM chatSessions WHERE sessionId = ? AND owner = ?"
-_FIELDS = (
-    "id", "session_id", "seq", "event_type", "attempt", "created_at", "content", "supersedes_from", "tool_call_id",
-    "tool_name", "tool_args", "tool_result", "tool_success", "duration_ms", "model", "usage_json", "error_msg",
-    "error_code", "finish_reason",
-)  # fmt: skip
-_ABOVE = (
-    f"SELECT id, {_COLUMNS[0]}, seq, eventType, attempt, createdAt, {', '.join(_COLUMNS[5:])} FROM chatEvents"
-    " WHERE sessionId = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-)
-
-Row = tuple[Any, ...]
+_HEAD = "SELECT status, lastSeq, updatedAt, eventsPrunedAt FROM chatSessions WHERE sessionId = ? AND owner = ?"
+_READ = (Event.id, *_STORED)
+_NAMES = tuple(field.name for field in _READ)
+_LARGE = ("content", "tool_args", "tool_result", "error_msg")
+_ABOVE = f"{Select(*_READ).text} WHERE sessionId = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 
 
 def rows(session_id: str, attempt: int, after: int, numbered: Sequence[events.Event]) -> list[Row]:
@@ -162,25 +152,6 @@ def _fields(event: events.Event) -> Row:
             )
 
 
-def insert(new: Iterable[Row]) -> None:
-    """Insert rows made by `rows`, many in a statement."""
-    chunk: list[Row] = []
-    size = 0
-    for row in new:
-        length = sum(len(row[column] or "") for column in _LARGE)
-        if chunk and (len(chunk) >= _INSERT_ROWS or size + length > _INSERT_CHARACTERS):
-            _insert(chunk)
-            chunk, size = [], 0
-        chunk.append(row)
-        size += length
-    if chunk:
-        _insert(chunk)
-
-
-def _insert(chunk: Sequence[Row]) -> None:
-    db.sql(_INSERT + ",".join((_MARKS,) * len(chunk)), [value for row in chunk for value in row])
-
-
 def read(owner: str, session_id: str, after: int, limit: int) -> EventPage:
     """Events of a session above *after*, oldest first, at most *limit* (fewer when they are large).
 
@@ -192,7 +163,7 @@ def read(owner: str, session_id: str, after: int, limit: int) -> EventPage:
 
     def look() -> EventPage:
         # The row first: all events up to its lastSeq were committed with it or before, so none can be missing below.
-        row = db.sql(_STANDING, (session_id, owner)).fetchone()
+        row = db.sql(_HEAD, (session_id, owner)).fetchone()
         if row is None:
             raise NotFound("no such session")
         status, last_seq, updated_at, pruned_at = row
@@ -230,9 +201,9 @@ def _page(session_id: str, after: int, last_seq: int, limit: int) -> list[dict[s
         if not rows:
             break
         for row in rows:
-            event = dict(zip(_FIELDS, row, strict=True))
+            event = dict(zip(_NAMES, row, strict=True))
             found.append(event)
-            size += sum(len(event[name] or "") for name in _LARGE_FIELDS)
+            size += sum(len(event[name] or "") for name in _LARGE)
             if size >= PAGE_CHARACTERS:
                 break
         after = found[-1]["seq"]
@@ -289,11 +260,6 @@ def answer_text(session_id: str, up_to: int | None = None) -> str:
     )
     if up_to is not None:
         query = query.where(Event.seq <= up_to)
-    counting: list[tuple[int, str]] = []
-    for seq, kind, content, supersedes_from in db.tuples(query.order_by(Event.seq)):
-        if supersedes_from is not None:
-            while counting and counting[-1][0] >= supersedes_from:
-                counting.pop()
-        if kind == "delta":
-            counting.append((seq, content or ""))
-    return "".join(content for _, content in counting)
+    names = ("seq", "eventType", "content", "supersedesFrom")
+    found = db.tuples(query.order_by(Event.seq))
+    return fold({**dict(zip(names, row, strict=True)), "content": row[2] or ""} for row in found).text

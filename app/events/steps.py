@@ -1,26 +1,31 @@
-"""What a session did, folded from its events: for its message and for the history of its agent."""
+"""What a session did: its thoughts and tool calls, for its message and for the history of its agent."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from bisect import bisect
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from app import db
 from app.db.models import Event
 
+from .fold import Part, fold
+
 #: A tool's result is kept up to so many characters, its arguments as so much JSON; the event itself has all of it.
 KEPT_CHARACTERS = 64 * 1024
-#: Reasoning without anything in between that is longer is told in pieces.
+#: Reasoning without anything in between that is longer becomes several steps.
 THOUGHT_CHARACTERS = 1024 * 1024
-#: What a message tells of tool calls is no longer, as JSON.
+#: The tool calls of a message are no longer, as JSON.
 # What does not fit `max_allowed_packet` would keep its session from ever ending.
-TOLD_CALLS_CHARACTERS = 1024 * 1024
+SUMMARY_CALL_CHARACTERS = 1024 * 1024
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Thought:
     """Reasoning without anything in between."""
 
@@ -28,24 +33,24 @@ class Thought:
     started_at: datetime
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ToolUse:
     """One call of a tool."""
 
     tool_call_id: str | None
     tool_name: str | None
-    #: What is over `KEPT_CHARACTERS` is a string, the beginning of its JSON.
+    #: Over `KEPT_CHARACTERS` it is a string, the beginning of its JSON.
     args: Any
     started_at: datetime
     #: Cut at `KEPT_CHARACTERS`; None: the session ended before it.
-    result: str | None = None
+    result: str | None
     #: The arguments or the result were cut.
-    truncated: bool = False
-    ok: bool | None = None
-    duration_ms: int | None = None
+    truncated: bool
+    ok: bool | None
+    duration_ms: int | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Steps:
     """Thoughts and tool calls in the order in which they began; superseded ones are left out."""
 
@@ -54,13 +59,13 @@ class Steps:
     rounds: int = 0
 
     @property
-    def tool_calls(self) -> list[dict[str, Any]]:
+    def summary(self) -> list[dict[str, Any]]:
         """Every call with a result; the shape of a message's `metadata.toolCalls`.
 
         When they are large, later ones have null for their arguments; what does not fit even so is left out.
         """
-        told: list[dict[str, Any]] = []
-        room = TOLD_CALLS_CHARACTERS
+        calls: list[dict[str, Any]] = []
+        room = SUMMARY_CALL_CHARACTERS
         for step in self.steps:
             if not isinstance(step, ToolUse) or step.ok is None:
                 continue
@@ -71,28 +76,12 @@ class Steps:
             room -= _size(call)
             if room < 0:
                 break
-            told.append(call)
-        return told
+            calls.append(call)
+        return calls
 
 
 def _size(call: dict[str, Any]) -> int:
     return len(json.dumps(call))
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    seq: int
-    kind: str
-    content: str | None
-    supersedes_from: int | None
-    tool_call_id: str | None
-    tool_name: str | None
-    #: JSON, cut as the result is.
-    tool_args: str | None
-    tool_result: str | bytes | None
-    tool_success: int | None
-    duration_ms: int | None
-    created_at: Any
 
 
 def read(session_ids: Sequence[str]) -> dict[str, Steps]:
@@ -100,10 +89,9 @@ def read(session_ids: Sequence[str]) -> dict[str, Steps]:
     # SQLite's SUBSTR of a text ends at the first NUL; of bytes it gives enough for so many characters.
     result = "SUBSTR(CAST(toolResult AS BLOB), 1, 4 * ?)" if db.is_sqlite() else "SUBSTR(toolResult, 1, ?)"
     statement = _READ.format(result=result, marks=db.marks(len(session_ids)))
-    rows: dict[str, list[_Row]] = {session_id: [] for session_id in session_ids}
-    for session_id, *columns in db.sql(statement, [*(KEPT_CHARACTERS + 1,) * 2, *session_ids]).fetchall():
-        rows[session_id].append(_Row(*columns))
-    return {session_id: _fold(_counting(each)) for session_id, each in rows.items()}
+    rows = db.sql(statement, [*(KEPT_CHARACTERS + 1,) * 2, *session_ids]).fetchall()
+    found = {session_id: _steps(fold(_events(some)).parts) for session_id, some in groupby(rows, itemgetter(0))}
+    return {session_id: found.get(session_id, Steps()) for session_id in session_ids}
 
 
 _READ = (
@@ -111,73 +99,81 @@ _READ = (
     " {result}, toolSuccess, durationMs, createdAt FROM chatEvents"
     " WHERE sessionId IN ({marks}) AND eventType IN ('thinking', 'tool_call') ORDER BY sessionId, seq"
 )
+_FIELDS = (
+    "seq", "eventType", "content", "supersedesFrom", "toolCallId", "toolName", "toolArgs", "toolResult", "toolSuccess",
+    "durationMs", "createdAt",
+)  # fmt: skip
 
 
-def _counting(rows: Iterable[_Row]) -> list[_Row]:
-    counting: list[_Row] = []
-    for row in rows:
-        if row.supersedes_from is not None:
-            while counting and counting[-1].seq >= row.supersedes_from:
-                counting.pop()
-        counting.append(row)
-    return counting
+def _events(rows: Iterable[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+    """The events of these rows; arguments and results are text that may be cut."""
+    next_seq = 1
+    for _, *values in rows:
+        event = dict(zip(_FIELDS, values, strict=True))
+        if event["seq"] > next_seq:
+            # Seqs have no gap: what was not read is text of the answer, and thoughts before and after it are two.
+            yield {"seq": next_seq, "eventType": "delta", "content": "…"}
+        next_seq = event["seq"] + 1
+        yield event
 
 
-def _fold(rows: Iterable[_Row]) -> Steps:
-    did = Steps()
-    thought_seq = -1
-    asking = False
-    for row in rows:
-        if row.kind == "thinking":
-            if not row.content:
-                continue
-            last = did.steps[-1] if did.steps else None
-            goes_on = row.seq == thought_seq + 1
-            if isinstance(last, Thought) and goes_on and len(last.content) < THOUGHT_CHARACTERS:
-                last.content += row.content
-            else:
-                did.steps.append(Thought(row.content, _time(row)))
-            thought_seq = row.seq
-            asking = False
-        elif row.tool_success is None:
-            did.steps.append(_use(row))
-            did.rounds += not asking
-            asking = True
-        else:
-            _finish_call(did, row)
-            asking = False
-    return did
+def _steps(parts: Sequence[Part]) -> Steps:
+    steps: list[Thought | ToolUse] = []
+    for part in parts:
+        if part.kind == "reasoning":
+            steps += _thoughts(part)
+        elif part.kind == "tool":
+            steps.append(_use(part))
+    return Steps(steps, _rounds(parts))
 
 
-def _use(row: _Row) -> ToolUse:
-    text = row.tool_args or ""
-    cut = len(text) > KEPT_CHARACTERS
-    args = text[:KEPT_CHARACTERS] if cut else Event.tool_args.python_value(row.tool_args)
-    return ToolUse(row.tool_call_id, row.tool_name, args, _time(row), truncated=cut)
+def _thoughts(part: Part) -> Iterator[Thought]:
+    pieces: list[str] = []
+    started_at, size = part.events[0]["createdAt"], 0
+    for event in part.events:
+        if size >= THOUGHT_CHARACTERS:
+            yield Thought("".join(pieces), _time(started_at))
+            pieces, started_at, size = [], event["createdAt"], 0
+        pieces.append(event["content"])
+        size += len(event["content"])
+    yield Thought("".join(pieces), _time(started_at))
 
 
-def _time(row: _Row) -> datetime:
-    moment: datetime = Event.created_at.python_value(row.created_at)
+def _use(part: Part) -> ToolUse:
+    begun, ended = part.events[0], part.result
+    args = begun["toolArgs"] or ""
+    cut = len(args) > KEPT_CHARACTERS
+    result = None if ended is None else _text(ended["toolResult"])
+    return ToolUse(
+        tool_call_id=begun["toolCallId"],
+        tool_name=begun["toolName"],
+        args=args[:KEPT_CHARACTERS] if cut else Event.tool_args.python_value(begun["toolArgs"]),
+        started_at=_time(begun["createdAt"]),
+        result=None if result is None else result[:KEPT_CHARACTERS],
+        truncated=cut or len(result or "") > KEPT_CHARACTERS,
+        ok=None if ended is None else bool(ended["toolSuccess"]),
+        duration_ms=None if ended is None else ended["durationMs"],
+    )
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode("utf-8", "ignore") if isinstance(value, bytes) else value or ""
+
+
+def _time(value: Any) -> datetime:
+    moment: datetime = Event.created_at.python_value(value)
     return moment
 
 
-def _finish_call(did: Steps, row: _Row) -> None:
-    use = next(
-        (
-            step
-            for step in did.steps
-            # The oldest open one: some models use the same ids in each answer.
-            if isinstance(step, ToolUse) and step.ok is None and step.tool_call_id == row.tool_call_id
-        ),
-        None,
-    )
-    if use is None:
-        use = _use(row)
-        did.steps.append(use)
-    result = row.tool_result or ""
-    if isinstance(result, bytes):
-        result = result.decode("utf-8", "ignore")
-    use.truncated |= len(result) > KEPT_CHARACTERS
-    use.result = result[:KEPT_CHARACTERS]
-    use.ok = bool(row.tool_success)
-    use.duration_ms = row.duration_ms
+def _rounds(parts: Sequence[Part]) -> int:
+    """Calls belong to one round while nothing but calls began between them."""
+    results = sorted(part.result["seq"] for part in parts if part.result is not None)
+    rounds, last = 0, None
+    for part in parts:
+        if part.kind != "tool" or part.events[0]["toolSuccess"] is not None:
+            last = None if part.kind != "text" else last
+            continue
+        if last is None or bisect(results, last) != bisect(results, part.seq):
+            rounds += 1
+        last = part.seq
+    return rounds

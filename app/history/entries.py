@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 from app import db
 from app.db.ids import new_id
 from app.db.models import AgentCount, AgentEvent, Conversation, Session
+from app.db.statements import Insert, Row
 from app.db.times import iso
 from app.events.steps import Steps, Thought
 
@@ -36,20 +37,14 @@ HistoryType = Literal[
 HISTORY_TYPES: tuple[HistoryType, ...] = get_args(HistoryType)
 
 _SHARDS = 8
-#: Rows and characters of one INSERT, so that large rows still fit `max_allowed_packet`.
-_INSERT_ROWS = 1000
-_INSERT_CHARACTERS = 2 * 1024 * 1024
-
-#: The columns of an insert, in the order of a `Row`.
-_COLUMNS = (
-    "agentId", "owner", "conversationId", "sessionId", "sessionNumber", "createdAt", "id", "seq", "eventType",
-    "content", "metadata",
+_insert_rows = Insert(
+    AgentEvent.agent_id, AgentEvent.owner, AgentEvent.conversation_id, AgentEvent.session_id,
+    AgentEvent.session_number, AgentEvent.created_at, AgentEvent.id, AgentEvent.seq, AgentEvent.event_type,
+    AgentEvent.content, AgentEvent.metadata,
 )  # fmt: skip
-_INSERT = f"INSERT INTO chatAgentEvents ({', '.join(_COLUMNS)}) VALUES "
-_MARKS = f"({db.marks(len(_COLUMNS))})"
 
 #: Rows added, or removed when negative, by (agent, owner, shard, type).
-Counts = Counter[tuple[int, str, int, str]]
+_Counts = Counter[tuple[int, str, int, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +61,7 @@ def of_start(message: str, model: str | None) -> list[Entry]:
     return [_prompt(message, model), _activity("busy")]
 
 
-def of_end(row: Session, *, text: str, did: Steps, metadata: dict[str, Any], duration_ms: int) -> list[Entry]:
+def of_end(row: Session, *, text: str, steps: Steps, metadata: dict[str, Any], duration_ms: int) -> list[Entry]:
     """What the end of a session tells.
 
     Args:
@@ -75,7 +70,7 @@ def of_end(row: Session, *, text: str, did: Steps, metadata: dict[str, Any], dur
     """
     ok = metadata["status"] == "done"
     entries = [] if row.started_at is not None else [_prompt(row.user_message, row.model)]
-    entries += [_of_step(step) for step in did.steps]
+    entries += [_of_step(step) for step in steps.steps]
     model = {"model": metadata["model"], "provider": metadata["provider"]}
     if text:
         entries.append(Entry("output", text, model | {"partial": not ok}))
@@ -91,7 +86,7 @@ def of_end(row: Session, *, text: str, did: Steps, metadata: dict[str, Any], dur
         # Nothing here knows prices: null says that it is not known, which 0 would not.
         "cost": None,
         "durationMs": duration_ms,
-        "turns": 0 if row.started_at is None else did.rounds + 1,
+        "turns": 0 if row.started_at is None else steps.rounds + 1,
     }
     entries.append(Entry("result", "ok" if ok else "error", model | result))
     return entries if row.started_at is None else [*entries, _activity("idle")]
@@ -123,10 +118,6 @@ def _of_step(step: Any) -> Entry:
         }
         | started,
     )
-
-
-#: One row, in the order of the columns of an insert.
-Row = tuple[Any, ...]
 
 
 def number(
@@ -161,53 +152,33 @@ def number(
 
 
 def insert(rows: Sequence[Row]) -> None:
-    """Store rows made by `number`, many in a statement."""
-    for chunk in _in_chunks(rows):
-        db.sql(_INSERT + ",".join((_MARKS,) * len(chunk)), [value for row in chunk for value in row])
+    """Store rows made by `number`, and count them."""
+    _insert_rows(rows)
+    _counts().update((agent_id, owner, _shard(thread), kind) for agent_id, owner, thread, *_, kind, _, _ in rows)
 
 
-def _in_chunks(rows: Sequence[Row]) -> Iterable[list[Row]]:
-    chunk: list[Row] = []
-    size = 0
-    for row in rows:
-        *_, content, metadata = row
-        length = len(content or "") + len(metadata)
-        if chunk and (size + length > _INSERT_CHARACTERS or len(chunk) >= _INSERT_ROWS):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(row)
-        size += length
-    if chunk:
-        yield chunk
-
-
-def counts_of(conversation: Conversation, agent_id: int, entries: Iterable[Entry]) -> Counts:
-    """What `number` and `insert` add to the counts."""
-    shard = _shard(conversation.conversation_id)
-    return Counter((agent_id, conversation.owner, shard, entry.type) for entry in entries)
+def _counts() -> _Counts:
+    """Counts that the current transaction adds before its commit."""
+    return db.before_commit(Counter, _add_counts)
 
 
 def _shard(conversation_id: str) -> int:
     return zlib.crc32(conversation_id.encode()) % _SHARDS
 
 
-def add_counts(counts: Counts) -> None:
-    """Store counts: the last statement of a transaction, so that others wait for no more than its commit."""
+def _add_counts(counts: _Counts) -> None:
     changed = sorted((key, n) for key, n in counts.items() if n)
     if not changed:
         return
     # In one order everywhere: two transactions can't wait for each other.
-    values = [value for (agent_id, owner, shard, kind), n in changed for value in (agent_id, owner, shard, kind, n)]
+    values = [value for key, n in changed for value in (*key, n)]
     rows = ",".join((f"({db.marks(5)})",) * len(changed))
     added = (
         "ON CONFLICT (agentId, owner, shard, eventType) DO UPDATE SET n = n + excluded.n"
         if db.is_sqlite()
         else "ON DUPLICATE KEY UPDATE n = n + VALUES(n)"
     )
-    db.sql(
-        f"INSERT INTO chatAgentCounts (agentId, owner, shard, eventType, n) VALUES {rows} {added}",
-        values,
-    )
+    db.sql(f"INSERT INTO chatAgentCounts (agentId, owner, shard, eventType, n) VALUES {rows} {added}", values)
 
 
 def total_of_agent(agent_id: int) -> int:
@@ -216,8 +187,8 @@ def total_of_agent(agent_id: int) -> int:
     return int(sum(n for (n,) in found))
 
 
-def delete_rows(where: Any, limit: int | None = None) -> tuple[int, Counts]:
-    """Delete up to *limit* rows (None: all), oldest first; returns how many, and the counts for `add_counts`."""
+def delete_rows(where: Any, limit: int | None = None) -> int:
+    """Delete up to *limit* rows (None: all), oldest first; returns how many."""
     columns = (
         AgentEvent.row_id,
         AgentEvent.agent_id,
@@ -228,5 +199,5 @@ def delete_rows(where: Any, limit: int | None = None) -> tuple[int, Counts]:
     found = db.tuples(db.locked(AgentEvent.select(*columns).where(where).order_by(AgentEvent.row_id).limit(limit)))
     if found:
         AgentEvent.delete().where(AgentEvent.row_id.in_([row_id for row_id, *_ in found])).execute()
-    counts = Counter((agent_id, owner, _shard(conversation), kind) for _, agent_id, owner, conversation, kind in found)
-    return len(found), Counts({key: -n for key, n in counts.items()})
+        _counts().subtract((agent_id, owner, _shard(thread), kind) for _, agent_id, owner, thread, kind in found)
+    return len(found)

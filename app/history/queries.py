@@ -17,7 +17,7 @@ import peewee
 from app import db
 from app.db.cursors import Cursor
 from app.db.models import AgentCount, AgentEvent
-from app.db.paging import how_many_fit, size_of
+from app.db.paging import Page, cut, size_of
 from app.db.times import from_ms, iso, to_ms
 from app.errors import NotFound
 
@@ -87,12 +87,11 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class HistoryPage(Page[dict[str, Any]]):
     """Some rows; `next_cursor` goes on in the same direction."""
 
-    events: list[dict[str, Any]]
+    #: Rows that match, on all pages.
     total: int
-    next_cursor: str | None
 
 
 def before_time(moment: datetime) -> Place:
@@ -128,7 +127,7 @@ def page(
     before: Place | None = None,
     after: Place | None = None,
     order: Order = "asc",
-) -> Page:
+) -> HistoryPage:
     """Rows next to a place: `after` gives those just after it, `before` those just before; without: from the first
     on, or from the last back when *order* is `desc`. With both, *order* says from which. Shown in *order*.
 
@@ -137,16 +136,13 @@ def page(
     """
     forward = order == "asc" if (before is None) == (after is None) else after is not None
 
-    def read() -> Page:
+    def read() -> HistoryPage:
         keys = _keys(wanted, limit + 1, before, after, forward)
-        shown = keys[: how_many_fit(_sizes([row_id for _, row_id in keys]), limit)]
-        next_cursor = None
-        if len(keys) > len(shown):
-            at, row_id = shown[-1]
-            next_cursor = _CURSOR.encode(to_ms(at), row_id)
+        sizes = _sizes([row_id for _, row_id in keys])
+        shown, next_cursor = cut(keys, limit, lambda key: _CURSOR.encode(to_ms(key[0]), key[1]), sizes)
         if forward != (order == "asc"):
             shown.reverse()
-        return Page(_rows([row_id for _, row_id in shown]), _total(wanted), next_cursor)
+        return HistoryPage(_rows([row_id for _, row_id in shown]), next_cursor, _total(wanted))
 
     return db.reading(read)
 
@@ -269,9 +265,7 @@ def delete(owner: str, agent_id: int) -> int:
     mine = Wanted(owner, agent_id).condition()
 
     def work() -> int:
-        deleted, counts = entries.delete_rows(mine, _DELETED_AT_ONCE)
-        entries.add_counts(counts)
-        return deleted
+        return entries.delete_rows(mine, _DELETED_AT_ONCE)
 
     deleted = 0
     while some := db.transaction(work):

@@ -177,9 +177,7 @@ def _running(session_ids: Iterable[str | None]) -> set[str]:
 
 
 def _delete_history(row_ids: list[int]) -> int:
-    deleted, counts = entries.delete_rows(AgentEvent.row_id.in_(row_ids))
-    entries.add_counts(counts)
-    return deleted
+    return entries.delete_rows(AgentEvent.row_id.in_(row_ids))
 
 
 def _mark(row_ids: list[int], moment: datetime) -> int:

@@ -14,6 +14,28 @@ stores what their runs say. Whoever comes second finds the row changed and does 
 Locks are taken in one order everywhere: conversations in id order, then sessions in id order, then agents' counts.
 """
 
-from .lifecycle import IDEMPOTENCY_KEPT, Created, End, Ended, NewSession, OnBusy, create, end, finish
+from .lifecycle import (
+    IDEMPOTENCY_KEPT,
+    Created,
+    Ended,
+    NewSession,
+    OnBusy,
+    create,
+    end,
+    end_attempt,
+    end_orphaned,
+    end_overdue,
+)
 
-__all__ = ["IDEMPOTENCY_KEPT", "Created", "End", "Ended", "NewSession", "OnBusy", "create", "end", "finish"]
+__all__ = [
+    "IDEMPOTENCY_KEPT",
+    "Created",
+    "Ended",
+    "NewSession",
+    "OnBusy",
+    "create",
+    "end",
+    "end_attempt",
+    "end_orphaned",
+    "end_overdue",
+]

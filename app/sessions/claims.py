@@ -11,6 +11,7 @@ import peewee
 from app import db
 from app.conversations import threads
 from app.db.models import Conversation, Session
+from app.db.statements import Row
 from app.db.times import utc_now
 from app.history import entries
 
@@ -91,10 +92,9 @@ def _take(
         Claim(*(*columns, remaining_ms / 1000, wanted[columns[0]].has_history)) for *columns, remaining_ms in rows
     ]
     if claims:
-        counts = _tell_starts(claims, locked)
-        # The leases run from here on: telling of many large messages takes seconds.
+        _record_starts(claims, locked)
+        # The leases run from here on: recording many large messages takes seconds.
         _store(claims, locked, worker, lease_s, turn_timeout_s)
-        entries.add_counts(counts)
     return claims, held_up
 
 
@@ -143,23 +143,20 @@ def _store(
     )  # fmt: skip
 
 
-def _tell_starts(claims: Sequence[Claim], locked: dict[str, Conversation]) -> entries.Counts:
-    """Store what the history of the agents tells of sessions that begin; returns what `add_counts` is given."""
-    rows: list[entries.Row] = []
-    counts = entries.Counts()
+def _record_starts(claims: Sequence[Claim], locked: dict[str, Conversation]) -> None:
+    """Store the start of sessions in the history of their agents; only a first claim is one."""
+    rows: list[Row] = []
     changed: list[Conversation] = []
     for claim in claims:
         conversation = locked.get(claim.conversation_id or "")
         if conversation is None or claim.attempt > 1:
             continue
         now = conversation.updated_at = threads.now_in(conversation)
-        told = entries.of_start(claim.message, claim.model)
-        rows += entries.number(conversation, told, now, agent_id=claim.agent_id, session_id=claim.session_id)
-        counts.update(entries.counts_of(conversation, claim.agent_id, told))
+        started = entries.of_start(claim.message, claim.model)
+        rows += entries.number(conversation, started, now, agent_id=claim.agent_id, session_id=claim.session_id)
         changed.append(conversation)
     entries.insert(rows)
     threads.store(changed)
-    return counts
 
 
 def renew(claims: Sequence[Claim], *, lease_s: float) -> None:

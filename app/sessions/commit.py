@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app import db, sessions
+from app import db
 from app.conversations import threads
 from app.db.models import Session
+from app.db.statements import Row, Select
 from app.db.times import utc_now
 from app.events import Done, Error, Event, Terminal, log
-from app.history import entries
 
-from . import End
+from . import lifecycle
 from .claims import Claim
+from .lifecycle import End
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def _commit(batches: Sequence[Batch]) -> list[Committed]:
     locked = threads.lock_many(batch.claim.conversation_id for batch in batches if batch.terminal is not None)
     rows = _lock_rows([batch.claim.row_id for batch in batches])
     outcomes: list[Committed] = []
-    new_events: list[log.Row] = []
+    new_events: list[Row] = []
     appended: list[tuple[Batch, int]] = []
     for batch in batches:
         row = rows.get(batch.claim.row_id)
@@ -78,34 +79,19 @@ def _commit(batches: Sequence[Batch]) -> list[Committed]:
         for batch, last_seq in appended
         if batch.terminal is not None and (row := rows[batch.claim.row_id])
     ]
-    counts = sessions.finish(ends)
-    entries.add_counts(counts)
+    lifecycle.finish(ends)
     return outcomes
 
 
 def _lock_rows(row_ids: list[int]) -> dict[int, Session]:
-    cursor = db.sql(
-        "SELECT id, sessionId, conversationId, agentId, sessionNumber, status, attempt, lastSeq, model, startedAt"
-        f" FROM chatSessions WHERE id IN ({db.marks(len(row_ids))}) ORDER BY id{db.for_update()}",
-        row_ids,
-    )
-    return {
-        row_id: Session(
-            id=row_id,
-            session_id=session_id,
-            conversation_id=conversation_id,
-            agent_id=agent_id,
-            session_number=session_number,
-            status=status,
-            attempt=attempt,
-            last_seq=last_seq,
-            model=model,
-            started_at=Session.started_at.python_value(started_at),
-        )
-        for (
-            row_id, session_id, conversation_id, agent_id, session_number, status, attempt, last_seq, model, started_at,
-        ) in cursor.fetchall()
-    }  # fmt: skip
+    rest = f" WHERE id IN ({db.marks(len(row_ids))}) ORDER BY id{db.for_update()}"
+    return {row.id: row for row in _select(rest, row_ids)}
+
+
+_select = Select(
+    Session.id, Session.session_id, Session.conversation_id, Session.agent_id, Session.session_number, Session.status,
+    Session.attempt, Session.last_seq, Session.model, Session.started_at,
+)  # fmt: skip
 
 
 def _outcome(row: Session | None, batch: Batch) -> Committed:
@@ -116,8 +102,8 @@ def _outcome(row: Session | None, batch: Batch) -> Committed:
     if row.status == "running" and row.last_seq == batch.after:
         return Committed(current=True, last_seq=last_seq, status=status)
     # COMMIT was sent and the connection broke: only this attempt can have moved the row to just here.
-    landed = batch.retried and row.last_seq == last_seq and row.status == status
-    return Committed(current=landed, last_seq=last_seq, status=status)
+    done_already = batch.retried and row.last_seq == last_seq and row.status == status
+    return Committed(current=done_already, last_seq=last_seq, status=status)
 
 
 def _advance(appended: Sequence[tuple[Batch, int]]) -> None:

@@ -19,7 +19,6 @@ from app.db.models import Conversation, Session
 from app.db.times import utc_now
 from app.errors import BackchatError, Busy, IdempotencyConflict, NotFound
 from app.events import Error, Terminal, log
-from app.history import entries
 
 from . import outcomes
 from .outcomes import Outcome
@@ -101,15 +100,12 @@ def _create(new: NewSession) -> Created:
     earlier = _by_idempotency_key(new) if new.conversation_id is not None else None
     if earlier is not None:
         return earlier
-    counts = entries.Counts()
     interrupted: list[Ended] = []
     if new.on_busy != "enqueue":
         for running in _running_in(conversation_id):
             if new.on_busy == "reject":
                 raise Busy("the conversation has a running session", sessionId=running.session_id)
-            interrupted.append(
-                _end(running, conversation, Error("cancelled", "interrupted by the next message"), counts)
-            )
+            interrupted.append(_end(running, conversation, Error("cancelled", "interrupted by the next message")))
     session_id = new_id()
     Session.insert(
         session_id=session_id,
@@ -123,7 +119,6 @@ def _create(new: NewSession) -> Created:
     ).execute()
     messages.add([NewMessage(conversation, session_id, "user", new.message, {})])
     threads.store([conversation])
-    entries.add_counts(counts)
     return Created(session_id, conversation_id, new=True, interrupted=tuple(interrupted))
 
 
@@ -160,12 +155,9 @@ class End:
     last_seq: int
 
 
-def finish(ends: Sequence[End]) -> entries.Counts:
-    """End these sessions: the rows, the assistant's messages and the history of the agent.
-
-    Returns what the caller gives to `agent_history.add_counts` at the end of the transaction.
-    """
-    return outcomes.store([_finish(end) for end in ends])
+def finish(ends: Sequence[End]) -> None:
+    """End these sessions: the rows, the assistant's messages and the history of the agent."""
+    outcomes.store([_finish(end) for end in ends])
 
 
 def _finish(end: End) -> Outcome:
@@ -185,28 +177,44 @@ def _finish(end: End) -> Outcome:
     return outcome
 
 
-def end(session_id: str, error: Error, *, owner: str | None = None, where: Any = None) -> Ended:
+def end(session_id: str, error: Error, *, owner: str | None = None) -> Ended:
     """End a running session from outside its run, keeping the partial answer; an ended one stays as it is.
 
-    Whatever the database refuses of what the session leaves, it ends: then without that, which only the log tells.
+    Ends the session even if the database rejects its message or history; what was dropped is logged.
 
     Args:
         owner: Only a session of this owner; None: of any.
-        where: Further condition on the row, checked under its lock; if it does not hold nothing happens.
 
     Raises:
         NotFound: no such session for this owner.
         DatabaseUnavailable: no connection.
     """
+    return _end_if(session_id, error, owner, still=None)
+
+
+def end_attempt(session_id: str, attempt: int, error: Error) -> Ended:
+    """End a session as `end` does, if *attempt* is its current one."""
+    return _end_if(session_id, error, None, still=Session.attempt == attempt)
+
+
+def end_overdue(session_id: str, attempt: int, error: Error) -> Ended:
+    """End a session as `end` does, if *attempt* is its current one and its deadline has passed."""
+    return _end_if(session_id, error, None, still=(Session.attempt == attempt) & (Session.deadline_ms < db.now_ms()))
+
+
+def end_orphaned(session_id: str, attempt: int, error: Error) -> Ended:
+    """End a session as `end` does, if *attempt* is its current one and nobody renewed its lease."""
+    return _end_if(session_id, error, None, still=(Session.attempt == attempt) & (Session.lease_until_ms < db.now_ms()))
+
+
+def _end_if(session_id: str, error: Error, owner: str | None, *, still: Any) -> Ended:
+    """End a session if *still* holds under the lock of its row; None: in any case."""
 
     def work(*, message: bool, text: bool) -> Ended:
         row, conversation = lock_with_conversation(session_id, owner)
-        if where is not None and not Session.select().where((Session.id == row.id) & where).exists():
+        if still is not None and not Session.select().where((Session.id == row.id) & still).exists():
             return ended(row, row.last_seq, changed=False)
-        counts = entries.Counts()
-        result = _end(row, conversation if message else None, error, counts, text=text)
-        entries.add_counts(counts)
-        return result
+        return _end(row, conversation if message else None, error, text=text)
 
     # Once more as it should be: what was in the way may be over.
     for message in (True, True, False):
@@ -215,7 +223,7 @@ def end(session_id: str, error: Error, *, owner: str | None = None, where: Any =
         except BackchatError:
             raise
         except Exception:
-            logger.exception("what a session leaves is refused", extra={"session_id": session_id})
+            logger.exception("message or history of a session rejected", extra={"session_id": session_id})
     return db.transaction(partial(work, message=False, text=False))
 
 
@@ -233,16 +241,14 @@ def lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session,
     return row, conversation
 
 
-def _end(
-    row: Session, conversation: Conversation | None, error: Error, counts: entries.Counts, *, text: bool = True
-) -> Ended:
+def _end(row: Session, conversation: Conversation | None, error: Error, *, text: bool = True) -> Ended:
     """End a locked session; without its *conversation* it leaves no message and no history."""
     if row.status != "running":
         return ended(row, row.last_seq, changed=False)
     content = log.answer_text(row.session_id) if text else ""
     error = replace(error, content=content, duration_ms=outcomes.elapsed_ms(row, utc_now()))
     log.insert(log.rows(row.session_id, max(row.attempt, 1), row.last_seq, [error]))
-    counts.update(finish([End(row, conversation, error, row.attempt, row.last_seq + 1)]))
+    finish([End(row, conversation, error, row.attempt, row.last_seq + 1)])
     return ended(row, row.last_seq + 1, changed=True)
 
 

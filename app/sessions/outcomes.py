@@ -13,6 +13,7 @@ from typing import Any
 from app.conversations import messages, threads
 from app.conversations.messages import NewMessage
 from app.db.models import Conversation, Session
+from app.db.statements import Row
 from app.events import Done, Terminal, log, steps
 from app.history import entries
 
@@ -89,28 +90,27 @@ def elapsed_ms(row: Session, now: datetime) -> int:
     return min(max(0, passed), _MOST_MS)
 
 
-def store(outcomes: Sequence[Outcome]) -> entries.Counts:
-    """Store messages and history; the caller gives what it returns to `agent_history.add_counts` at the very end."""
-    counts = entries.Counts()
+def store(outcomes: Sequence[Outcome]) -> None:
+    """Store the assistant's messages and what the history of the agents gets."""
     kept = [(outcome, outcome.conversation) for outcome in outcomes if outcome.conversation is not None]
     if not kept:
-        return counts
+        return
     by_session = steps.read([outcome.row.session_id for outcome, _ in kept])
     answers: list[NewMessage] = []
     for outcome, conversation in kept:
         metadata = outcome.metadata
-        metadata["toolCalls"] = by_session[outcome.row.session_id].tool_calls
+        metadata["toolCalls"] = by_session[outcome.row.session_id].summary
         # A row without a word would look like a lost answer.
         said = outcome.text or metadata.get("errorMessage") or metadata.get("errorCode") or ""
         answers.append(NewMessage(conversation, outcome.row.session_id, "assistant", said, metadata))
     messages.add(answers)
-    rows: list[entries.Row] = []
+    rows: list[Row] = []
     for outcome, conversation in kept:
         row = outcome.row
         new = entries.of_end(
             row,
             text=outcome.text,
-            did=by_session[row.session_id],
+            steps=by_session[row.session_id],
             metadata=outcome.metadata,
             duration_ms=outcome.duration_ms,
         )
@@ -122,7 +122,5 @@ def store(outcomes: Sequence[Outcome]) -> entries.Counts:
             session_id=row.session_id,
             session_number=row.session_number,
         )
-        counts.update(entries.counts_of(conversation, row.agent_id, new))
     entries.insert(rows)
     threads.store(conversation for _, conversation in kept)
-    return counts

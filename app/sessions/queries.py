@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from app import db
 from app.broker.heads import Head
 from app.db.cursors import Cursor
 from app.db.models import Session
-from app.db.paging import how_many_fit, size_of
+from app.db.paging import Page, cut, size_of
 from app.db.times import iso
 from app.errors import NotFound
 
@@ -25,36 +26,14 @@ _SHOWN = (
     Session.final_response, Session.model, Session.total_tokens, Session.input_tokens, Session.output_tokens,
     Session.cache_read_tokens, Session.cache_write_tokens, Session.processing_time_ms, Session.error_message,
     Session.error_code, Session.finish_reason, Session.attempt, Session.last_seq, Session.created_at,
-    Session.updated_at, Session.started_at, Session.ended_at, Session.id,
+    Session.updated_at, Session.started_at, Session.ended_at,
 )  # fmt: skip
 
 
 def to_json(row: Session) -> dict[str, Any]:
-    """A session row as the API shows it."""
-    return {
-        "sessionId": row.session_id,
-        "conversationId": row.conversation_id,
-        "agentId": row.agent_id,
-        "status": row.status,
-        "userMessage": row.user_message,
-        "finalResponse": row.final_response,
-        "model": row.model,
-        "totalTokens": row.total_tokens,
-        "inputTokens": row.input_tokens,
-        "outputTokens": row.output_tokens,
-        "cacheReadTokens": row.cache_read_tokens,
-        "cacheWriteTokens": row.cache_write_tokens,
-        "processingTimeMs": row.processing_time_ms,
-        "errorMessage": row.error_message,
-        "errorCode": row.error_code,
-        "finishReason": row.finish_reason,
-        "attempt": row.attempt,
-        "lastSeq": row.last_seq,
-        "createdAt": iso(row.created_at),
-        "updatedAt": iso(row.updated_at),
-        "startedAt": iso(row.started_at),
-        "endedAt": iso(row.ended_at),
-    }
+    """A session row as the API shows it: by the names of its columns, times as ISO 8601."""
+    shown = {field.column_name: getattr(row, field.name) for field in _SHOWN}
+    return {name: iso(value) if isinstance(value, datetime) else value for name, value in shown.items()}
 
 
 def get(owner: str, session_id: str) -> dict[str, Any]:
@@ -79,10 +58,8 @@ def list_recent(
     status: str | None = None,
     agent_id: int | None = None,
     conversation_id: str | None = None,
-) -> tuple[list[dict[str, Any]], str | None]:
-    """Sessions of *owner*, newest first, and the cursor of the next page (None at the end).
-
-    At most *limit*, fewer when their texts are large.
+) -> Page[dict[str, Any]]:
+    """Sessions of *owner*, newest first: at most *limit*, fewer when their texts are large.
 
     Raises:
         Invalid: the cursor is not one of ours.
@@ -100,12 +77,11 @@ def list_recent(
     size = size_of(Session.user_message, Session.final_response, Session.error_message)
     keys = Session.select(Session.id, size).where(wanted).order_by(Session.id.desc()).limit(limit + 1)
 
-    def read() -> tuple[list[dict[str, Any]], str | None]:
+    def read() -> Page[dict[str, Any]]:
         found = db.tuples(keys)
-        fit = how_many_fit([size for _, size in found], limit)
-        shown = [row_id for row_id, _ in found[:fit]]
+        shown, next_cursor = cut([row_id for row_id, _ in found], limit, _CURSOR.encode, [size for _, size in found])
         rows = Session.select(*_SHOWN).where(Session.id.in_(shown)).order_by(Session.id.desc()) if shown else ()
-        return [to_json(row) for row in rows], _CURSOR.encode(shown[-1]) if len(found) > fit else None
+        return Page([to_json(row) for row in rows], next_cursor)
 
     return db.reading(read)
 

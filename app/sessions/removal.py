@@ -39,7 +39,7 @@ def delete(owner: str, session_id: str) -> Ended:
 def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[Ended]:
     """Delete sessions of one conversation: events, messages and history with them.
 
-    Runs as the last part of the caller's transaction, which holds the locks of the conversation and of the rows.
+    Runs inside the caller's transaction, which holds the locks of the conversation and of the rows.
     """
     session_ids = [row.session_id for row in rows]
     Event.delete().where(Event.session_id.in_(session_ids)).execute()
@@ -50,8 +50,7 @@ def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[E
         conversation.message_count -= deleted
         threads.store([conversation])
         mine = (AgentEvent.conversation_id == conversation.conversation_id) & AgentEvent.session_id.in_(session_ids)
-        _, counts = entries.delete_rows(mine)
-        entries.add_counts(counts)
+        entries.delete_rows(mine)
     return [ended(row, row.last_seq, changed=True) for row in rows]
 
 
@@ -91,7 +90,6 @@ def _delete_rest(owner: str, conversation_id: str) -> list[Ended]:
     running = {row.id for row in rows if row.status == "running"}
     removed = remove(rows, conversation)
     message_search.forget_conversation(conversation_id)
-    _, counts = entries.delete_rows(AgentEvent.conversation_id == conversation_id)
+    entries.delete_rows(AgentEvent.conversation_id == conversation_id)
     Conversation.delete().where(Conversation.id == conversation.id).execute()
-    entries.add_counts(counts)
     return [each for each in removed if each.row_id in running]

@@ -129,7 +129,7 @@ def test_a_body_that_says_what_is_not_allowed_is_refused(client: FlaskClient, bo
     response = client.post("/api/chat/session", data=json.dumps(body), content_type="application/json")
 
     assert_problem(response, 400, "invalid_request")
-    assert client.get("/api/chat/sessions").json == {"sessions": [], "nextCursor": None}
+    assert client.get("/api/chat/sessions").json == {"sessions": [], "nextCursor": None, "hasMore": False}
 
 
 @pytest.mark.parametrize(
@@ -648,7 +648,7 @@ def test_an_owner_sees_and_touches_only_what_is_theirs(make_client: Callable[...
     into_theirs = {"message": "x", "conversationId": started["conversationId"]}
     assert_problem(client.post("/api/chat/session", json=into_theirs, headers=mallory), 404, "not_found")
     by_conversation = client.get(f"/api/chat/sessions?conversationId={started['conversationId']}", headers=mallory)
-    assert by_conversation.json == {"sessions": [], "nextCursor": None}
+    assert by_conversation.json == {"sessions": [], "nextCursor": None, "hasMore": False}
     assert client.get("/api/chat/sessions", headers=mallory).json["sessions"] == []
     assert client.get(path, headers=alice).json["status"] == "running"
 

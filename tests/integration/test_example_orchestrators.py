@@ -13,7 +13,7 @@ import pytest
 from app.events import Delta, Done, ToolCall
 from tests.turns import Recorded, make_settings, make_turn, record
 from worker.orchestrator import Checkpoint
-from worker.orchestrators import load
+from worker.process.orchestrators import load
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "orchestrators.md"
 BLOCKS = dict(re.findall(r"```python\n# examples/(\w+)\.py\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL))

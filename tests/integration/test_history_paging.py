@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app import db
-from app.db.models import AgentEvent, Conversation
+from app.db.models import Conversation
 from app.history import entries
 from app.history import queries as history
 from app.history.entries import HISTORY_TYPES, Entry
@@ -35,27 +35,12 @@ def stored(rows: list[tuple[int, str]]) -> Wanted:
     """Store *rows* as the history of an agent of its own."""
     agent_id = next(_agents)
     conversation_id = str(uuid4())
-    new = [
-        {
-            "id": str(uuid4()),
-            "agent_id": agent_id,
-            "owner": "local",
-            "conversation_id": conversation_id,
-            "seq": seq,
-            "session_number": 1,
-            "event_type": kind,
-            "metadata": {},
-            "created_at": START + timedelta(milliseconds=at),
-        }
-        for seq, (at, kind) in enumerate(rows, start=1)
-    ]
 
     def insert() -> None:
-        if new:
-            AgentEvent.insert_many(new).execute()
-        conversation = Conversation(conversation_id=conversation_id, owner="local")
-        told = [Entry(kind) for _, kind in rows]  # type: ignore[arg-type]
-        entries.add_counts(entries.counts_of(conversation, agent_id, told))
+        conversation = Conversation(conversation_id=conversation_id, owner="local", history_seq=0, session_number=1)
+        for at, kind in rows:
+            when = START + timedelta(milliseconds=at)
+            entries.insert(entries.number(conversation, [Entry(kind)], when, agent_id=agent_id, session_id=None))  # type: ignore[arg-type]
 
     db.transaction(insert)
     return Wanted("local", agent_id)
@@ -75,7 +60,7 @@ def walk(wanted: Wanted, limit: int, order: Any, back: bool, start: Place | None
         page = history.page(
             wanted, limit=limit, before=place if back else None, after=None if back else place, order=order
         )
-        seqs = [event["seq"] for event in page.events]
+        seqs = [event["seq"] for event in page.rows]
         ascending = seqs if order == "asc" else seqs[::-1]
         seen = ascending + seen if back else seen + ascending
         if page.next_cursor is None:
@@ -155,7 +140,7 @@ def test_totals_of_a_span_of_time_count_what_it_shows(rows: list[tuple[int, str]
 
     page = history.page(wanted, limit=500)
 
-    assert [event["seq"] for event in page.events] == [
+    assert [event["seq"] for event in page.rows] == [
         seq for at, seq in sorted((at, seq) for seq, (at, _) in enumerate(rows, start=1)) if since <= at < until
     ]
-    assert page.total == len(page.events)
+    assert page.total == len(page.rows)

@@ -45,8 +45,9 @@ def test_conversations_of_equal_times_are_listed_once(times: list[int], limit: i
     found: list[str] = []
     cursor = None
     while True:
-        page, cursor = conversation_queries.list_recent(owner, limit=limit, cursor=cursor)
-        found += [each["conversationId"] for each in page]
+        page = conversation_queries.list_recent(owner, limit=limit, cursor=cursor)
+        found += [each["conversationId"] for each in page.rows]
+        cursor = page.next_cursor
         if cursor is None:
             break
 
@@ -79,7 +80,7 @@ def test_messages_of_equal_times_are_listed_once_either_way(how_many: int, limit
     cursor = None
     while True:
         page = messages.of_conversation(owner, conversation_id, limit=limit, cursor=cursor, order=order)
-        found += [message["content"] for message in page.messages]
+        found += [message["content"] for message in page.rows]
         assert page.total == how_many
         cursor = page.next_cursor
         if cursor is None:
@@ -114,7 +115,7 @@ def test_a_page_of_large_messages_has_fewer_and_goes_on_with_the_next(order: Any
     cursor = None
     while True:
         page = messages.of_conversation("large", conversation_id, limit=4, cursor=cursor, order=order)
-        pages.append([message["content"][:5] for message in page.messages])
+        pages.append([message["content"][:5] for message in page.rows])
         cursor = page.next_cursor
         if cursor is None:
             break
@@ -140,7 +141,7 @@ def test_all_that_makes_a_message_large_counts(large: dict[str, Any]) -> None:
 
     page = messages.of_conversation("large", conversation_id)
 
-    assert len(page.messages) == 1
+    assert len(page.rows) == 1
     assert page.next_cursor is not None
 
 
@@ -149,12 +150,13 @@ def test_a_page_of_large_sessions_has_fewer_and_goes_on_with_the_next() -> None:
     for session_id in made:
         change(session_id, final_response="x" * LARGE)
 
-    first, cursor = session_queries.list_recent("large", limit=20)
-    second, further = session_queries.list_recent("large", limit=20, cursor=cursor)
-    third, end = session_queries.list_recent("large", limit=20, cursor=further)
+    first = session_queries.list_recent("large", limit=20)
+    second = session_queries.list_recent("large", limit=20, cursor=first.next_cursor)
+    third = session_queries.list_recent("large", limit=20, cursor=second.next_cursor)
 
-    assert [[row["sessionId"] for row in page] for page in (first, second, third)] == [[each] for each in made[::-1]]
-    assert end is None
+    pages = (first, second, third)
+    assert [[row["sessionId"] for row in page.rows] for page in pages] == [[each] for each in made[::-1]]
+    assert [page.has_more for page in pages] == [True, True, False]
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])

@@ -173,7 +173,7 @@ def test_answers_that_end_together_are_found_by_their_own_words_where_ids_leap()
 
     commit.commit([Batch(claim, 0, [Done(word)]) for claim, word in zip(claims, words, strict=True)])
 
-    found = [result for word in words for result in message_search.search(OWNER, word).results]
+    found = [result for word in words for result in message_search.search(OWNER, word).rows]
     assert [(result["snippet"], result["sessionId"]) for result in found] == [
         (word, claim.session_id) for claim, word in zip(claims, words, strict=True)
     ]

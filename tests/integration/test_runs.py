@@ -170,7 +170,7 @@ def test_an_answer_lands_whole_with_its_usage(settings: Settings) -> None:
 def test_why_the_model_stopped_is_told_wherever_the_answer_is(settings: Settings, reason: str | None) -> None:
     session_id = answered(settings, Scripted("Once upon", Done(finish_reason=reason)))
 
-    message = messages.of_session(OWNER, session_id).messages[-1]
+    message = messages.of_session(OWNER, session_id).rows[-1]
     assert shown(session_id)["finishReason"] == reason
     assert events_of(session_id)[-1]["finishReason"] == reason
     assert message["metadata"].get("finishReason") == reason
@@ -526,7 +526,7 @@ def test_an_orchestrator_that_will_not_stop_does_not_keep_the_worker(settings: S
 def test_a_session_that_was_taken_from_an_orchestrator_that_will_not_stop_gives_its_place_back(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.run_session.CLOSE_S", 0.1)
+    monkeypatch.setattr("worker.process.run.CLOSE_S", 0.1)
     session_id = make_session()
     answer = Stubborn()
 
@@ -623,7 +623,7 @@ def test_a_session_that_can_not_be_ended_does_not_keep_the_sweeper_from_the_othe
         raise ValueError("refused")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sessions, "end", refuse)
+        patch.setattr(sessions, "end_orphaned", refuse)
         assert sweeper(settings).sweep() == 2
 
     assert sorted(jobs(settings)) == sorted([f"{orphan}-1", f"{waiting}-0"])

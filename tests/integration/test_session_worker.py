@@ -23,6 +23,7 @@ from rq.suspension import resume, suspend
 from app.broker.queue import QUEUE_NAME, TurnQueue
 from tests.servers import RedisServer, free_port
 from worker.rq import SessionWorker
+from worker.rq.taker import Taker
 
 #: Far beyond what anything here takes, also on a machine that is busy with other things.
 LIMIT_S = 60
@@ -91,12 +92,12 @@ async def working(
     url: str, sessions: Sessions, *, concurrency: int = 50, heartbeat_s: int | None = None
 ) -> AsyncIterator[SessionWorker]:
     worker = SessionWorker(url, sessions.run, sessions.drain, concurrency=concurrency, stop_grace_s=0.01)
-    worker.job_monitoring_interval = heartbeat_s or worker.job_monitoring_interval
+    worker._registries.job_monitoring_interval = heartbeat_s or worker._registries.job_monitoring_interval
     serving = asyncio.create_task(worker.serve())
     try:
         yield worker
     finally:
-        if not worker._stop.is_set():
+        if not worker._taker.stopped:
             sessions.let_go(*sessions.running)
             worker.request_stop()
         await asyncio.wait_for(serving, LIMIT_S)
@@ -215,7 +216,7 @@ def test_commands_that_make_no_sense_are_ignored(redis_url: str) -> None:
         sessions, bell = Sessions(), TurnQueue(redis_url)
         with Redis.from_url(redis_url) as client:
             async with working(redis_url, sessions) as worker:
-                channel = worker.pubsub_channel_name
+                channel = worker._registries.pubsub_channel_name
                 await eventually(lambda: dict(client.pubsub_numsub(channel))[channel.encode()] == 1)
                 for payload in (
                     b"\xff",
@@ -478,7 +479,7 @@ def test_the_shutdown_command_of_rq_stops_the_worker(redis_url: str) -> None:
         sessions = Sessions()
         with Redis.from_url(redis_url) as client:
             async with working(redis_url, sessions) as worker:
-                channel = worker.pubsub_channel_name
+                channel = worker._registries.pubsub_channel_name
                 await eventually(lambda: dict(client.pubsub_numsub(channel))[channel.encode()] == 1)
                 send_shutdown_command(client, worker.name)
                 await sessions.until(lambda: sessions.drains)
@@ -547,14 +548,15 @@ def test_jobs_of_a_dead_worker_become_failed_jobs(redis_url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_a_thread_that_breaks_ends_the_worker_with_its_error(redis_url: str) -> None:
-    class Broken(SessionWorker):
-        def _wait_for_job(self) -> Job | None:
-            raise LookupError("bug")
+def test_a_thread_that_breaks_ends_the_worker_with_its_error(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(self: Taker) -> None:
+        raise LookupError("bug")
 
     async def scenario() -> None:
         sessions = Sessions()
-        await Broken(redis_url, sessions.run, sessions.drain).serve()
+        await SessionWorker(redis_url, sessions.run, sessions.drain).serve()
+
+    monkeypatch.setattr(Taker, "_wait_for_job", break_down)
 
     with pytest.raises(LookupError, match="bug"):
         asyncio.run(scenario())

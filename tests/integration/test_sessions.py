@@ -252,16 +252,6 @@ def test_a_key_a_day_old_makes_one_session_when_many_come_at_once() -> None:
     assert db.reading(lambda: Session.select().count()) == 2
 
 
-def test_old_keys_are_forgotten_and_young_ones_kept() -> None:
-    old = make_session(idempotency_key="old")
-    change(old, created_at=utc_now() - timedelta(hours=25))
-    young = make_session(idempotency_key="young")
-
-    assert sessions.forget_idempotency_keys() == 1
-
-    assert (row(old).idempotency_key, row(young).idempotency_key) == (None, "young")
-
-
 # end
 
 
@@ -319,8 +309,8 @@ def test_a_session_that_was_left_running_for_months_can_be_ended() -> None:
 @pytest.mark.parametrize(
     ("refused", "times", "answer", "messages"),
     [
-        ("app.conversations.add_messages", 1, "half", [("user", "Hello?"), ("assistant", "half")]),
-        ("app.conversations.add_messages", 9, "half", [("user", "Hello?")]),
+        ("app.conversations.messages.add", 1, "half", [("user", "Hello?"), ("assistant", "half")]),
+        ("app.conversations.messages.add", 9, "half", [("user", "Hello?")]),
         ("app.events.log.answer_text", 9, "", [("user", "Hello?")]),
     ],
 )
@@ -356,7 +346,7 @@ def test_a_session_whose_end_does_not_reach_the_database_is_still_running(monkey
         raise DatabaseUnavailable("the database can't be reached")
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.conversations.add_messages", away)
+        patch.setattr("app.conversations.messages.add", away)
         with pytest.raises(DatabaseUnavailable):
             sessions.end(claim.session_id, CANCELLED)
 
@@ -378,9 +368,12 @@ def test_a_done_session_can_not_be_cancelled() -> None:
 def test_an_end_whose_condition_no_longer_holds_does_nothing() -> None:
     claim = make_claim()
 
-    ended = sessions.end(claim.session_id, Error("worker_lost", "…"), where=Session.lease_until_ms < db.now_ms())
+    error = Error("worker_lost", "…")
+    of_a_held_lease = sessions.end_orphaned(claim.session_id, claim.attempt, error)
+    of_a_young_turn = sessions.end_overdue(claim.session_id, claim.attempt, error)
+    of_another_attempt = sessions.end_attempt(claim.session_id, claim.attempt - 1, error)
 
-    assert not ended.changed
+    assert not any(ended.changed for ended in (of_a_held_lease, of_a_young_turn, of_another_attempt))
     assert row(claim.session_id).status == "running"
 
 

@@ -15,7 +15,7 @@ from app.events import Delta, Done
 from tests.turns import Recorded, make_settings, make_turn, record
 from worker.callable_orchestrator import CallableOrchestrator
 from worker.orchestrator import Checkpoint, Turn, TurnFailed
-from worker.orchestrators import load
+from worker.process.orchestrators import load
 
 
 def run(function: Callable[[Turn], Any], until: Callable[[Any], bool] = lambda _: False) -> Recorded:

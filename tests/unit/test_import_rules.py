@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {"app", "app.events"},
     "worker.engine": {"app", "app.events", "worker"},
     "worker.rq": {"app", "app.broker"},
-    "worker.process": {"app", "app.db", "app.broker", "worker", *NOUNS},
+    "worker.process": {"app", "app.db", "app.broker", "worker", "worker.engine", *NOUNS},
     "worker edge": {"app", "app.db", "worker", "worker.process", "worker.rq"},
 }
 #: Library → rooms that may import it; of what is not named here anybody may.

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from app import db, sessions
 from app.agents import Agent, Agents
 from app.conversations import exchanges, messages
-from app.db.models import Session
 from app.db.times import iso
 from app.errors import DatabaseUnavailable, Fenced, NotFound, UnknownAgent
 from app.events import Delta, Done, Error, Terminal, Thinking, ToolCall, log
@@ -150,9 +149,8 @@ class Run:
 
     async def _end(self, error: Error) -> None:
         """End from outside the buffer, unless the session is no longer this attempt's."""
-        mine = Session.attempt == self.claim.attempt
         with suppress(NotFound):  # deleted meanwhile
-            await self._in_thread(lambda: sessions.end(self.claim.session_id, error, where=mine))
+            await self._in_thread(sessions.end_attempt, self.claim.session_id, self.claim.attempt, error)
 
     async def _terminal(self) -> Terminal:
         """Drive the orchestrator to its end and say how the session ends."""

@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 from app import sessions
 from app.broker.queue import TurnQueue, job_id
-from app.db import leases, now_ms
-from app.db.models import Session
+from app.db import leases
 from app.errors import DatabaseUnavailable, NotFound, QueueUnavailable
 from app.events import Error
+from app.sessions import Ended
 from app.sessions import queries as session_queries
 from app.sessions.doorbell import Doorbell
 from app.sessions.queries import Unattended
@@ -87,14 +87,14 @@ class Sweeper:
 
     def _attend(self, found: Unattended, queued: set[str] | None) -> bool:
         if found.overdue:
-            return self._end(
-                found, "timeout", f"the turn took longer than {self._settings.turn_timeout_s} s", _is_overdue()
-            )
+            error = Error("timeout", f"the turn took longer than {self._settings.turn_timeout_s} s")
+            return self._end(found, error, sessions.end_overdue)
         if found.orphaned:
             if self._owners_may_come_back():
                 return False
             if found.failures >= self._settings.max_attempts:
-                return self._end(found, "worker_lost", f"{found.failures} workers died running it", _is_orphaned())
+                error = Error("worker_lost", f"{found.failures} workers died running it")
+                return self._end(found, error, sessions.end_orphaned)
         # A job of an earlier attempt does not do: it may be last in a long queue.
         if queued is None or job_id(found.session_id, found.attempt) in queued:
             return False
@@ -105,21 +105,12 @@ class Sweeper:
         """The database was away: leases ran out because nobody could renew them, not because workers died."""
         return self._away or self._clock() - self._back_since < self._settings.lease_s / 2
 
-    def _end(self, found: Unattended, code: str, message: str, still: object) -> bool:
-        unchanged = (Session.attempt == found.attempt) & still
+    def _end(self, found: Unattended, error: Error, end_if_still_so: Callable[[str, int, Error], Ended]) -> bool:
         try:
-            ended = sessions.end(found.session_id, Error(code, message), where=unchanged)
+            ended = end_if_still_so(found.session_id, found.attempt, error)
         except NotFound:
             return False
         self._doorbell.ended(ended)
         if ended.changed:
-            logger.warning("session ended", extra={"session_id": found.session_id, "error_code": code})
+            logger.warning("session ended", extra={"session_id": found.session_id, "error_code": error.error_code})
         return ended.changed
-
-
-def _is_overdue() -> object:
-    return Session.deadline_ms < now_ms()
-
-
-def _is_orphaned() -> object:
-    return Session.lease_until_ms < now_ms()

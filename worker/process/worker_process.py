@@ -81,7 +81,9 @@ class WorkerProcess:
         await self._in_thread(schema.require_current)
         self._max_content_bytes = await self._in_thread(db.max_content_bytes, self._settings.max_content_bytes)
         if self._answer is None:
-            from worker.orchestrators import load  # imports the engine: seconds that a test's own answer need not take
+            from worker.process.orchestrators import (
+                load,  # imports the engine: seconds that a test's own answer need not take
+            )
 
             self._answer = cast(Answer, load(self._settings))
         self._writer = EventWriter(self._heads, flush_s=self._settings.flush_ms / 1000)

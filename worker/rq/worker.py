@@ -26,23 +26,18 @@ from types import FrameType
 from typing import Any
 
 from redis.exceptions import RedisError
-from rq import Queue
 from rq.command import handle_command, parse_payload
-from rq.exceptions import DequeueTimeout
 from rq.job import Job
-from rq.suspension import is_suspended
 from rq.utils import now
 
-from app.broker.client import open_redis
 from app.broker.queue import JOB_FUNCTION
 
 from .outage import Outage
 from .registries import Registries, Slot
+from .taker import Taker
 
 logger = logging.getLogger(__name__)
 
-#: Longest wait for a job within one command.
-DEQUEUE_S = 10
 #: How long sessions may take to end once they are cancelled.
 CANCEL_GRACE_S = 5.0
 #: How long the registries may be written once all sessions have ended, by a Redis that answers.
@@ -89,13 +84,7 @@ class SessionWorker:
         self._run = run
         self._drain = drain
         self._stop_grace_s = stop_grace_s
-        # Waiting for a job takes longer than any other answer may.
-        self._waiting_name = f"{name}-waits"
-        self._waiting = open_redis(redis_url, timeout_s=DEQUEUE_S + 5.0, client_name=self._waiting_name)
-
-        self._free = threading.Semaphore(concurrency)
-        #: Set: take nothing more.
-        self._stop = threading.Event()
+        self._taker = Taker(redis_url, self._registries, concurrency)
         self._first_signal: tuple[int, float] | None = None
         self._crash: BaseException | None = None
 
@@ -114,16 +103,15 @@ class SessionWorker:
             # Only the main thread gets signals.
             with contextlib.suppress(ValueError, RuntimeError):
                 self._loop.add_signal_handler(number, self.request_stop, number)
-        taker = self._thread(self._take_jobs)
-        keeper = self._thread(self._registries.keep)
-        subscriber = self._thread(self._subscribe)
+        taker = self._thread("taker", partial(self._taker.take, self._deliver))
+        keeper = self._thread("registries", self._registries.keep)
+        subscriber = self._thread("commands", self._subscribe)
         logger.info("worker started", extra={"worker": self.name})
         await self._stopping.wait()
 
         logger.info("worker stopping", extra={"worker": self.name, "sessions": len(self._registries.slots)})
-        self._stop.set()
-        self._free.release()
-        woken = asyncio.create_task(asyncio.to_thread(self._wake, taker))
+        self._taker.stop()
+        woken = asyncio.create_task(asyncio.to_thread(self._taker.wake, taker))
         await self._drain_sessions()
         await self._cancel_sessions()
         self._registries.finish()
@@ -179,14 +167,17 @@ class SessionWorker:
                 task.cancel()
             await asyncio.wait(tasks, timeout=CANCEL_GRACE_S if cancel else 1.0)
 
+    def _deliver(self, job: Job) -> None:
+        self._loop.call_soon_threadsafe(self._begin, job)
+
     def _begin(self, job: Job) -> None:
-        if self._stop.is_set():
+        if self._taker.stopped:
             # The drain has begun: it would only be dropped here.
             self._registries.put_back(job)
             return
         if job.id in self._registries.slots:
             # Rung again while it runs: tell RQ that it is still at it.
-            self._free.release()
+            self._taker.free()
             self._registries.begin(self._registries.slots[job.id])
             return
         slot = self._registries.slots[job.id] = Slot(job)
@@ -203,7 +194,7 @@ class SessionWorker:
     def _end(self, slot: Slot, task: asyncio.Task[None]) -> None:
         # A callback and no `finally`: a task that is cancelled before its first step runs none of its code.
         del self._registries.slots[slot.job.id]
-        self._free.release()
+        self._taker.free()
         slot.ended_at = now()
         error = WorkerStopped("the worker was stopped") if task.cancelled() else task.exception()
         self._registries.end(slot, error)
@@ -215,68 +206,6 @@ class SessionWorker:
             return
         slot.stopped = True
         slot.task.cancel()
-
-    # The taker
-
-    def _take_jobs(self) -> None:
-        while True:
-            self._free.acquire()
-            job = self._wait_for_job()
-            if job is None:
-                return
-            self._loop.call_soon_threadsafe(self._begin, job)
-
-    def _wait_for_job(self) -> Job | None:
-        """The next job; None once the worker stops."""
-        outage = Outage("no jobs are taken", self._stop)
-        while not self._stop.is_set():
-            try:
-                if is_suspended(self._registries.connection):
-                    self._stop.wait(1.0)
-                    continue
-                taken = Queue.dequeue_any([self._registries.queue], DEQUEUE_S, connection=self._waiting)
-            except DequeueTimeout:
-                self._after(outage)
-                continue
-            except RedisError as error:
-                outage.wait(error)
-                continue
-            except Exception as error:  # noqa: BLE001 - whatever a foreign job holds, sessions go on
-                self._discard(error)
-                continue
-            self._after(outage)
-            assert taken is not None
-            job = taken[0]
-            job.connection = self._registries.connection
-            if self._stop.is_set():
-                self._registries.put_back_now(job)
-                return None
-            return job
-        return None
-
-    def _after(self, outage: Outage) -> None:
-        if outage.over():
-            self._registries.register_again()
-
-    def _discard(self, error: Exception) -> None:
-        """A job whose hash can't be read goes no further; a session of that kind is rung again."""
-        job_id = getattr(error, "job_id", None)
-        logger.error("unreadable job dropped", exc_info=error, extra={"job": job_id})
-        with contextlib.suppress(RedisError):
-            if job_id is not None:
-                self._registries.connection.lrem(self._registries.queue.intermediate_queue_key, 1, job_id)
-        # Whatever it is, it must not become a busy loop.
-        self._stop.wait(0.1)
-
-    def _wake(self, taker: threading.Thread) -> None:
-        """Return once the taker has ended; its wait inside Redis is cut short."""
-        while taker.is_alive() and not self._registries.closing.is_set():
-            # Closing its connection instead could lose a job that is just on its way.
-            with contextlib.suppress(RedisError):
-                for client in self._registries.connection.client_list():
-                    if client.get("name") == self._waiting_name:
-                        self._registries.connection.client_unblock(int(client["id"]))
-            taker.join(0.05)
 
     # Commands
 
@@ -313,8 +242,8 @@ class SessionWorker:
 
     # Threads
 
-    def _thread(self, target: Callable[[], None]) -> threading.Thread:
-        thread = threading.Thread(target=self._watched, args=(target,), name=target.__name__.strip("_"), daemon=True)
+    def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=self._watched, args=(target,), name=name, daemon=True)
         thread.start()
         return thread
 
@@ -333,4 +262,4 @@ class SessionWorker:
         if self._pubsub is not None:
             self._pubsub.close()
         self._registries.connection.close()
-        self._waiting.close()
+        self._taker.close()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from app.settings import Settings
-
-from .orchestrator import Orchestrator
+from worker.orchestrator import Orchestrator
 
 
 class ClosableOrchestrator(Orchestrator, Protocol):
@@ -23,10 +22,10 @@ def load(settings: Settings) -> ClosableOrchestrator:
         Invalid: ORCHESTRATOR names no function.
     """
     if settings.orchestrator:
-        from .callable_orchestrator import CallableOrchestrator
+        from worker.callable_orchestrator import CallableOrchestrator
 
         return CallableOrchestrator.named(settings.orchestrator)
     # Importing the engine takes a second and much memory: only workers that use it pay.
-    from .engine.engine import Engine
+    from worker.engine.engine import Engine
 
     return Engine(settings)
