@@ -2,32 +2,49 @@
 
 The way of a message:
 
-    POST ─ app.api ─ sessions.create ───────────► database (session and user message: one commit)
-                        └─ doorbell ─ turn_queue ► Redis ─ worker ─ claiming.take (attempt and lease)
-                                                           │
-          orchestrator ── events ──► worker.process.event_writer ──┘   one loop, hundreds of sessions
-                                          └─ recording.record: one transaction per flush, for all of them
-                                                 └─ after the commit: heads.publish
-    GET events ─ heads.get: no news? answer without the database : event_log.read ─► page
+    POST ─ api.sessions ─ sessions.create ─────────► database (session and user message: one commit)
+                          └─ sessions.doorbell ────► Redis ─ worker.rq ─ sessions.claims.take (attempt and lease)
+                                                                │
+          orchestrator ── events ──► worker.process.event_writer┘  one loop, hundreds of sessions
+                                          └─ sessions.commit: one transaction per flush, for all of them
+                                                 └─ after the commit: broker.heads.publish
+    GET events ─ api.polling.reader: head unchanged? answer without the database : events.log.read ─► page
 
-Domain nouns stand at the root of the package, technology below:
+The rooms, from the bottom up; each imports from those above it in this list, never the other way, and a test reads
+that from the paths:
 
-    sessions      make, end and delete them, under a table of their states
-    claiming      a worker's hold on sessions; recording: the group commit of a flush
-    session_list  looks at sessions that change nothing
-    event_log     number, store and read events
-    conversations conversations, messages, the history for the model; clearing: empty or delete one
-    conversation_list, message_list, message_search: look at them
-    outcomes      what ended sessions leave there; session_steps folds it from their events
-    agent_history what each agent did, written with its sessions
-    agent_history_list: look at it; retention: prune it, and the events
-    ids           of what is stored; list_pages: how much of a list fits on a page
-    heads         newest seq and status in Redis: a cache with a second to live
-    doorbell      what follows a commit; turn_queue: the one enqueue
-    database, models, schema: how all of it is stored; database_errors: what its errors mean
+    settings, errors, agents, metrics, logs, gc     what everybody may use
+    db             what stores anything: connection, tables, statements, pages
+    broker         what speaks to Redis: client, heads, queue, the embedded broker
+    access         who calls: tokens
+    events         the five types, the fold into parts, the log
+    history        what each agent did, kept longer than events; retention
+    conversations  threads, messages, exchanges, search
+    sessions       the states of a session, under a table of them
+    api            HTTP: parse, call, serialise; `api.polling` reads and waits for news
+    cli, dev, wsgi, gunicorn_conf, gunicorn_worker  entry points
+    web            the page and the browser client
 
-Who may import whom (a test checks it): `worker` imports `app`, never `app.api`; `app` never imports `worker` (the job
-is named by string); only `app.api` imports Flask; only `turn_queue` and, in `worker`, `session_worker` and `bookkeeper`
-import rq; only `models`, `database`, `schema`, the stores and the migrations import peewee; only `settings` reads the
-environment.
+`worker` imports `app`, never `app.api`; `app` never imports `worker`: the job is named by string.
+
+Glossary:
+
+    session        one background run that answers one user message; a row of `chatSessions`
+    event          one step of a session, numbered by `seq`; a row of `chatEvents`
+    attempt        one try of a worker at a session; a fencing token: only the current one writes
+    claim          a worker's hold on a session: its attempt and a lease that it renews
+    checkpoint     the orchestrator's state, stored with the events that it covers; a resumed attempt goes on from it
+    head           newest seq and status of a session, cached for a second
+    ring, doorbell a job in the queue that tells workers to look at a session; the row is the truth
+    flush          one transaction of the event writer for all sessions of its process
+    fold           events in, parts and moves out: what is shown of a session
+    part           a run of reasoning or text, or one tool call
+    supersede      an attempt that resumes says from which seq on earlier events no longer count
+    turn           what an orchestrator is asked to answer: message, history, agent, checkpoint
+    exchange       a user's message and the complete answer to it: what the model is told of a conversation
+    context        the exchanges since a conversation was cleared last
+    outcome        how a session ended, and what it leaves: message, history
+    page           some rows of a list and the cursor of the next ones
+    hub, subscriber  hands new pages to held requests
+    owner          whom a session belongs to; nobody else can tell that it exists
 """

@@ -10,7 +10,6 @@ import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 #: How long the server may hold a poll, in seconds.
@@ -46,7 +45,7 @@ class Server:
         url: Where it is: `http://127.0.0.1:8000`.
         token: Sent as a bearer token; empty: none.
         sleep: Pauses between tries.
-        told: Gets a line when the server does not answer and is asked again.
+        on_retry: Gets a line when the server does not answer and is asked again.
     """
 
     def __init__(
@@ -55,12 +54,12 @@ class Server:
         token: str = "",
         *,
         sleep: Callable[[float], None] = time.sleep,
-        told: Callable[[str], None] = lambda _: None,
+        on_retry: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._url = (url if "://" in url else f"http://{url}").rstrip("/")
         self._token = token
         self._sleep = sleep
-        self._told = told
+        self._on_retry = on_retry
 
     def start(self, message: str, **fields: Any) -> Json:
         """Start a session; a retried request never runs twice.
@@ -106,7 +105,7 @@ class Server:
                 if pause_s is None:
                     raise Unreachable(why) from error
                 if pause_s == RETRY_S[0]:
-                    self._told(f"{why}; trying for {sum(RETRY_S):.0f} s")
+                    self._on_retry(f"{why}; trying for {sum(RETRY_S):.0f} s")
             self._sleep(pause_s)
         raise AssertionError("unreachable")
 
@@ -136,26 +135,3 @@ def _api_error(error: urllib.error.HTTPError) -> ApiError:
 
 def _quoted(session_id: str) -> str:
     return urllib.parse.quote(session_id, safe="")
-
-
-@dataclass
-class Transcript:
-    """Folds events into the text that still counts."""
-
-    pieces: list[tuple[int, str]] = field(default_factory=list)
-
-    def add(self, event: Json) -> bool:
-        """Take one event; true when text that was shown before no longer counts."""
-        superseded = False
-        supersedes_from = event.get("supersedesFrom")
-        if supersedes_from is not None:
-            kept = [piece for piece in self.pieces if piece[0] < supersedes_from]
-            superseded = len(kept) < len(self.pieces)
-            self.pieces = kept
-        if event["eventType"] == "delta":
-            self.pieces.append((event["seq"], event["content"]))
-        return superseded
-
-    @property
-    def text(self) -> str:
-        return "".join(text for _, text in self.pieces)

@@ -16,10 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from . import access, db, logs
-from .api_client import ApiError, Server, Transcript, Unreachable
+from .api_client import ApiError, Server, Unreachable
 from .db import errors as database_errors
 from .db import schema
 from .errors import BackchatError
+from .events.fold import Fold
 from .settings import Settings
 
 EXIT_ENDED_IN_ERROR = 1
@@ -45,7 +46,7 @@ def main(context: click.Context, url: str | None, bearer: str) -> None:
     # Before the settings are read: what they warn of has to be seen.
     logs.configure("WARNING")
     settings = Settings.from_environment()
-    context.obj = Server(url or settings.local_url, bearer, told=lambda line: click.echo(line, err=True))
+    context.obj = Server(url or settings.local_url, bearer, on_retry=lambda line: click.echo(line, err=True))
 
 
 @contextmanager
@@ -171,7 +172,7 @@ def token(owner: str, days: int | None) -> None:
 def _follow(server: Server, session_id: str, *, after: int = 0, as_json: bool) -> int:
     """Show a session to its end; returns the exit status."""
     while True:
-        shown = _Shown(as_json)
+        shown = Shown(as_json)
         try:
             for event in server.follow(session_id, after):
                 shown.event(event)
@@ -202,12 +203,12 @@ def _say_left_running(session_id: str) -> None:
     click.echo(f"left running: {program} attach {session_id}", err=True)
 
 
-class _Shown:
+class Shown:
     """Shows events: text on stdout, what else happens in a line on stderr."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
-        self._transcript = Transcript()
+        self._fold = Fold()
         self._last: dict[str, Any] = {}
         self._progress: Status | None = None
         self._errors = Console(stderr=True, highlight=False)
@@ -220,9 +221,9 @@ class _Shown:
         if self._as_json:
             click.echo(json.dumps(event))
             return
-        if self._transcript.add(event):
+        if self._lost_text(event):
             self._say("\n— resumed; what counts of the answer so far: —")
-            click.echo(self._transcript.text, nl=False)
+            click.echo(self._fold.text, nl=False)
         kind = event["eventType"]
         if kind == "delta":
             self.pause()
@@ -231,6 +232,15 @@ class _Shown:
             self._doing("thinking")
         elif kind == "tool_call":
             self._tool(event)
+
+    def _lost_text(self, event: dict[str, Any]) -> bool:
+        """Take the event; whether text that was shown no longer counts."""
+        if event.get("supersedesFrom") is None:
+            self._fold.add(event)
+            return False
+        before = len(self._fold.text)
+        self._fold.add(event)
+        return len(self._fold.text) < before
 
     def _tool(self, event: dict[str, Any]) -> None:
         if event["toolSuccess"] is None:

@@ -23,21 +23,21 @@ async def work(settings: Settings) -> None:
         DatabaseUnavailable: it can't be reached at the start.
         Invalid: a setting can't be used.
     """
-    runtime = WorkerProcess(settings)
+    process = WorkerProcess(settings)
     try:
-        await runtime.start()
+        await process.start()
         worker = SessionWorker(
             settings.redis_url,
-            runtime.run,
-            runtime.drain,
+            process.run,
+            process.drain,
             concurrency=settings.worker_concurrency,
-            name=runtime.name,
+            name=process.name,
             stop_grace_s=settings.stop_grace_s,
         )
         gc.keep_what_is_loaded()
         await worker.serve()
     finally:
-        await runtime.close()
+        await process.close()
 
 
 def main() -> None:

@@ -121,8 +121,8 @@ def install(app: APIFlask) -> None:
     def framework(error: HTTPError) -> Response:
         if isinstance(error, _ValidationError):
             fields = _faults(error.detail)
-            told = "; ".join(f"{name}: {messages[0]}" for name, messages in fields.items())
-            return problem(400, "invalid_request", told, extra={"errors": fields})
+            faults = "; ".join(f"{name}: {messages[0]}" for name, messages in fields.items())
+            return problem(400, "invalid_request", faults, extra={"errors": fields})
         return problem(error.status_code, CODES.get(error.status_code, "http_error"), str(error.message))
 
     @app.errorhandler(HTTPException)  # type: ignore[untyped-decorator,unused-ignore]

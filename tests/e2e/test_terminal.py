@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from app.api_client import RETRY_S, Server, Transcript, Unreachable
+from app.api_client import RETRY_S, Server, Unreachable
+from app.cli import Shown
 from tests.servers import EmbeddedBroker, Process, free_port, wait_until
 
 START_S = 90.0
@@ -170,7 +171,7 @@ def test_a_server_that_does_not_answer_is_told_at_once_and_given_up_in_the_end()
     address = f"127.0.0.1:{free_port()}"
 
     with pytest.raises(Unreachable, match="Connection refused"):
-        Server(address, sleep=paused.append, told=told.append).sessions()
+        Server(address, sleep=paused.append, on_retry=told.append).sessions()
 
     assert [line.split(";")[0] for line in told] == [
         f"http://{address} does not answer: [Errno 111] Connection refused"
@@ -185,19 +186,18 @@ def test_an_unknown_session_ends_with_3(url: str) -> None:
     assert "no such session" in attached.stderr
 
 
-def test_text_that_was_superseded_no_longer_counts() -> None:
-    transcript = Transcript()
+def test_text_that_was_superseded_is_shown_again_without_what_was_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Shown(as_json=False)
 
-    news = [
-        transcript.add(event)
-        for event in (
-            {"seq": 1, "eventType": "thinking"},
-            {"seq": 2, "eventType": "delta", "content": "kept "},
-            {"seq": 3, "eventType": "delta", "content": "lost "},
-            {"seq": 4, "eventType": "thinking", "supersedesFrom": 3},
-            {"seq": 5, "eventType": "delta", "content": "again"},
-        )
-    ]
+    for event in (
+        {"seq": 1, "eventType": "thinking", "content": ""},
+        {"seq": 2, "eventType": "delta", "content": "kept "},
+        {"seq": 3, "eventType": "delta", "content": "lost "},
+        {"seq": 4, "eventType": "thinking", "content": "", "supersedesFrom": 3},
+        {"seq": 5, "eventType": "delta", "content": "again"},
+    ):
+        shown.event(event)
 
-    assert transcript.text == "kept again"
-    assert news == [False, False, False, True, False]
+    output = capsys.readouterr()
+    assert output.out == "kept lost kept again"
+    assert output.err.count("resumed") == 1

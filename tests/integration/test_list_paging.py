@@ -166,13 +166,13 @@ def test_a_page_of_large_history_has_fewer_and_goes_on_with_the_next(order: Any)
     write(second := make_claim(make_session(conversation_id=claim.conversation_id)), Thinking(""), Done("y" * LARGE))
     wanted = Wanted(claim.owner, 1, conversation_id=claim.conversation_id)
 
-    whole = [row["eventType"] for row in history.page(wanted, limit=500, order=order).events]
+    whole = [row["eventType"] for row in history.page(wanted, limit=500, order=order).rows]
     found: list[dict[str, Any]] = []
     after = before = None
     pages = 0
     while True:
         page = history.page(wanted, limit=500, order=order, after=after, before=before)
-        found += page.events
+        found += page.rows
         pages += 1
         if page.next_cursor is None:
             break

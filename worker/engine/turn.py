@@ -59,7 +59,7 @@ class EngineTurn:
         toolset: AbstractToolset[Turn],
         say: Callable[[Yielded], Awaitable[None]],
     ) -> None:
-        self._turn = turn
+        self.turn = turn
         self._model, self._model_settings = model
         self._toolset = toolset
         self._say = say
@@ -79,8 +79,8 @@ class EngineTurn:
         """
         progress = self._progress
         self._usage, self._text = RunUsage() + progress.usage, progress.text
-        self._messages = list(progress.messages) or [self._request(UserPromptPart(self._turn.message))]
-        context = RunContext(deps=self._turn, model=self._model, usage=self._usage)
+        self._messages = list(progress.messages) or [self._request(UserPromptPart(self.turn.message))]
+        context = RunContext(deps=self.turn, model=self._model, usage=self._usage)
         self._tools = await self._get_tools(context)
         parameters = ModelRequestParameters(function_tools=[tool.tool_def for tool in self._tools.values()])
         empty = wrong = 0
@@ -120,11 +120,11 @@ class EngineTurn:
             raise TurnFailed("tools_unavailable", "A server of tools does not say what it offers.") from error
 
     def _request(self, *parts: UserPromptPart) -> ModelRequest:
-        return ModelRequest(parts=list(parts), instructions=_instructions(self._turn))
+        return ModelRequest(parts=list(parts), instructions=_instructions(self.turn))
 
     async def _ask(self, parameters: ModelRequestParameters) -> ModelResponse:
         """One model request; shows the answer while it comes."""
-        if self._usage.requests >= self._turn.settings.max_model_requests:
+        if self._usage.requests >= self.turn.settings.max_model_requests:
             raise TurnFailed("too_many_model_requests", "The turn needed more model requests than are allowed.")
         try:
             response = await self._stream(parameters)
@@ -238,7 +238,7 @@ class EngineTurn:
         await self._say(
             Done(
                 content=self._text,
-                model=response.model_name or self._turn.model,
+                model=response.model_name or self.turn.model,
                 usage=counted if counted.total_tokens else None,
                 finish_reason=response.finish_reason,
             )

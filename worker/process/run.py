@@ -160,7 +160,7 @@ class Run:
             # Before the limit: a turn that comes back too late still ends with what it had said.
             await self._take_up()
             async with limit:
-                done = await self._turn()
+                done = await self._run_turn()
             terminal: Terminal = replace(done, content=self._whole(done))
         except (Fenced, RecordingFailed, KeyboardInterrupt, GeneratorExit):
             raise
@@ -198,7 +198,7 @@ class Run:
         if claim.checkpoint is not None:
             self._add(await self._read(lambda: log.answer_text(claim.session_id, claim.checkpoint_seq)))
 
-    async def _turn(self) -> Done:
+    async def _run_turn(self) -> Done:
         claim = self.claim
         resumed = claim.attempt > 1
         supersedes_from = claim.checkpoint_seq + 1 if resumed else None
