@@ -36,6 +36,7 @@ USES: dict[str, set[str]] = {
         "fakeredis:FakeRedisConnection._server",
     },
     "gunicorn": {"gunicorn.glogging:Logger._compute_access_log_enabled"},
+    "peewee": {"playhouse.pool:PooledMySQLDatabase._is_closed"},
     "pymysql": {"pymysql.cursors:Cursor._query"},
     "rq": {
         "rq.worker:BaseWorker._set_connection",
@@ -45,6 +46,9 @@ USES: dict[str, set[str]] = {
         "rq.worker:BaseWorker.execution",
     },
 }
+
+#: Documented, although they begin with an underscore.
+PUBLIC = {"_meta"}
 
 #: Modules that do more than define when they are imported.
 NOT_IMPORTED = {"app.wsgi", "app.gunicorn_conf", "app.gunicorn_worker"}
@@ -122,7 +126,10 @@ def _private_names(cls: type) -> Iterator[str]:
     """What *cls* overrides or uses of a library base that is private there."""
     bases = [base for base in cls.__mro__[1:] if base.__module__.partition(".")[0] not in ("app", "worker", "builtins")]
     private = {
-        name for base in bases for name in vars(base) if name.startswith("_") and not name.startswith(("__", "_abc_"))
+        name
+        for base in bases
+        for name in vars(base)
+        if name.startswith("_") and not name.startswith(("__", "_abc_")) and name not in PUBLIC
     }
     own = {name for name in vars(cls) if name in private and callable(vars(cls)[name])}
     used = {name for value in vars(cls).values() if inspect.isfunction(value) for name in _names(value.__code__)}
