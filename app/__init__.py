@@ -41,10 +41,10 @@ Glossary:
     part           a run of reasoning or text, or one tool call
     supersede      an attempt that resumes says from which seq on earlier events no longer count
     turn           what an orchestrator is asked to answer: message, history, agent, checkpoint
-    exchange       a user's message and the complete answer to it: what the model is told of a conversation
+    exchange       a user's message and the complete answer to it: the model's view of a conversation
     context        the exchanges since a conversation was cleared last
     outcome        how a session ended, and what it leaves: message, history
     page           some rows of a list and the cursor of the next ones
     hub, subscriber  hands new pages to held requests
-    owner          whom a session belongs to; nobody else can tell that it exists
+    owner          whom a session belongs to; others can't see that it exists
 """

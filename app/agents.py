@@ -31,7 +31,7 @@ DEFAULT_TOOLS = ("current_time", "calculate", "search_conversation")
 
 
 class _Strict(BaseModel):
-    # A misspelt key must be told, not ignored.
+    # A misspelt key must be reported, not ignored.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class BackchatError(Exception):
-    """Base of all errors that a caller is told about.
+    """Base of all errors that are reported to the caller.
 
     Attributes:
         code: Stable, snake_case; part of the HTTP contract.

@@ -31,7 +31,7 @@ control_socket_disable = True
 
 
 class _Logger(Logger):  # type: ignore[misc]
-    """No access log: the metrics count requests, and making its fields costs a poll as much as its answer."""
+    """No access log: making its fields costs a poll as much as its answer."""
 
     def _compute_access_log_enabled(self) -> bool:
         return False

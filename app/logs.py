@@ -50,7 +50,7 @@ def configuration(level: str) -> dict[str, Any]:
         "root": {"level": level.upper() if _is_known(level) else "INFO", "handlers": ["stderr"]},
         "loggers": {
             "gunicorn.error": plain,
-            # Polls would be most of the log; the metrics count them.
+            # Polls would be most of the log.
             "gunicorn.access": plain | {"level": "WARNING"},
             # Two lines for each job, which say less than our own.
             "rq": plain | {"level": "WARNING"},

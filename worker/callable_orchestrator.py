@@ -88,7 +88,7 @@ async def _on_a_thread(events: Iterator[Any], turn: Turn) -> AsyncGenerator[Any]
         try:
             loop.call_soon_threadsafe(given.put_nowait, (kind, value))
         except RuntimeError:
-            # The loop is gone: a thread that was left to itself has nobody to tell.
+            # The loop is gone: a thread that outlived it has nowhere to deliver.
             logger.debug("orchestrator thread outlived its loop")
 
     def run() -> None:

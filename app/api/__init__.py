@@ -110,7 +110,7 @@ def _read_body() -> bytes:
     except HTTPException:
         raise
     except Exception as error:
-        # Each server has its own for chunks that are none.
+        # Every server raises its own error for malformed chunks.
         raise Invalid("the body can't be read: its chunks are broken") from error
 
 

@@ -1,4 +1,4 @@
-"""JSON of some size goes out as gzip to who takes it. Pages of events compress themselves (`pages`), streams stay."""
+"""Compresses larger JSON answers for clients that accept gzip; pages of events do it themselves."""
 
 from __future__ import annotations
 

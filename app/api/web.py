@@ -12,7 +12,7 @@ blueprint = APIBlueprint("web", __name__, enable_openapi=False)
 _FILES = Path(__file__).resolve().parent.parent / "web"
 
 #: What the page may do: run and load what this server gives, nothing else. No inline script or style, no image of
-#: another host that would tell it who reads; text becomes markup only through the sanitiser's Trusted Types policy.
+#: another host, which would learn who reads; text becomes markup only through the sanitiser's Trusted Types policy.
 _POLICY = "; ".join(
     (
         "default-src 'none'",

@@ -27,7 +27,7 @@ from fakeredis._socket import FakeSocket
 
 logger = logging.getLogger(__name__)
 
-#: What clients are told that they talk to.
+#: The version of Redis that clients see.
 VERSION = (7, 4)
 
 

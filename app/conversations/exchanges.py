@@ -1,4 +1,4 @@
-"""Exchanges: what the model is told of a conversation, a user's message and the complete answer to it."""
+"""Exchanges: a user's message and the complete answer to it. The model sees a conversation as exchanges."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def of_conversation(
 ) -> MessagePage:
     """Messages of a conversation in the order in which they were stored, or in reverse.
 
-    At most *limit*, fewer when they are large: who pages by *offset* goes on by the number that came.
+    At most *limit*, fewer when they are large: page by *offset* with the number of messages received.
 
     Raises:
         NotFound: no such conversation for this owner.

@@ -35,7 +35,7 @@ _SQLITE_WAIT_MS = 50
 _IDLE_TRANSACTION_S = 8
 _CONNECT_S = 10.0
 _PING_S = 1.0
-#: What a row may hold beside its text: mostly what a message tells of tool calls (`app.events.steps`).
+#: Bytes that a row may hold beside its text: mostly the tool calls of a message (`app.events.steps`).
 _BESIDE_CONTENT = 1024 * 1024
 #: Statements up to this many characters fit every server that is worth its name.
 _LARGE_STATEMENT = 128 * 1024

@@ -1,4 +1,4 @@
-"""What the errors of MariaDB/MySQL and SQLite mean for whoever wanted something of the database."""
+"""What errors of MariaDB/MySQL and SQLite mean: unavailable, try again, or the statement is at fault."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def was_hung_up(error: BaseException | None) -> bool:
 
 
 def in_full(error: BackchatError) -> str:
-    """What *error* says to whoever starts a process: clients are not told where the database is and why it is away."""
+    """*error* with its cause, for the operator: clients don't learn where the database is and why it is away."""
     cause = error.__cause__
     if not isinstance(error, DatabaseUnavailable) or cause is None:
         return error.detail

@@ -40,7 +40,7 @@ class Insert:
         ids: list[int] = []
         for chunk in self._chunks(rows):
             last = self._insert(chunk).lastrowid
-            # Rows of one INSERT have consecutive ids. MariaDB and MySQL tell the first one, SQLite the last.
+            # Rows of one INSERT have consecutive ids. MariaDB and MySQL return the first one, SQLite the last.
             first = last - len(chunk) + 1 if is_sqlite() else last
             step = id_step() if len(chunk) > 1 else 1
             ids += range(first, first + len(chunk) * step, step)

@@ -23,7 +23,7 @@ from .fold import fold
 #: A page stops growing past this many characters, whatever its limit says.
 PAGE_CHARACTERS = 4 * 1024 * 1024
 _CHUNK = 100
-#: JSON that is nested deeper is stored as a string: who reads it may have less of the stack left than who wrote it.
+#: JSON that is nested deeper is stored as a string: a reader may have less stack left than the writer had.
 _DEEPEST_JSON = 500
 
 

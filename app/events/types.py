@@ -85,10 +85,10 @@ class Done:
     #: The whole answer; None: the deltas joined.
     content: str | None = None
     model: str = ""
-    #: None when the provider told nothing.
+    #: None when the provider reported none.
     usage: Usage | None = None
     duration_ms: int | None = None
-    #: Why the model stopped: `stop`, or `length` at the limit of its output; None: not told.
+    #: Why the model stopped: `stop`, or `length` at the limit of its output; None: unknown.
     finish_reason: str | None = None
 
     type: EventType = field(default="done", init=False)

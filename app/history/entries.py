@@ -1,6 +1,6 @@
 """The history of an agent: a compact log beside the events, kept longer. This module writes it.
 
-Each row has a `seq` of its conversation, given under the conversation's lock in the transaction of what it tells:
+Each row has a `seq` of its conversation, given under the conversation's lock in the transaction that it records:
 when a worker first claims a session    prompt_sent, activity_changed (busy)
 when a session ends                     thinking and tool_use as they came, output, usage_update, result,
                                         activity_changed (idle)
@@ -49,7 +49,7 @@ _Counts = Counter[tuple[int, str, int, str]]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one row tells."""
+    """The content of one row."""
 
     type: HistoryType
     content: str | None = None
@@ -57,12 +57,12 @@ class Entry:
 
 
 def of_start(message: str, model: str | None) -> list[Entry]:
-    """What the first claim of a session tells."""
+    """The entries of a session's first claim."""
     return [_prompt(message, model), _activity("busy")]
 
 
 def of_end(row: Session, *, text: str, steps: Steps, metadata: dict[str, Any], duration_ms: int) -> list[Entry]:
-    """What the end of a session tells.
+    """The entries of a session's end.
 
     Args:
         text: The answer, whole or partial.

@@ -1,4 +1,4 @@
-"""What follows a commit: tell readers and workers. The row is the truth, so nothing here may fail the caller."""
+"""What follows a commit: wake readers and workers. The row is the truth, so nothing here may fail the caller."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Doorbell:
         try:
             self._queue.ring(session_id, attempt)
         except QueueUnavailable:
-            logger.warning("not rung, the sweeper will", extra={"session_id": session_id})
+            logger.warning("not rung, the sweeper rings later", extra={"session_id": session_id})
 
     def ended(self, ended: Ended) -> None:
         """A session was ended from outside its run: wake its readers, stop its worker, start the next one."""
@@ -38,7 +38,7 @@ class Doorbell:
         self.ring_next(ended.conversation_id)
 
     def deleted(self, ended: Ended) -> None:
-        """A session is no more."""
+        """A session was deleted."""
         self._heads.forget(ended.session_id)
         self.stop(ended)
         self.ring_next(ended.conversation_id)
@@ -51,7 +51,9 @@ class Doorbell:
             # The job that led to this attempt was rung with the attempts before it.
             self._queue.stop(ended.worker, ended.session_id, ended.attempt - 1)
         except QueueUnavailable:
-            logger.warning("worker not told, it will see", extra={"session_id": ended.session_id})
+            logger.warning(
+                "stop not sent, the worker will see it in the database", extra={"session_id": ended.session_id}
+            )
 
     def ring_next(self, conversation_id: str | None) -> None:
         """Start what waited in this conversation."""

@@ -1,4 +1,4 @@
-"""How sessions end, and what they leave in their conversations: the assistant's message and their part of the history.
+"""Outcomes: how sessions ended, and what they leave: the assistant's message and their part of the history.
 
 For all sessions that end in one transaction together: a statement each would be most of a flush.
 """
@@ -32,14 +32,14 @@ class Outcome:
     #: The answer, whole or partial.
     text: str
     duration_ms: int
-    #: What the session's row tells of it, by field.
+    #: New values of the session's row, by field.
     columns: dict[str, Any]
     #: Of the message; `store` adds `toolCalls`.
     metadata: dict[str, Any]
 
 
 def of(row: Session, conversation: Conversation | None, terminal: Terminal, *, attempt: int, now: datetime) -> Outcome:
-    """How *terminal* ends the session of *row*, as its columns and its message tell it."""
+    """The outcome of *terminal*: new values of the row, and the metadata of the message."""
     text = log.text_of(terminal.content) or ""
     duration_ms = elapsed_ms(row, now)
     columns: dict[str, Any] = {"final_response": text, "processing_time_ms": duration_ms}

@@ -59,7 +59,7 @@ class Engine:
                 yield item
                 channel.taken(item)
             if task.cancelled():
-                # Not by this caller, who would have been told before: it must not look as if somebody had stopped it.
+                # The caller did not cancel it, so this must not look like a stop.
                 raise RuntimeError("the turn was cancelled from within")
             await task
         finally:
@@ -111,7 +111,7 @@ class Engine:
 class _Channel:
     """Hands what one task says to another, a bounded number of events ahead.
 
-    A checkpoint is said when its taker came back for more: by then it is committed.
+    `say` of a checkpoint returns when the taker asks for the next item: by then it is committed.
     """
 
     def __init__(self) -> None:

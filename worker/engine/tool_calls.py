@@ -27,7 +27,7 @@ OUTCOME_UNKNOWN = (
 
 @dataclass(frozen=True)
 class ToolResult:
-    """What the model and the user are told about a call."""
+    """The result of a call, for the model and for the user."""
 
     #: Its `outcome` is `success`, `failed` or, when the call itself was wrong, `retried`.
     part: ToolReturnPart
@@ -128,7 +128,7 @@ def _said_by(error: BaseException) -> str:
 
 
 def _as_stored(content: Any) -> Any:
-    """*content* as a checkpoint gives it back: a resumed turn must tell the model the same.
+    """*content* as a checkpoint gives it back: a resumed turn must give the model the same.
 
     Raises:
         ValueError: it holds what no JSON can say.

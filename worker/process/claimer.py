@@ -37,10 +37,10 @@ class Claimer:
         self._take_many = take
         self._hand_back = hand_back
         self._asked: list[_Asked] = []
-        # Taken for somebody who was stopped meanwhile.
+        # Claims whose run was stopped before it got them.
         self._unwanted: list[Claim] = []
         self._task: asyncio.Task[None] | None = None
-        # Those that are asked for alone: nobody waits for them but who asked.
+        # Claims of one session each: only its own run waits for them.
         self._alone: set[asyncio.Task[None]] = set()
 
     async def claim(self, session_id: str) -> Claim | None:
@@ -116,7 +116,7 @@ class Claimer:
                 logger.warning("session left to its lease", exc_info=error, extra={"session_id": claim.session_id})
 
     def _claim(self, asked: list[_Asked], wait: bool) -> tuple[list[Claim], list[str]]:
-        # Whoever was stopped before a thread was free needs none. The second one who asks for a session finds it taken.
+        # Runs that were stopped meanwhile need no claim. The second request for one session finds it taken.
         wanted = {session_id: None for session_id, answer in asked if not answer.done()}
         return self._take_many(
             list(wanted),

@@ -1,4 +1,4 @@
-"""What of a conversation the model is told: as much as fits, the newest, whole exchanges only.
+"""The part of a conversation that the model sees: the newest exchanges that fit, whole ones only.
 
 An exchange is a user's message and the complete answer to it, as text: tool calls stay in the history of the agent, so
 none can be torn from its result. Failed and cancelled turns are no exchanges.

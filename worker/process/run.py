@@ -193,7 +193,7 @@ class Run:
         return Error("orchestrator_error", "the orchestrator failed; the log of the worker says why")
 
     async def _take_up(self) -> None:
-        """What earlier attempts have said for good."""
+        """Take over the text that earlier attempts had committed with a checkpoint."""
         claim = self.claim
         if claim.checkpoint is not None:
             self._add(await self._read(lambda: log.answer_text(claim.session_id, claim.checkpoint_seq)))
@@ -274,7 +274,7 @@ class Run:
         )
 
     def _history(self, agent: Agent) -> tuple[tuple[Message, ...], int]:
-        """The exchanges that the model is told, and how many earlier ones it is not."""
+        """The newest exchanges that fit the model's window, and how many earlier ones do not."""
         claim = self.claim
         newest_first = exchanges.newest_first(claim.conversation_id, claim.row_id)
         kept, whole = model_context.fit(newest_first, model_context.budget_tokens(agent, claim.message))

@@ -1,4 +1,4 @@
-"""One session's way into the event writer: what it has handed over, what is being written, who waits for that."""
+"""The buffer between one session and the event writer: events handed over, the batch being written, its waiters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RecordingFailed(Exception):
 
 
 class SessionBuffer:
-    """One session's way into the writer. Made by `EventWriter.open`."""
+    """The events of one session on their way to the database. Made by `EventWriter.open`."""
 
     def __init__(self, writer: EventWriter, claim: Claim, on_stopped: Callable[[], object]) -> None:
         self.claim = claim
@@ -157,7 +157,7 @@ class SessionBuffer:
             if not waiter.done():
                 waiter.set_result(None)
         if self.busy:
-            # What came while this batch was tried again rang for a flush that could not take it.
+            # Events that arrived during the retry woke a flush that could not take them: wake it again.
             self._writer.wake(urgent=bool(self._waiters))
 
     def fence(self) -> None:

@@ -1,7 +1,7 @@
 """RQ's registries for many jobs at once: what started, lives and ended, written by one thread.
 
-No session waits for them. While Redis is away they keep what they have to write; a Redis that comes back empty is
-told again.
+No session waits for them. While Redis is away they keep what they have to write; a Redis that comes back empty
+gets everything anew.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Registries(BaseWorker):
         return connection
 
     def begin(self, slot: Slot) -> None:
-        """A job runs here from now on; told again, RQ hears that it still does."""
+        """Register that a job runs here; again for one that already does."""
         self._entries.put(partial(self._record_start, slot))
 
     def end(self, slot: Slot, error: BaseException | None) -> None:
@@ -164,7 +164,7 @@ class Registries(BaseWorker):
                 return not outage.over()
 
     def _beat(self) -> None:
-        """Tell RQ that this worker and its jobs are alive, also a Redis that has forgotten them."""
+        """Register that this worker and its jobs are alive, also in a Redis that has forgotten them."""
         self.last_heartbeat = now()
         with self.connection.pipeline() as pipeline:
             pipeline.hset(self.key, mapping=self.serialize() | {"state": self._state_now()})

@@ -176,7 +176,7 @@ class SessionWorker:
             self._registries.put_back(job)
             return
         if job.id in self._registries.slots:
-            # Rung again while it runs: tell RQ that it is still at it.
+            # Rung again while it runs: RQ must see that it still does.
             self._taker.free()
             self._registries.begin(self._registries.slots[job.id])
             return

@@ -178,7 +178,7 @@ class Stream(_Held):
                 status = shared.page.status
                 yield shared.sse
         except (BackchatError, ClientGone):
-            # The client comes back, and is told.
+            # The client asks again and gets the error as a problem.
             return
         finally:
             self._hub.unregister(self._subscriber)

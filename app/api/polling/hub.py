@@ -1,7 +1,7 @@
 """The hub: held requests subscribe to a session here and are handed its pages as they are committed.
 
 One subscription per web process hears of every commit (`heads.CHANNEL`). A commit is read and encoded once for all
-who are held at the same seq, however many they are. News is a hint: one look at the database for all sessions that are
+subscribers at the same seq, however many they are. News is a hint: one look at the database for all sessions that are
 waited for, every few seconds, finds what a lost message or a Redis that is down would have hidden.
 """
 
@@ -78,7 +78,7 @@ class Subscriber:
 
 
 class Hub:
-    """Hands pages to who waits for them. Starts listening with the first one.
+    """Hands pages to subscribers. Starts listening with the first one.
 
     Args:
         client: For the subscription alone.

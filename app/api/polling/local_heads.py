@@ -1,6 +1,6 @@
 """Where sessions stand that have no head in Redis: those that wait for a worker, and all of them while Redis is down.
 
-Who polls such a session would read it from the database each time. Instead all that are polled are looked up together.
+Each poll of such a session would read it from the database. Instead, all polled sessions are looked up together.
 """
 
 from __future__ import annotations

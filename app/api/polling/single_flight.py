@@ -1,4 +1,4 @@
-"""One read for all who want the same at the same time."""
+"""One read for all callers that want the same page at the same time."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Thousands who come back after a restart ask for the same pages within the same instant."""
+    """Shares one read among callers: after a restart thousands of clients ask for the same pages at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pending: dict[Hashable, _Flight[T]] = {}
 
     def call(self, key: Hashable, work: Callable[[Callable[[], None]], T]) -> T:
-        """What *work* returns or raises; or what it does for another caller with this *key*, who still waits to begin.
+        """What *work* returns or raises, or another caller's *work* for this *key* that has not begun yet.
 
         Args:
-            work: Calls its argument when it begins. Who comes later is not served by it: it may have seen more.
+            work: Calls its argument when it begins. Later callers start another read: this one may miss news.
         """
         with self._lock:
             flight = self._pending.get(key)
@@ -28,7 +28,7 @@ class SingleFlight(Generic[T]):
                 mine = self._pending[key] = _Flight()
         if flight is not None:
             flight.done.wait()
-            # Its caller was killed: who waited for it looks by itself.
+            # The caller that ran it was killed: read again.
             return flight.outcome() if flight.ended else self.call(key, work)
         try:
             return mine.run(work, lambda: self._close(key, mine))
