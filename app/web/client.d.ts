@@ -52,6 +52,13 @@ export type Usage = {
 };
 export type TextPart = {
     kind: 'thinking' | 'text';
+    /**
+     * which of the session's parts it is, from 0; a number is never used again
+     */
+    n: number;
+    /**
+     * of its first event
+     */
     seq: number;
     text: string;
     startedAt: string;
@@ -59,7 +66,17 @@ export type TextPart = {
 };
 export type ToolPart = {
     kind: 'tool';
+    /**
+     * which of the session's parts it is, from 0; a number is never used again
+     */
+    n: number;
+    /**
+     * of its first event
+     */
     seq: number;
+    /**
+     * `call_<seq>` where the server has none
+     */
     toolCallId: string;
     name: string;
     args: unknown;
@@ -104,6 +121,10 @@ export type SessionState = {
      * tool calls without a result
      */
     openCalls: number;
+    /**
+     * how many parts have begun, those that no longer count included
+     */
+    begun: number;
     /**
      * events up to this seq were never seen: the state was begun after them
      */

@@ -46,13 +46,22 @@
  * @property {number} totalTokens
  */
 
-/** @typedef {{ kind: 'thinking' | 'text', seq: number, text: string, startedAt: string, endedAt: string }} TextPart */
+/**
+ * @typedef {object} TextPart
+ * @property {'thinking' | 'text'} kind
+ * @property {number} n which of the session's parts it is, from 0; a number is never used again
+ * @property {number} seq of its first event
+ * @property {string} text
+ * @property {string} startedAt
+ * @property {string} endedAt
+ */
 
 /**
  * @typedef {object} ToolPart
  * @property {'tool'} kind
- * @property {number} seq
- * @property {string} toolCallId
+ * @property {number} n which of the session's parts it is, from 0; a number is never used again
+ * @property {number} seq of its first event
+ * @property {string} toolCallId `call_<seq>` where the server has none
  * @property {string} name
  * @property {unknown} args
  * @property {string | null} result
@@ -79,6 +88,7 @@
  * @property {number | null} durationMs
  * @property {string | null} finishReason why the model stopped: `stop`, or `length` at the limit of its output
  * @property {number} openCalls tool calls without a result
+ * @property {number} begun how many parts have begun, those that no longer count included
  * @property {number} from events up to this seq were never seen: the state was begun after them
  * @property {readonly (readonly SessionEvent[])[]} log all counted-in events, in blocks; see `eventsOf`
  * @property {Readonly<Record<number, SessionEvent>>} ahead events that wait for one before them
@@ -99,7 +109,7 @@ const LOG_BLOCK = 128
 export function initialState(sessionId = '', after = 0) {
   return {
     sessionId, status: 'running', after, attempt: 0, text: '', thinking: '', parts: [], error: null,
-    usage: null, model: null, durationMs: null, finishReason: null, openCalls: 0, from: after, log: [], ahead: {},
+    usage: null, model: null, durationMs: null, finishReason: null, openCalls: 0, begun: 0, from: after, log: [], ahead: {},
   }
 }
 
@@ -169,6 +179,7 @@ function countIn(draft, event) {
   const last = draft.log[draft.log.length - 1]
   if (last && last.length < LOG_BLOCK) last.push(event)
   else draft.log.push([event])
+  if (draft.status !== 'running') return
   if (event.supersedesFrom != null && event.supersedesFrom < event.seq) refold(draft)
   else fold(draft, event)
 }
@@ -184,27 +195,27 @@ function refold(draft) {
       counting.push(event)
     }
   }
-  const { sessionId, from, after, log, ahead } = draft
-  Object.assign(draft, initialState(sessionId), { parts: [], from, after, log, ahead })
-  for (const event of counting) fold(draft, event)
+  const { sessionId, from, after, log, ahead, begun } = draft
+  const numbers = new Map(draft.parts.map((part) => [part.seq, part.n]))
+  Object.assign(draft, initialState(sessionId), { parts: [], from, after, log, ahead, begun })
+  for (const event of counting) fold(draft, event, numbers)
 }
 
-/** @param {Draft} draft @param {SessionEvent} event */
-function fold(draft, event) {
-  if (draft.status !== 'running') return
+/** @param {Draft} draft @param {SessionEvent} event @param {Map<number, number>} [numbers] of the parts that began before, by seq */
+function fold(draft, event, numbers) {
   draft.attempt = Math.max(draft.attempt, event.attempt ?? 1)
   const content = event.content ?? ''
   switch (event.eventType) {
     case 'thinking':
       draft.thinking += content
-      grow(draft, 'thinking', content, event)
+      grow(draft, 'thinking', content, event, numbers)
       break
     case 'delta':
       draft.text += content
-      grow(draft, 'text', content, event)
+      grow(draft, 'text', content, event, numbers)
       break
     case 'tool_call':
-      foldToolCall(draft, event)
+      foldToolCall(draft, event, numbers)
       break
     case 'done':
       draft.status = 'done'
@@ -223,13 +234,18 @@ function fold(draft, event) {
   draft.finishReason = event.finishReason ?? null
 }
 
-/** @param {Draft} draft @param {'thinking' | 'text'} kind @param {string} text @param {SessionEvent} event */
-function grow(draft, kind, text, event) {
+/** @param {Draft} draft @param {SessionEvent} event @param {Map<number, number>} [numbers] */
+function numberOf(draft, event, numbers) {
+  return numbers?.get(event.seq) ?? draft.begun++
+}
+
+/** @param {Draft} draft @param {'thinking' | 'text'} kind @param {string} text @param {SessionEvent} event @param {Map<number, number>} [numbers] */
+function grow(draft, kind, text, event, numbers) {
   if (!text) return
   const at = event.createdAt ?? ''
   const last = draft.parts[draft.parts.length - 1]
   if (last?.kind === kind) draft.parts[draft.parts.length - 1] = { ...last, text: last.text + text, endedAt: at }
-  else draft.parts.push({ kind, seq: event.seq, text, startedAt: at, endedAt: at })
+  else draft.parts.push({ kind, n: numberOf(draft, event, numbers), seq: event.seq, text, startedAt: at, endedAt: at })
 }
 
 /** The terminal event holds the text as it is stored: it wins. @param {Draft} draft @param {string} text @param {SessionEvent} event */
@@ -256,29 +272,20 @@ export function settledState(state, row) {
   return draft
 }
 
-/** @param {Draft} draft @param {SessionEvent} event */
-function foldToolCall(draft, event) {
+/** @param {Draft} draft @param {SessionEvent} event @param {Map<number, number>} [numbers] */
+function foldToolCall(draft, event, numbers) {
   const success = event.toolSuccess == null ? null : Boolean(event.toolSuccess)
-  // Some providers count their call ids anew in each request: a call that has its result is another call.
-  let index = draft.parts.length - 1
-  /** @type {ToolPart | null} */
-  let known = null
-  for (let open = draft.openCalls; open > 0 && index >= 0; index--) {
-    const part = draft.parts[index]
-    if (part.kind !== 'tool' || part.success !== null) continue
-    open--
-    if (event.toolCallId ? part.toolCallId !== event.toolCallId : part.name !== event.toolName) continue
-    known = part
-    break
-  }
+  const index = openCallOf(draft, event, success === null)
+  const known = /** @type {ToolPart | undefined} */ (draft.parts[index])
   draft.openCalls += (success === null ? 1 : 0) - (known ? 1 : 0)
   /** @type {ToolPart} */
   const part = {
     kind: 'tool',
+    n: known?.n ?? numberOf(draft, event, numbers),
     seq: known?.seq ?? event.seq,
-    toolCallId: event.toolCallId ?? known?.toolCallId ?? `seq-${event.seq}`,
-    name: event.toolName ?? known?.name ?? '',
-    args: event.toolArgs ?? known?.args ?? null,
+    toolCallId: known?.toolCallId ?? event.toolCallId ?? `call_${event.seq}`,
+    name: known?.name || (event.toolName ?? ''),
+    args: known?.args ?? event.toolArgs ?? null,
     result: event.toolResult ?? null,
     success,
     durationMs: event.durationMs ?? null,
@@ -286,6 +293,28 @@ function foldToolCall(draft, event) {
   }
   if (known) draft.parts[index] = part
   else draft.parts.push(part)
+}
+
+/**
+ * The place of the call without a result that *event* belongs to; -1: there is none, it is another call.
+ * @param {Draft} draft
+ * @param {SessionEvent} event
+ * @param {boolean} begins
+ */
+function openCallOf(draft, event, begins) {
+  let found = -1
+  // Rows of the first gateway have no id: what begins is another call, and the oldest one of that name ends.
+  if (begins && !event.toolCallId) return found
+  for (let open = draft.openCalls, index = draft.parts.length - 1; open > 0 && index >= 0; index--) {
+    const part = draft.parts[index]
+    if (part.kind !== 'tool' || part.success !== null) continue
+    open--
+    const same = event.toolCallId
+      ? part.toolCallId === event.toolCallId
+      : part.toolCallId === `call_${part.seq}` && part.name === (event.toolName ?? '')
+    if (same) found = index
+  }
+  return found
 }
 
 // ── HTTP ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -85,7 +85,7 @@ export class TurnView {
     const { state, row } = this.turn
     if (state) return state.parts
     const text = row?.finalResponse
-    return text ? [{ kind: 'text', seq: 0, text, startedAt: '', endedAt: '' }] : []
+    return text ? [{ kind: 'text', n: 0, seq: 0, text, startedAt: '', endedAt: '' }] : []
   }
 
   /**
