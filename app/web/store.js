@@ -475,7 +475,7 @@ export class Store extends EventTarget {
       this.emit('turn', turn)
     }
     this.touch(key, { status: 'running' })
-    this.client.follow(sessionId, { onState: show, onTrouble: (error) => this.setTrouble(sessionId, error) })
+    this.client.follow(sessionId, { onState: show, onConnectionChange: (error) => this.setTrouble(sessionId, error) })
       .then((state) => {
         show(state)
         this.ended(key, { status: state.status, errorCode: state.error?.code })
@@ -536,7 +536,7 @@ export class Store extends EventTarget {
     try {
       const started = await this.client.start(turn.message, {
         conversationId, agentId: turn.agentId, idempotencyKey: turn.id.slice(4),
-        onTrouble: (error) => this.setTrouble(name, error) })
+        onConnectionChange: (error) => this.setTrouble(name, error) })
       this.sent(turn, key)
       turn.id = started.sessionId
       turn.phase = 'running'

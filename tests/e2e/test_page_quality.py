@@ -523,17 +523,23 @@ def test_the_page_allows_no_inline_script_and_is_asked_for_again_each_time(stack
         connection.request("GET", "/")
         first = connection.getresponse()
         html = first.read().decode()
-        connection.request("GET", "/web/client.js", headers={})
-        script = connection.getresponse()
-        script.read()
-        connection.request("GET", "/web/client.js", headers={"If-None-Match": script.headers["ETag"]})
-        again = connection.getresponse()
-        again.read()
+        asked = []
+        for path in ("/web/client.js", "/web/client/client.js"):
+            connection.request("GET", path)
+            script = connection.getresponse()
+            script.read()
+            connection.request("GET", path, headers={"If-None-Match": script.headers["ETag"]})
+            again = connection.getresponse()
+            again.read()
+            asked.append((script.headers, again.status))
 
     policy = first.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bon\w+=|style=", html)
     assert not re.search(r"https?://", html)
-    assert script.headers["Cache-Control"] == "no-cache"
-    assert again.status == 304
+    for headers, status in asked:
+        assert headers["Content-Type"] == "text/javascript; charset=utf-8"
+        assert headers["Cache-Control"] == "no-cache"
+        assert headers["Access-Control-Allow-Origin"] == "*"
+        assert status == 304

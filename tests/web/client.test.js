@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ApiError, createClient, parseStream } from '../../app/web/client.js'
+import { Api } from '../../app/web/client/api.js'
+import { Outbox } from '../../app/web/client/outbox.js'
 import { FakeClock, FakeServer, FakeStorage, FakeTab, json } from './fakes.js'
 
 /** @param {import('../../app/web/client.js').ClientOptions} [options] */
@@ -11,7 +13,7 @@ function setUp(options = {}) {
   const tab = new FakeTab()
   /** @param {import('../../app/web/client.js').ClientOptions} [more] */
   const makeClient = (more) => createClient({
-    fetch: server.fetch, storage: /** @type {any} */ (storage), clock, surroundings: tab, channel: null, ...options, ...more })
+    fetch: server.fetch, storage: /** @type {any} */ (storage), clock, environment: tab, channel: null, ...options, ...more })
   return { clock, server, storage, tab, makeClient, client: makeClient(), begun: clock.now() }
 }
 
@@ -136,7 +138,7 @@ test('errors are waited out with growing pauses and told; the return of the netw
   for (let n = 0; n < 6; n++) server.faults.push(() => Promise.reject(new TypeError('network')))
   /** @type {(Error | null)[]} */
   const troubles = []
-  client.follow('s', { onTrouble: (trouble) => troubles.push(trouble) })
+  client.follow('s', { onConnectionChange: (trouble) => troubles.push(trouble) })
 
   await clock.advance(14_000)
   assert.deepEqual(server.polls(begun), [0, 375, 1125, 2625, 5625, 11_625])
@@ -262,7 +264,7 @@ test('a signal that outlives its sessions keeps no listener of theirs', async ()
   assert.equal(followed[0].value.text, 'x')
   assert.equal(followed[1].error.status, 404)
   assert.equal(listeners, 0)
-  assert.equal(client.followers.size, 0)
+  assert.equal(clock.timers.size, 0)
 })
 
 test('a listener that leaves does not stop the others, and following anew works at once', async () => {
@@ -364,7 +366,7 @@ test('starting gives up after its time and says why', async () => {
   await clock.advance(20_000)
 
   assert.equal(started.error.status, 502)
-  assert.deepEqual(client.outbox.entries(), [])
+  assert.deepEqual(client.outgoing(), [])
 })
 
 // reload
@@ -428,7 +430,23 @@ test('messages of one conversation arrive in the order they were written, whatev
 
   const arrived = server.requests.slice(4).map((request) => request.body.message)
   assert.deepEqual(arrived, written)
-  assert.equal(/** @type {any} */ (client).lines.size, 0)
+})
+
+test('what has arrived leaves nothing behind, be it refused or not', async () => {
+  const { server, storage, clock, tab } = setUp()
+  const api = new Api('', server.fetch, null, clock)
+  const outbox = new Outbox(api, clock, tab, /** @type {any} */ (storage), 'outbox:')
+  server.faults.push(() => json(413, { code: 'body_too_large' }))
+  const sent = ['one', 'two', 'three'].map((message) => outcome(outbox.send(message, { conversationId: 'c' })))
+  assert.equal(outbox.size, 1)
+  assert.equal(outbox.list().length, 3)
+
+  await clock.advance(0)
+
+  assert.deepEqual(sent.map(({ ended }) => ended), [true, true, true])
+  assert.equal(outbox.size, 0)
+  assert.deepEqual(outbox.list(), [])
+  assert.equal(storage.length, 0)
 })
 
 test('a message that is refused does not hold up the one after it, nor another conversation', async () => {

@@ -10,24 +10,33 @@ function setUp() {
   const storage = new FakeStorage()
   const openTab = () => {
     const tab = new FakeTab()
+    const channel = bus.channel()
+    let alive = true
+    /** When this tab asked the server. @type {number[]} */
+    const asked = []
     const client = createClient({
-      fetch: server.fetch, clock, surroundings: tab, storage: /** @type {any} */ (storage), channel: bus.channel() })
-    /** @type {{ text: string, seqs: number[], ended: any, error: any }} */
-    const seen = { text: '', seqs: [], ended: null, error: null }
+      fetch: (input, init) => {
+        asked.push(clock.now())
+        return alive ? server.fetch(input, init) : new Promise(() => {})
+      },
+      clock: { now: clock.now, random: clock.random, clearTimeout: clock.clearTimeout, setTimeout: (run, ms) => clock.setTimeout(() => alive && run(), ms) },
+      environment: tab, storage: /** @type {any} */ (storage), channel })
+    /** @type {{ text: string, seqs: number[], ended: any, error: any, troubles: any[] }} */
+    const seen = { text: '', seqs: [], ended: null, error: null, troubles: [] }
     /** @param {string} id */
     const follow = (id) => {
       client.follow(id, {
         onEvent: (event) => seen.seqs.push(event.seq),
         onState: (state) => { seen.text = state.text },
+        onConnectionChange: (trouble) => seen.troubles.push(trouble),
       }).then((state) => { seen.ended = state }, (error) => { seen.error = error })
     }
     /** The tab dies: no goodbye, no timers. */
     const crash = () => {
-      client.channel?.close()
-      client.channel = null
-      for (const follower of client.followers.values()) follower.over = true
+      alive = false
+      channel.close()
     }
-    return { client, tab, seen, follow, crash }
+    return { client, tab, channel, asked, seen, follow, crash }
   }
   return { clock, server, bus, openTab }
 }
@@ -51,8 +60,8 @@ test('two tabs show one session, and one of them polls', async () => {
   for (const tab of [a, b]) {
     assert.deepEqual(tab.seen.seqs, Array.from({ length: 41 }, (_, n) => n + 1))
     assert.equal(tab.seen.ended.text, 'all')
-    assert.equal(tab.client.followers.size, 0)
   }
+  assert.equal(clock.timers.size, 0)
 })
 
 test('a tab that joins late gets what came before from the other tab', async () => {
@@ -128,12 +137,11 @@ test('a visible tab takes the poll from one that becomes hidden, and keeps it', 
 
   a.tab.say('hidden')
   await clock.advance(100)
-  const before = server.polls().length
+  const [before, asked] = [server.polls().length, a.asked.length]
   await clock.advance(15_000)
 
-  assert.ok(b.client.followers.get('s')?.leading)
-  assert.ok(!a.client.followers.get('s')?.leading)
   assert.ok(Math.abs(server.polls().length - before - 10) <= 1)
+  assert.equal(a.asked.length, asked)
 })
 
 test('a hidden tab that becomes visible takes the poll from a hidden one', async () => {
@@ -152,7 +160,7 @@ test('a hidden tab that becomes visible takes the poll from a hidden one', async
   await clock.advance(300)
 
   assert.equal(b.seen.text, 'x')
-  assert.ok(b.client.followers.get('s')?.leading)
+  assert.ok(b.asked.length)
 })
 
 test('two hidden tabs together poll at the slow pace', async () => {
@@ -200,11 +208,10 @@ test('a lost message between tabs is read from the server', async () => {
   await clock.advance(500)
   b.follow('s')
   await clock.advance(500)
-  const channel = /** @type {any} */ (b.client.channel)
-  bus.channels.delete(channel)
+  bus.channels.delete(b.channel)
   server.delta('s', 'lost ')
   await clock.advance(1500)
-  bus.channels.add(channel)
+  bus.channels.add(b.channel)
 
   server.delta('s', 'and found')
   await clock.advance(2500)
@@ -261,4 +268,23 @@ test('a closed client can follow again, alone, and leaves no timer behind when i
   await clock.advance(60_000)
   assert.equal(server.polls().length, polls)
   assert.equal(clock.timers.size, 0)
+})
+
+test('a tab that had trouble while it led hears from the next leader that the server answers', async () => {
+  const { clock, server, openTab } = setUp()
+  server.add('s')
+  const [a, b] = [openTab(), openTab()]
+  a.follow('s')
+  await clock.advance(500)
+  b.follow('s')
+  await clock.advance(500)
+  server.faults.push(() => json(503, {}), () => json(503, {}))
+  await clock.advance(1500)
+  assert.ok(a.seen.troubles.at(-1))
+
+  a.tab.say('hidden')
+  await clock.advance(500)
+
+  assert.equal(b.seen.troubles.length, 0)
+  assert.equal(a.seen.troubles.at(-1), null)
 })
