@@ -9,7 +9,7 @@ import { texts } from './texts.js'
 /** @param {string} id @returns {any} */
 const byId = (id) => document.getElementById(id)
 
-/** Text that is longer than this has one direction: with a megabyte and `auto`, Chromium takes seconds for each key. */
+/** Longer text gets one direction: with `auto`, Chromium takes seconds for each key in a megabyte. */
 const LONGEST_AUTO = 10_000
 
 const touch = window.matchMedia('(pointer: coarse)')
@@ -45,7 +45,7 @@ export class Composer {
     /** @type {HTMLSelectElement} */
     this.agents = byId('agent')
     this.mode = ''
-    /** The agent was chosen for what is open. */
+    /** The user chose the agent for the open conversation. */
     this.chosen = false
     this.field.placeholder = texts.placeholder
     this.fill(drafts.get(this.key))
@@ -60,16 +60,16 @@ export class Composer {
       this.changed()
       send(message, this.agentId)
     })
-    // Before it is there, or what is pasted is laid out the slow way first.
+    // Before the text arrives: a paste would be laid out the slow way first.
     this.field.addEventListener('beforeinput', ({ data }) => this.direct(this.field.value + (data ?? '')))
     this.field.addEventListener('input', () => {
       this.direct(this.field.value)
       this.changed()
     })
     this.field.addEventListener('keydown', (event) => {
-      // During a composition Enter chooses a word of the input method; Safari tells only by the code that it was one.
+      // While an input method composes, Enter accepts its word. Safari reports that only as key code 229.
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return
-      // A keyboard on the screen has no Shift + Enter: there the button sends.
+      // An on-screen keyboard has no Shift + Enter: there only the button sends.
       if (touch.matches && !event.ctrlKey && !event.metaKey) return
       event.preventDefault()
       if (this.field.value.trim()) byId('composer').requestSubmit()
@@ -148,7 +148,7 @@ export class Composer {
     this.button.replaceChildren(icon(mode))
   }
 
-  /** Not where that would open a keyboard over half of the screen. */
+  /** Focus the field, except where that opens an on-screen keyboard. */
   focusSoftly() {
     if (window.matchMedia('(pointer: fine)').matches) this.field.focus()
   }
@@ -160,7 +160,7 @@ export class Composer {
     this.field.focus()
   }
 
-  /** Say what is in the way, above the field. @param {string} text @param {string} [action] @param {() => void} [act] */
+  /** Show a notice above the field; an empty text hides it. @param {string} text @param {string} [action] @param {() => void} [act] */
   static notice(text, action, act) {
     const banner = byId('banner')
     if (!text) {

@@ -1,5 +1,5 @@
 // @ts-check
-/** Elements, icons, and the little that the page needs around them. */
+/** Elements, icons and the small DOM tasks of the page. */
 
 /** @typedef {Node | string | null | undefined | false} Child */
 
@@ -65,14 +65,19 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text
 }
 
-/** Make *children* those of *parent*, moving only what is not in its place: what moves loses clicks and the place of a screen reader. @param {Element} parent @param {Element[]} children */
+/**
+ * Give *parent* these children. Only what is out of place moves: an element that moves loses a click in progress and the
+ * place of a screen reader.
+ * @param {Element} parent
+ * @param {Element[]} children
+ */
 export function arrange(parent, children) {
   const wanted = new Set(children)
   for (const child of [...parent.children]) if (!wanted.has(child)) child.remove()
   for (const [at, child] of children.entries()) if (parent.children[at] !== child) parent.insertBefore(child, parent.children[at] ?? null)
 }
 
-/** Where a text begins: at its first letter. @param {string} text @returns {'ltr' | 'rtl'} */
+/** The direction of a text is that of its first letter. @param {string} text @returns {'ltr' | 'rtl'} */
 export function directionOf(text) {
   const letter = /\p{L}/u.exec(text)?.[0] ?? ''
   return /[\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u.test(letter) ? 'rtl' : 'ltr'
@@ -81,7 +86,7 @@ export function directionOf(text) {
 /** Tell a screen reader, politely. @param {string} text */
 export function announce(text) {
   const region = /** @type {HTMLElement} */ (document.getElementById('announcer'))
-  // The same words again are said only if the text changes.
+  // A screen reader says a text only when it changes.
   region.textContent = region.textContent === text ? `${text}\u00a0` : text
 }
 
@@ -91,7 +96,7 @@ export async function copyText(text) {
     await navigator.clipboard.writeText(text)
     return true
   } catch {
-    // Pages that are not served over HTTPS have no clipboard.
+    // A page without HTTPS has no clipboard.
     const area = h('textarea', { class: 'visually-hidden', 'aria-hidden': 'true' })
     area.value = text
     document.body.append(area)
@@ -105,9 +110,9 @@ export async function copyText(text) {
 }
 
 /**
- * Ask in a dialog; the browser keeps the focus inside and gives it back.
+ * Ask in a dialog. The browser keeps the focus inside it and returns it afterwards.
  * @param {{ title: string, text?: string, confirm: string, cancel: string, danger?: boolean, input?: { label: string, value: string, type?: string, longest?: number } }} question
- * @returns {Promise<string | null>} what was entered (empty without an input), null when it was dismissed
+ * @returns {Promise<string | null>} what was entered (empty without an input); null: the dialog was dismissed
  */
 export function ask({ title, text, confirm, cancel, danger, input }) {
   return new Promise((resolve) => {

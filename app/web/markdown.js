@@ -1,9 +1,10 @@
 // @ts-check
 /**
- * Markdown that grows. A block that is finished is rendered once and never touched again; only the last two blocks
- * (a line that is not complete yet may join the one before it) are parsed anew. So a frame costs what changed.
+ * Markdown that grows. A finished block is rendered once and not touched again. Only the last two blocks are parsed again,
+ * since an incomplete line may join the block before it. So a frame costs only what changed.
  *
- * The text comes from a model and is not trusted: HTML in it is text, and what the renderer makes passes a sanitiser.
+ * The text comes from a model and is not trusted: HTML in it is shown as text, and what the renderer makes passes a
+ * sanitiser.
  */
 
 import DOMPurify from './vendor/dompurify.js'
@@ -15,14 +16,14 @@ import { texts } from './texts.js'
 
 /** Text parsed at once: more would hold up a frame. */
 const SLICE = 16_384
-/** What is unsettled and longer than this is settled as it is, except code. */
+/** Unsettled text that is longer than this is settled as it stands, except code. */
 const LONGEST_TAIL = 49_152
-/** A paragraph that is longer than this is shown without emphasis and links: finding those in `[[[[…` takes for ever. */
+/** A longer paragraph is shown without emphasis and links: looking for them in `[[[[…` would take minutes. */
 const LONGEST_INLINE = 10_000
 
 const markdown = new MarkdownIt({ html: false, linkify: true, breaks: false })
 
-// An image would tell its server who reads this, and when; it is shown as a link.
+// Loading an image would tell its server who reads this and when: show a link.
 markdown.renderer.rules.image = (tokens, index) => {
   const { escapeHtml } = markdown.utils
   const source = tokens[index].attrGet('src') ?? ''
@@ -66,7 +67,7 @@ export class MarkdownView {
   parsed = 0
   /** @type {Block[]} All blocks in order. */
   blocks = []
-  /** So many of the blocks are final. */
+  /** How many of the blocks are final. */
   settled = 0
   /** @type {{ references?: object }} Links that the settled text defines. */
   env = {}
@@ -77,7 +78,7 @@ export class MarkdownView {
   }
 
   /**
-   * Say what to show; `work` shows it.
+   * Set the text; `work` draws it.
    * @param {string} text
    * @param {boolean} complete nothing will be added
    */
@@ -86,7 +87,7 @@ export class MarkdownView {
     if (source === this.source && complete === this.complete) return
     if (!source.startsWith(this.source)) this.retract(source)
     if (complete && !this.complete && DEFINITION.test(source)) {
-      // A link that is defined at the end may be used at the beginning.
+      // A link may be used before the line that defines it.
       this.env = {}
       markdown.block.parse(source, markdown, this.env, [])
       this.settled = this.parsed = 0
@@ -95,7 +96,7 @@ export class MarkdownView {
     this.complete = complete
   }
 
-  /** Keep the blocks that the new text has as well. @param {string} source */
+  /** Keep the blocks that the new text shares. @param {string} source */
   retract(source) {
     let common = 0
     while (common < source.length && source[common] === this.source[common]) common++
@@ -121,7 +122,7 @@ export class MarkdownView {
   }
 
   /**
-   * Show what is missing, until the time is up.
+   * Draw what is missing, until the time is up.
    * @param {number} deadline as of `performance.now`
    * @returns {boolean} something changed
    */
@@ -130,7 +131,7 @@ export class MarkdownView {
     while (this.pending) {
       changed = true
       const end = Math.max(this.parsed, this.offset()) + SLICE
-      // At the end of a line, so that a huge block is never cut inside one.
+      // Cut at the end of a line, never inside one.
       this.parsed = end >= this.source.length ? this.source.length : Math.max(this.source.lastIndexOf('\n', end) + 1, end - SLICE / 2)
       this.show(this.source.slice(this.offset(), this.parsed))
       if (performance.now() >= deadline) break
@@ -149,7 +150,7 @@ export class MarkdownView {
     const { settled } = this
     const last = this.blocks[this.blocks.length - 1]
     if (tail.length > LONGEST_TAIL && last && !last.isCode && this.parsed < this.source.length) {
-      // One huge block would be parsed again and again: what follows begins anew.
+      // One huge block would be parsed again with every piece: what follows starts another block.
       last.end = this.parsed
       this.settled = this.blocks.length
     } else this.settled = Math.max(this.blocks.length - 2, this.settled)
@@ -159,7 +160,7 @@ export class MarkdownView {
 
   /** The top-level blocks of a text. @param {string} tail @param {number} base @returns {Block[]} */
   split(tail, base) {
-    // A definition that is not complete yet must not be remembered.
+    // An incomplete definition must not be remembered.
     const env = { references: { ...this.env.references } }
     const tokens = markdown.parse(tail, env)
     /** @type {Block[]} */
@@ -184,7 +185,7 @@ export class MarkdownView {
     return blocks
   }
 
-  /** Put a block in its place, touching only what differs. @param {number} index @param {Block} block */
+  /** Put a block in its place and change only what differs. @param {number} index @param {Block} block */
   place(index, block) {
     const old = this.blocks[index]
     if (old?.html === block.html) {
@@ -203,7 +204,7 @@ export class MarkdownView {
 }
 
 /**
- * Make *old* look like *fresh* and keep what is the same of it: the reader may have selected or focused it.
+ * Make *old* look like *fresh*. What is the same stays: the reader may have selected or focused it.
  * @param {Node} old
  * @param {Node} fresh
  * @returns {Node} what stands in its place now
@@ -230,10 +231,10 @@ function become(old, fresh) {
   return old
 }
 
-/** What the sanitiser can't know: links leave the page, wide things scroll, boxes of tasks, each block has its own direction. @param {DocumentFragment} fragment */
+/** Links open in a new tab, wide content scrolls, tasks get boxes, and each block gets its direction. @param {DocumentFragment} fragment */
 function finish(fragment) {
   for (const link of fragment.querySelectorAll('a')) {
-    // The address of a file or a heading that only the model knows would lead to a page of this server.
+    // A relative address means something to the model only; here it would lead to a page of this server.
     if (!/^[a-z][a-z\d+.-]*:/i.test(link.getAttribute('href') ?? '')) {
       link.replaceWith(...link.childNodes)
       continue
@@ -242,7 +243,7 @@ function finish(fragment) {
     link.rel = 'noopener noreferrer nofollow'
   }
   for (const block of fragment.querySelectorAll('p, h1, h2, h3, h4, h5, h6')) block.setAttribute('dir', 'auto')
-  // `auto` looks past children that have a direction of their own; bullets and columns go with the words all the same.
+  // `auto` ignores children that have a direction of their own, but bullets and columns must follow the words.
   for (const block of fragment.querySelectorAll('ul, ol, li, blockquote, table')) block.setAttribute('dir', directionOf(block.textContent ?? ''))
   for (const item of fragment.querySelectorAll('li')) {
     const begin = (item.querySelector(':scope > p') ?? item).firstChild
@@ -269,7 +270,7 @@ function finish(fragment) {
   return fragment
 }
 
-/** A button that copies and says so. @param {string} label @param {() => string} text @param {string} [className] */
+/** A button that copies, and says whether that worked. @param {string} label @param {() => string} text @param {string} [className] */
 export function copyButton(label, text, className = '') {
   const button = h('button', { type: 'button', class: `icon-button ${className}`, 'aria-label': label, title: label }, icon('copy'))
   button.addEventListener('click', async () => {

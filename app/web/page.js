@@ -5,6 +5,7 @@ import { Composer } from './composer.js'
 import { announce, ask, icon, iconButton, setText } from './dom.js'
 import { Sidebar } from './sidebar.js'
 import { Store } from './store.js'
+import { readToken, storeToken } from './store/token.js'
 import { requestError, texts, troubleInWords } from './texts.js'
 import { Thread } from './thread.js'
 
@@ -16,7 +17,7 @@ const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id))
 const store = new Store()
 /** Longer titles are refused. */
 const LONGEST_TITLE = 255
-/** What is said of it at the moment, '' when all is well. */
+/** The notice about the connection that is shown; '' when all is well. */
 let trouble = ''
 const keyInAddress = () => {
   try {
@@ -26,7 +27,7 @@ const keyInAddress = () => {
   }
 }
 
-// The words of the page are in one place, so the document itself has none.
+// All words of the page are in `texts/`; the document has none.
 document.documentElement.lang = texts.language
 for (const element of document.querySelectorAll('[data-text]')) {
   setText(element, String(texts[/** @type {'search'} */ (/** @type {HTMLElement} */ (element).dataset.text)]))
@@ -55,7 +56,7 @@ function stop(turn) {
   return store.stop(turn).catch(complain)
 }
 
-const deeds = {
+const actions = {
   stop,
   /** @param {Turn} turn */
   isNext: (turn) => store.turns.find((other) => other.phase === 'running') === turn,
@@ -73,7 +74,7 @@ const deeds = {
       await store.removeTurn(turn)
       announce(texts.said.deleted)
       composer.field.focus()
-      if (!store.turns.length && !store.earlierCursor) {
+      if (!store.turns.length && !store.conversation.earlierCursor) {
         store.entries.delete(store.openKey)
         store.emit('list')
         location.hash = ''
@@ -84,7 +85,7 @@ const deeds = {
   },
 }
 
-const thread = new Thread(store, deeds, (example) => composer.write(example))
+const thread = new Thread(store, actions, (example) => composer.write(example))
 const sidebar = new Sidebar(store)
 const composer = new Composer(store, (message, agentId) => void send(message, agentId), () => {
   const running = store.turns.find((turn) => turn.phase === 'running')
@@ -108,7 +109,7 @@ async function openFromAddress() {
   try {
     await store.open(key)
   } catch (error) {
-    // Somebody who went on meanwhile is not called back.
+    // The user has opened another conversation meanwhile: stay there.
     if (key === store.openKey) store.note(error, true)
   }
 }
@@ -153,8 +154,8 @@ function drawHead() {
   const title = store.openKey ? entry ? entry.title || texts.untitled : '…' : texts.newConversation
   setText(byId('title'), title)
   document.title = store.openKey ? `${title} · Backchat` : 'Backchat'
-  byId('head-tools').hidden = !store.exists
-  rename.hidden = !store.hasConversations || store.openKey.startsWith('session:')
+  byId('head-tools').hidden = !store.conversation.exists
+  rename.hidden = !store.list.hasConversations || store.openKey.startsWith('session:')
 }
 
 for (const type of ['list', 'thread', 'turn']) store.addEventListener(type, drawHead)
@@ -194,13 +195,13 @@ async function askForToken() {
     input: { label: texts.token, value: '', type: 'password' } })
   asking = false
   if (!token?.trim()) return
-  store.useToken(token.trim())
+  storeToken(token.trim())
   Composer.notice('')
   void start()
 }
 store.addEventListener('unauthorized', () => {
   Composer.notice(texts.unauthorized, texts.enterToken, () => void askForToken())
-  if (!store.token) void askForToken()
+  if (!readToken()) void askForToken()
 })
 
 function start() {

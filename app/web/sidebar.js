@@ -1,5 +1,5 @@
 // @ts-check
-/** The list of conversations: live status, search, and the drawer that it is on a phone. */
+/** The list of conversations: live status and search. On a phone it is a drawer. */
 
 import { announce, arrange, h, icon, setText } from './dom.js'
 import { dayOf, shortTime, texts } from './texts.js'
@@ -51,7 +51,7 @@ export class Sidebar {
     this.schedule()
   }
 
-  /** On a phone only what is in front can be reached. @param {boolean} open @param {boolean} [moveFocus] */
+  /** Open or close the drawer. While it is open, nothing behind it can be reached. @param {boolean} open @param {boolean} [moveFocus] */
   open(open, moveFocus = true) {
     const drawer = narrow.matches
     const shown = drawer && open
@@ -79,7 +79,7 @@ export class Sidebar {
         this.found = await this.store.search(q, this.search.signal)
         this.schedule()
         announce(this.found.length ? texts.found(this.found.length) : texts.searchNothing)
-      } catch { /* another search took its place */ }
+      } catch { /* a newer search replaced this one */ }
     }, SEARCH_PAUSE_MS)
   }
 
@@ -108,14 +108,14 @@ export class Sidebar {
       arrange(section.items, members.map((entry) => this.item(entry, now, snippets.get(entry.key) ?? '')))
       return section.element
     })
-    if (!entries.length && (store.listed || this.found)) {
+    if (!entries.length && (store.list.listed || this.found)) {
       setText(this.nothing, this.found ? texts.searchNothing : texts.noConversations)
       children.push(this.nothing)
     }
     arrange(this.list, children)
     for (const key of this.items.keys()) if (!store.entries.has(key)) this.items.delete(key)
     focused?.focus({ preventScroll: true })
-    this.more.hidden = Boolean(this.found) || !store.listCursor
+    this.more.hidden = Boolean(this.found) || !store.list.cursor
   }
 
   /** @param {string} day */

@@ -10,14 +10,14 @@ import { TurnView } from './turn.js'
 
 /** Drawing may take this much of a frame. */
 const FRAME_MS = 8
-/** So near the end counts as being there, in pixels. */
+/** A reader within this many pixels of the end is at the end. */
 const NEAR_END = 80
 
 export class Thread {
-  /** @param {Store} store @param {Omit<import('./turn.js').Deeds, 'changed' | 'atEnd'>} deeds @param {(example: string) => void} suggest */
-  constructor(store, deeds, suggest) {
+  /** @param {Store} store @param {Omit<import('./turn.js').Actions, 'changed' | 'atEnd'>} actions @param {(example: string) => void} suggest */
+  constructor(store, actions, suggest) {
     this.store = store
-    this.deeds = { ...deeds, atEnd: () => this.following, changed: (/** @type {TurnView} */ view) => this.schedule(view) }
+    this.actions = { ...actions, atEnd: () => this.following, changed: (/** @type {TurnView} */ view) => this.schedule(view) }
     /** @type {Map<Turn, TurnView>} */
     this.views = new Map()
     /** @type {Set<TurnView>} */
@@ -38,7 +38,7 @@ export class Thread {
       h('ul', { class: 'examples' }, ...texts.examples.map((example) =>
         h('li', {}, h('button', { type: 'button', class: 'example', onclick: () => suggest(example) }, example)))))
     this.scroller.addEventListener('scroll', () => this.scrolled(), { passive: true })
-    // What is drawn between two scroll events must not count as the reader having left the end.
+    // Content drawn between two scroll events must not look as if the reader had left the end.
     new ResizeObserver(() => this.keepPlace()).observe(this.list)
     new ResizeObserver(() => this.keepPlace()).observe(this.scroller)
     this.seen = new IntersectionObserver((entries) => {
@@ -58,7 +58,7 @@ export class Thread {
     })
     store.addEventListener('ended', (event) => {
       const how = /** @type {CustomEvent} */ (event).detail
-      // Whoever waited for this one is next now.
+      // The turn that waited for this one is next now.
       this.show()
       announce(how.status === 'done' ? texts.said.done : how.errorCode === 'cancelled' ? texts.said.stopped : texts.said.failed)
     })
@@ -67,11 +67,11 @@ export class Thread {
 
   /** Bring the turns on the page in line with the store. */
   show() {
-    const { turns, openKey, earlierCursor } = this.store
+    const { turns, openKey, conversation: { earlierCursor } } = this.store
     const changed = openKey !== this.key
     this.key = openKey
     if (changed) {
-      // A new conversation begins at its top, where there is little room too.
+      // A new conversation begins at its top, on a small screen too.
       this.following = openKey !== ''
       if (!openKey) this.scroller.scrollTop = 0
     }
@@ -92,7 +92,7 @@ export class Thread {
     for (const turn of turns) {
       let view = this.views.get(turn)
       if (!view) {
-        view = new TurnView(turn, this.deeds)
+        view = new TurnView(turn, this.actions)
         this.views.set(turn, view)
         this.seen.observe(view.element)
         if (turn.phase === 'sending') this.following = true
@@ -116,7 +116,7 @@ export class Thread {
     this.frame ||= requestAnimationFrame(() => this.draw())
   }
 
-  /** One frame: the newest turns first, for they are what is looked at. */
+  /** Draw one frame, the newest turns first: the reader looks at those. */
   draw() {
     this.frame = 0
     const deadline = performance.now() + FRAME_MS
@@ -141,7 +141,7 @@ export class Thread {
 
   scrolled() {
     const top = this.scroller.scrollTop
-    // Only the reader scrolls up; content that grows does not.
+    // Growing content never scrolls up: this was the reader.
     if (top < (this.lastTop ?? 0) - 2 && this.distance() > 4) this.following = false
     else if (this.distance() < NEAR_END) this.following = this.key !== ''
     this.lastTop = top

@@ -118,7 +118,7 @@ class World {
 }
 
 const id = fc.constantFrom('a', 'b', 'c')
-const deed = fc.oneof(
+const move = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('open'), id, transport: fc.constantFrom('poll', 'wait', 'sse') }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('write'), count: fc.integer({ min: 1, max: 12 }) }) },
   { weight: 6, arbitrary: fc.record({ do: fc.constant('deliver'), at: fc.nat(), again: fc.boolean() }) },
@@ -129,11 +129,11 @@ const deed = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('crash'), id }) },
 )
 
-/** @param {any[]} deeds */
-function turmoil(deeds) {
+/** @param {any[]} moves */
+function turmoil(moves) {
   const world = new World()
   const write = () => { world.events = numbered([...world.events, { eventType: 'delta', content: `${world.events.length} ` }]) }
-  for (const one of deeds) {
+  for (const one of moves) {
     const { onTheWay } = world
     const at = one.at % (onTheWay.length || 1)
     if (one.do === 'open') world.open(one.id, one.transport)
@@ -158,8 +158,8 @@ function turmoil(deeds) {
 }
 
 test('whatever happened before: when server and messages are back, every tab sees everything once, and the end', () => {
-  fc.assert(fc.property(fc.array(/** @type {fc.Arbitrary<any>} */ (deed), { maxLength: 60 }), (deeds) => {
-    const world = turmoil([{ do: 'open', id: 'a', transport: 'poll' }, ...deeds])
+  fc.assert(fc.property(fc.array(/** @type {fc.Arbitrary<any>} */ (move), { maxLength: 60 }), (moves) => {
+    const world = turmoil([{ do: 'open', id: 'a', transport: 'poll' }, ...moves])
     world.calm(60_000)
     world.events = numbered([...world.events, { eventType: 'done', content: world.events.map((event) => event.content).join('') }])
 
@@ -178,8 +178,8 @@ test('whatever happened before: when server and messages are back, every tab see
 })
 
 test('when all is well, the tabs together ask as often as one of them would', () => {
-  fc.assert(fc.property(fc.array(/** @type {fc.Arbitrary<any>} */ (deed), { maxLength: 40 }), (deeds) => {
-    const polling = deeds.map((one) => (one.do === 'open' ? { ...one, transport: 'poll' } : one))
+  fc.assert(fc.property(fc.array(/** @type {fc.Arbitrary<any>} */ (move), { maxLength: 40 }), (moves) => {
+    const polling = moves.map((one) => (one.do === 'open' ? { ...one, transport: 'poll' } : one))
     const world = turmoil([{ do: 'open', id: 'a', transport: 'poll' }, { do: 'open', id: 'b', transport: 'poll' }, ...polling])
     fc.pre(world.tabs.size > 0)
     world.calm(60_000)

@@ -86,7 +86,7 @@ class Tabs {
 
 const ids = ['a', 'b', 'c', 'd']
 const id = fc.constantFrom(...ids)
-const deed = fc.oneof(
+const move = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('join'), id, hidden: fc.boolean(), alone: fc.boolean() }) },
   { weight: 6, arbitrary: fc.record({ do: fc.constant('deliver'), at: fc.nat(), again: fc.boolean() }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('lose'), at: fc.nat() }) },
@@ -96,10 +96,10 @@ const deed = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('read'), id, after: fc.nat(50) }) },
 )
 
-/** Whatever happens: messages in any order, twice or never, tabs that come and go. @param {any[]} deeds */
-function turmoil(deeds) {
+/** Whatever happens: messages in any order, twice or never, tabs that come and go. @param {any[]} moves */
+function turmoil(moves) {
   const tabs = new Tabs()
-  for (const one of deeds) {
+  for (const one of moves) {
     const at = one.at % (tabs.onTheWay.length || 1)
     if (one.do === 'join') tabs.join(one.id, one.hidden, one.alone)
     else if (one.do === 'pass') tabs.pass(one.ms)
@@ -123,8 +123,8 @@ function turmoil(deeds) {
 const SETTLED_MS = BEAT_MS + GRACE_MS + HIDDEN_PATIENCE_MS + 2 * BEAT_MS
 
 test('whatever was lost, repeated or late: when messages arrive again, exactly one tab leads, and a visible one if there is one', () => {
-  fc.assert(fc.property(fc.array(/** @type {fc.Arbitrary<any>} */ (deed), { maxLength: 60 }), (deeds) => {
-    const tabs = turmoil(deeds)
+  fc.assert(fc.property(fc.array(/** @type {fc.Arbitrary<any>} */ (move), { maxLength: 60 }), (moves) => {
+    const tabs = turmoil(moves)
     fc.pre(tabs.open.size > 0)
 
     tabs.calm(SETTLED_MS)
@@ -139,8 +139,8 @@ test('whatever was lost, repeated or late: when messages arrive again, exactly o
 })
 
 test('a leader that vanishes is replaced: at once after a goodbye, else when its next word is overdue', () => {
-  fc.assert(fc.property(fc.array(/** @type {fc.Arbitrary<any>} */ (deed), { maxLength: 40 }), fc.boolean(), (deeds, goodbye) => {
-    const tabs = turmoil(deeds)
+  fc.assert(fc.property(fc.array(/** @type {fc.Arbitrary<any>} */ (move), { maxLength: 40 }), fc.boolean(), (moves, goodbye) => {
+    const tabs = turmoil(moves)
     for (const name of ids.slice(0, 2)) tabs.join(name)
     tabs.calm(SETTLED_MS)
     const [leader] = tabs.leaders()
@@ -157,8 +157,8 @@ test('a leader that vanishes is replaced: at once after a goodbye, else when its
 })
 
 test('no tab that begins is left waiting: it hears from a leader or leads, though every message is lost', () => {
-  fc.assert(fc.property(fc.array(/** @type {fc.Arbitrary<any>} */ (deed), { maxLength: 40 }), (deeds) => {
-    const tabs = turmoil(deeds)
+  fc.assert(fc.property(fc.array(/** @type {fc.Arbitrary<any>} */ (move), { maxLength: 40 }), (moves) => {
+    const tabs = turmoil(moves)
     tabs.join('z')
 
     tabs.pass(ASK_MS)

@@ -1,6 +1,6 @@
 // Generated from the JavaScript beside it by `npm run declarations` in tests/web. Do not edit.
 
-/** What the answers of the server, or their absence, change in following a session. Pure. */
+/** What the server's answers change in following a session, and what failed requests change. Pure. */
 export type Following = import('./connection.js').Following;
 export type Asking = import('./connection.js').Asking;
 export type Moment = import('./connection.js').Moment;

@@ -1,5 +1,5 @@
 // @ts-check
-/** What the answers of the server, or their absence, change in following a session. Pure. */
+/** What the server's answers change in following a session, and what failed requests change. Pure. */
 
 import { ask, chain, end, finish, recover, remember, rest, say, sayIfLeading, setTrouble, take } from './connection.js'
 import { isTransient, retryPauseMs } from './http.js'
@@ -17,9 +17,9 @@ const MAX_POLL_MS = 60_000
 /** A hidden tab polls this many times slower. */
 const HIDDEN_FACTOR = 4
 export const REQUEST_TIMEOUT_MS = 20_000
-/** A stream that lived longer than this works, whatever it brought. */
+/** A stream that lasted longer than this worked, even if no event came. */
 const FRUITFUL_STREAM_MS = 5000
-/** Something on the way spoils streams: poll for this long. */
+/** After two streams that did not work, poll for this long. */
 const STREAM_AGAIN_MS = 60_000
 
 /** @param {Following} state @param {Moment} moment */

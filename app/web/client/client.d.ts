@@ -117,7 +117,7 @@ export declare class Client {
      * @returns {Promise<SessionState>}
      */
     read(sessionId: string, { signal }?: Abortable): Promise<SessionState>;
-    /** End a run; it keeps what it has. Again is fine. @param {string} sessionId @returns {Promise<SessionRow>} */
+    /** End a run; it keeps the answer so far. Calling it again is fine. @param {string} sessionId @returns {Promise<SessionRow>} */
     cancel(sessionId: string): Promise<SessionRow>;
     /** Delete a session. @param {string} sessionId @returns {Promise<void>} */
     remove(sessionId: string): Promise<void>;

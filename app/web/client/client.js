@@ -181,7 +181,7 @@ export class Client {
     }
   }
 
-  /** End a run; it keeps what it has. Again is fine. @param {string} sessionId @returns {Promise<SessionRow>} */
+  /** End a run; it keeps the answer so far. Calling it again is fine. @param {string} sessionId @returns {Promise<SessionRow>} */
   cancel(sessionId) {
     return this.#api.cancel(sessionId)
   }
@@ -232,7 +232,7 @@ export class Client {
     for (const follower of [...this.#followers.values()]) follower.close(new DOMException('the client was closed', 'AbortError'))
     this.#unlisten()
     this.#channel?.close()
-    // A closed channel throws; who follows again does it alone.
+    // Posting to a closed channel throws; following again works without other tabs.
     this.#channel = null
   }
 }

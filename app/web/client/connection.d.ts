@@ -1,6 +1,6 @@
 // Generated from the JavaScript beside it by `npm run declarations` in tests/web. Do not edit.
 
-/** The values that following a session is made of, and the moves between them that all its messages share. Pure. */
+/** The state of following a session, its messages and effects, and the moves that several messages share. Pure. */
 export type SessionEvent = import('./types.js').SessionEvent;
 export type SessionState = import('./parts.js').SessionState;
 export type Leadership = import('./tabs.js').Leadership;
@@ -165,7 +165,7 @@ export declare function chain(state: Following, ...moves: Move[]): Step;
 export declare const say: (kind: import('./tabs.js').Word | 'gone', { now, hidden }: Moment, more?: object) => Move;
 /** The same if this tab leads. @param {'lead' | 'events' | 'bye'} kind @param {Moment} moment @param {object} [more] @returns {Move} */
 export declare const sayIfLeading: (kind: 'lead' | 'events' | 'bye', moment: Moment, more?: object) => Move;
-/** The server answers, or does not. @param {Error | null} trouble @returns {Move} */
+/** Whether the server can be reached. @param {Error | null} trouble @returns {Move} */
 export declare const setTrouble: (trouble: Error | null) => Move;
 /** @type {Move} */
 export declare const recover: Move;
@@ -186,7 +186,7 @@ export declare const rest: (until: number) => Move;
 export declare const abort: Move;
 /** Keep the place for the next page load. @param {Moment} moment @returns {Move} */
 export declare const remember: ({ now }: Moment) => Move;
-/** @param {Effect[]} effects the last ones @returns {Move} */
+/** Following is over. @param {Effect[]} effects the last ones @returns {Move} */
 export declare const end: (...effects: Effect[]) => Move;
-/** If the session has ended, so does following it. @type {Move} */
+/** If the session has ended, following it is over. @type {Move} */
 export declare const finish: Move;

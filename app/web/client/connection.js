@@ -1,5 +1,5 @@
 // @ts-check
-/** The values that following a session is made of, and the moves between them that all its messages share. Pure. */
+/** The state of following a session, its messages and effects, and the moves that several messages share. Pure. */
 
 import { reduceAll } from './reducer.js'
 import { BEAT_MS } from './tabs.js'
@@ -13,7 +13,7 @@ import { BEAT_MS } from './tabs.js'
  * @typedef {Resting | Asking | Over} Connection
  */
 /** @typedef {{ is: 'resting', until: number, askedAt: number }} Resting no request; a leader asks again at `until` */
-/** @typedef {{ is: 'over' }} Over the session has ended or is gone, or nobody wants it any more */
+/** @typedef {{ is: 'over' }} Over the session has ended or is gone, or nobody follows it any more */
 
 /**
  * A request is on its way: for a page, for the row of a session that ended without a terminal event, or a stream.
@@ -111,7 +111,7 @@ export const say = (kind, { now, hidden }, more) => (state) => {
 export const sayIfLeading = (kind, moment, more) => (state) =>
   state.leadership.role === 'leader' ? say(kind, moment, more)(state) : [state, []]
 
-/** The server answers, or does not. @param {Error | null} trouble @returns {Move} */
+/** Whether the server can be reached. @param {Error | null} trouble @returns {Move} */
 export const setTrouble = (trouble) => (state) =>
   trouble || state.trouble ? [{ ...state, trouble }, [{ kind: 'connection' }]] : [state, []]
 
@@ -156,9 +156,9 @@ export const remember = ({ now }) => (state) => {
   return [{ ...state, storedAt: now }, [{ kind: 'remember', after: state.session.after }]]
 }
 
-/** @param {Effect[]} effects the last ones @returns {Move} */
+/** Following is over. @param {Effect[]} effects the last ones @returns {Move} */
 export const end = (...effects) => (state) => chain(state, abort, (next) => [{ ...next, connection: { is: 'over' } }, effects])
 
-/** If the session has ended, so does following it. @type {Move} */
+/** If the session has ended, following it is over. @type {Move} */
 export const finish = (state) =>
   state.session.status === 'running' ? [state, []] : chain(state, setTrouble(null), end({ kind: 'forget' }, { kind: 'resolve' }))

@@ -15,7 +15,7 @@ export type Clock = {
 };
 export type Environment = {
     /**
-     * the tab can't be seen
+     * the tab is not visible
      */
     hidden: () => boolean;
     /**
@@ -39,7 +39,7 @@ export type Channel = {
  */
 /**
  * @typedef {object} Environment
- * @property {() => boolean} hidden the tab can't be seen
+ * @property {() => boolean} hidden the tab is not visible
  * @property {(listener: (what: 'visible' | 'hidden' | 'online' | 'leave') => void) => () => void} listen returns how to stop
  */
 /**

@@ -11,7 +11,7 @@
 
 /**
  * @typedef {object} Environment
- * @property {() => boolean} hidden the tab can't be seen
+ * @property {() => boolean} hidden the tab is not visible
  * @property {(listener: (what: 'visible' | 'hidden' | 'online' | 'leave') => void) => () => void} listen returns how to stop
  */
 

@@ -62,7 +62,7 @@ export declare class Follower {
      * @param {() => void} onOver
      */
     constructor(shared: Shared, sessionId: string, after: number, alone: boolean, onOver: () => void);
-    /** It follows nothing any more. */
+    /** Following has ended. */
     get over(): boolean;
     /** Events up to this seq are not read. */
     get from(): number;
@@ -70,7 +70,7 @@ export declare class Follower {
     subscribe(options: FollowOptions): Promise<SessionState>;
     /** Go on for the subscribers of a follower that began later in the session, and stop that one. @param {Follower} other */
     replace(other: Follower): void;
-    /** Nobody is told any more. @param {Error} reason */
+    /** Stop, and reject what the subscribers wait for. @param {Error} reason */
     close(reason: Error): void;
     /** @param {Happening} happening */
     notice(happening: Happening): void;

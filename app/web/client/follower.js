@@ -81,7 +81,7 @@ export class Follower {
     queueMicrotask(() => this.notice({ kind: 'time' }))
   }
 
-  /** It follows nothing any more. */
+  /** Following has ended. */
   get over() {
     return this.#state.connection.is === 'over'
   }
@@ -129,7 +129,7 @@ export class Follower {
     other.#stop()
   }
 
-  /** Nobody is told any more. @param {Error} reason */
+  /** Stop, and reject what the subscribers wait for. @param {Error} reason */
   close(reason) {
     for (const { reject } of this.#subscribers) reject(reason)
     this.#subscribers.clear()
@@ -159,7 +159,7 @@ export class Follower {
     return { now: clock.now(), hidden: environment.hidden(), random: clock.random(), mayHold: holding < MAX_HELD }
   }
 
-  /** Do what is to be done, in order: a listener that is told something may make more happen. */
+  /** Run the effects in order. A subscriber that is told something may cause more of them meanwhile. */
   #run() {
     if (this.#running) return
     this.#running = true

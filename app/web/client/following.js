@@ -24,7 +24,7 @@ const WAIT_S = 25
 /** How much later than that its answer may come, in ms. */
 const HELD_GRACE_MS = 10_000
 const SILENT_STREAM_MS = 45_000
-/** A request that is older than this when the tab is seen again may be from before the laptop slept. */
+/** When the tab is seen again, an older request may be from before the laptop slept. */
 const STALE_REQUEST_MS = 5000
 
 /**
@@ -102,7 +102,7 @@ function proceed(state, moment) {
   const { now } = moment
   if (connection.is !== 'resting') return [state, []]
   if (leadership.role === 'listener') {
-    // What a tab misses it reads by itself.
+    // What other tabs have not told is read from the server.
     if (now >= leadership.gapAt) return ask('polling', REQUEST_TIMEOUT_MS, moment)(state)
     const [next, word] = onTime(leadership, selfOf(state, moment))
     return next === leadership ? [state, []] : chain(state, become(next), say(word, moment), (led) => proceed(led, moment))
@@ -148,7 +148,7 @@ function onSeen(state, { kind, now }) {
   if ((kind !== 'visible' && kind !== 'online') || leadership.role === 'listener' || connection.is === 'over') return [state, []]
   const soon = rest(Math.max(notBefore, connection.askedAt + MIN_POLL_MS))
   if (connection.is === 'resting') return soon(state)
-  // Connections from before a laptop slept hang until they time out.
+  // A connection from before the laptop slept hangs until it times out.
   return now - connection.askedAt > STALE_REQUEST_MS ? chain(state, abort, soon) : [state, []]
 }
 
@@ -158,7 +158,7 @@ function onTab(state, message, moment) {
   if (kind === 'gone') return fail(state, new ApiError(status, code, detail, problem), moment, true)
   return chain(state, take(Array.isArray(events) ? events : []), (read) => {
     const [leadership, word] = onMessage(read.leadership, message, selfOf(read, moment))
-    // A tab in trouble that takes no part any more hears from the leader that the server answers.
+    // A tab that had trouble and stopped asking learns from the leader that the server answers.
     const reached = kind === 'events' && leadership.role === 'listener'
     return chain(read, become(leadership), answer(word, message, moment), (next) => (reached ? setTrouble(null)(next) : [next, []]), finish)
   })
@@ -167,7 +167,7 @@ function onTab(state, message, moment) {
 /** @param {import('./tabs.js').Word} word @param {any} message @param {Moment} moment @returns {import('./connection.js').Move} */
 const answer = (word, message, moment) => (state) => {
   if (word !== 'events') return say(word, moment)(state)
-  // A tab that began before this one asks for events that this one never had.
+  // The other tab may ask for events from before this one began.
   if (message.after < state.session.from) return say('lead', moment)(state)
   return say('events', moment, { events: eventsOf(state.session, message.after) })(state)
 }

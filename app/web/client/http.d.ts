@@ -1,6 +1,6 @@
 // Generated from the JavaScript beside it by `npm run declarations` in tests/web. Do not edit.
 
-/** The words of HTTP: errors, pauses, queries, server-sent events, ids. */
+/** Errors, pauses between tries, queries, server-sent events, ids. */
 /** The server refused, or what answered was not this server (`code: 'bad_response'`, `status` as received). */
 export declare class ApiError extends Error {
     status: number;

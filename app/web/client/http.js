@@ -1,5 +1,5 @@
 // @ts-check
-/** The words of HTTP: errors, pauses, queries, server-sent events, ids. */
+/** Errors, pauses between tries, queries, server-sent events, ids. */
 
 /** The server refused, or what answered was not this server (`code: 'bad_response'`, `status` as received). */
 export class ApiError extends Error {

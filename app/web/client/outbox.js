@@ -115,7 +115,7 @@ export class Outbox {
     }
   }
 
-  /** Wait, but not past the return of the network. @param {number} ms @param {AbortSignal} [signal] @returns {Promise<void>} */
+  /** Wait, or until the network is back. @param {number} ms @param {AbortSignal} [signal] @returns {Promise<void>} */
   #pause(ms, signal) {
     return new Promise((resolve, reject) => {
       const end = () => {

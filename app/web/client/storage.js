@@ -30,7 +30,7 @@ export class JsonStorage {
     this.#memory.delete(name)
     try {
       this.#storage?.removeItem(this.#prefix + name)
-    } catch { /* nothing is stored then */ }
+    } catch { /* storage is forbidden */ }
   }
 
   /** @returns {[string, any][]} */
@@ -43,9 +43,9 @@ export class JsonStorage {
         try {
           const value = JSON.parse(this.#storage?.getItem(key) ?? '')
           if (value && typeof value === 'object') found.set(key.slice(this.#prefix.length), value)
-        } catch { /* somebody else wrote here */ }
+        } catch { /* not written by this client */ }
       }
-    } catch { /* storage was taken away */ }
+    } catch { /* storage was forbidden meanwhile */ }
     return [...found]
   }
 }

@@ -20,9 +20,9 @@ export declare const ASK_MS = 120;
 export declare const BEAT_MS = 4000;
 /** How late a leader's next word may be before another tab takes over, in ms. */
 export declare const GRACE_MS = 3000;
-/** A hidden tab waits this much longer: a visible one should take over. */
+/** A hidden tab waits this much longer, so that a visible one takes over, in ms. */
 export declare const HIDDEN_PATIENCE_MS = 30000;
-/** After a goodbye the others lead within this time, one before the others. */
+/** After a goodbye the others wait a random time up to this, so that one takes over before the others, in ms. */
 export declare const GOODBYE_SPREAD_MS = 200;
 export type Leader = {
     role: 'leader';

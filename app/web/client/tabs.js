@@ -20,9 +20,9 @@ export const ASK_MS = 120
 export const BEAT_MS = 4000
 /** How late a leader's next word may be before another tab takes over, in ms. */
 export const GRACE_MS = 3000
-/** A hidden tab waits this much longer: a visible one should take over. */
+/** A hidden tab waits this much longer, so that a visible one takes over, in ms. */
 export const HIDDEN_PATIENCE_MS = 30_000
-/** After a goodbye the others lead within this time, one before the others. */
+/** After a goodbye the others wait a random time up to this, so that one takes over before the others, in ms. */
 export const GOODBYE_SPREAD_MS = 200
 
 /** @typedef {{ role: 'leader' }} Leader */
@@ -127,7 +127,7 @@ function listenTo(message, { now, after }, heardAfter, gapAt) {
     role: 'listener',
     silentAt: now + message.within + GRACE_MS,
     leaderAfter,
-    // A message between tabs may be lost: the server has what it said.
+    // A message between tabs may be lost: the server has the events that it told.
     gapAt: after >= leaderAfter ? Infinity : gapAt === Infinity ? now + 2 * ASK_MS : gapAt,
   }
 }
