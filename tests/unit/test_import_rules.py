@@ -212,8 +212,7 @@ def _environment_readers() -> Iterator[str]:
 
 
 def test_only_the_settings_read_the_environment() -> None:
-    # Development starts the other processes and hands them its environment.
-    assert {module for module in _environment_readers() if room_of(module) != "app.dev"} <= {"app.settings"}
+    assert set(_environment_readers()) == {"app.settings"}
 
 
 def test_every_module_says_what_it_is_for() -> None:

@@ -1,23 +1,13 @@
-"""Everything in one for development: `python -m app.dev`, or `make run`.
-
-Starts a broker where `REDIS_URL` names none, migrates, starts web and worker, and stops all of them together: on
-Ctrl-C, on SIGTERM, when one of them ends, and also when this process is killed.
-"""
+"""The processes of a run: started in order, watched, stopped in order."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import http.client
-import os
 import queue
-import secrets
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,11 +17,14 @@ from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError
 
-from . import logs
-from .broker.client import open_redis
-from .broker.queue import TurnQueue
-from .errors import QueueUnavailable
-from .settings import Settings, environment_with
+from app.broker.client import open_redis
+from app.broker.queue import TurnQueue
+from app.errors import QueueUnavailable
+from app.settings import Settings, environment_with
+
+from .addresses import free_port, require_free, require_redis
+from .child import Child
+from .errors import Failed, Stopped
 
 #: Everything that a run leaves on disk is below it.
 VAR = Path("var")
@@ -39,71 +32,6 @@ START_LIMIT_S = 60.0
 LOOK_S = 1.0
 #: Beyond the worker's grace period.
 STOP_LIMIT_S = 15.0
-#: Systems give outgoing connections ports from 32768 on, or higher ones.
-_PORTS = range(15_000, 32_000)
-
-# The kernel ends the child with its parent; asked for in the child, as its parent may be gone by then.
-_TRAMPOLINE = """
-import ctypes, os, signal, sys
-try:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-except (AttributeError, OSError):
-    pass  # not Linux
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
-
-
-class Failed(Exception):
-    """It can't go on; the text says why."""
-
-
-class Stopped(Exception):
-    """The user asked to stop."""
-
-
-class Child:
-    """One process of the run."""
-
-    def __init__(
-        self,
-        name: str,
-        command: list[str],
-        environment: dict[str, str],
-        news: queue.SimpleQueue[Child | int],
-        log: int | None = None,
-    ) -> None:
-        self.name = name
-        trampoline = [sys.executable, "-I", "-c", _TRAMPOLINE, str(os.getpid())]
-        self.process = subprocess.Popen(  # noqa: S603 - our own programs
-            [*trampoline, *command],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            # Ctrl-C must reach this process alone, which then stops the others in order.
-            start_new_session=True,
-        )
-        threading.Thread(target=self._wait, args=(news,), daemon=True).start()
-
-    def _wait(self, news: queue.SimpleQueue[Child | int]) -> None:
-        self.process.wait()
-        news.put(self)
-
-    @property
-    def running(self) -> bool:
-        return self.process.poll() is None
-
-    def signal(self, number: int) -> None:
-        # Already gone is what it should become.
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
-
-    def kill_group(self) -> None:
-        """End what it may have left in its group."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Run:
@@ -248,97 +176,3 @@ def _log_file(path: Path) -> BinaryIO:
         return path.open("ab")
     except OSError as error:
         raise Failed(f"{path} can't be written: {error.strerror}") from error
-
-
-def require_redis(url: str) -> None:
-    """Return when the Redis that the user named answers.
-
-    Raises:
-        Failed: it does not, or the URL is none.
-    """
-    advice = "set REDIS_URL right, or leave it empty: then a broker is brought along"
-    try:
-        with open_redis(url) as client:
-            client.ping()
-    except (RedisError, ValueError) as error:
-        raise Failed(f"the Redis of REDIS_URL can't be used: {str(error).rstrip('.')}; {advice}") from error
-
-
-def require_free(host: str, port: int) -> None:
-    """Return when nobody listens there.
-
-    Raises:
-        Failed: somebody does, or the address can't be used.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        # As gunicorn will: connections of an earlier run that still close are no hindrance.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OverflowError as error:
-            raise Failed(f"PORT={port} is no port: they end at 65535") from error
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise Failed(
-                    f"port {port} is in use, perhaps by another `make run`; stop it, or choose another: PORT={port + 1}"
-                ) from error
-            raise Failed(f"{host}:{port} can't be used: {error.strerror}") from error
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on right now and that no outgoing connection is given.
-
-    One of those would take the port while its server is away, or connect to itself there.
-    """
-    while True:
-        port = secrets.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-def greeting(settings: Settings) -> str:
-    """What to try first."""
-    url = settings.local_url
-    # With a secret nobody gets in without a token, nor do these lines.
-    token = (
-        f"\n  TOKEN=$({sys.executable} -m app.cli token you)  # here, with the same CHAT_SECRET"
-        if settings.chat_secret
-        else ""
-    )
-    bearer = ' -H "Authorization: Bearer $TOKEN"' if settings.chat_secret else ""
-    json_type = "-H 'Content-Type: application/json'"
-    return f"""
-Backchat runs at {url}
-Its API is described at {url}/docs
-{token}
-  curl -s {url}/api/chat/session{bearer} {json_type} -d '{{"message": "What time is it in Tokyo?"}}'
-  curl -s{bearer} '{url}/api/chat/session/SESSION_ID/events?after=0'
-
-Ctrl-C stops it.
-"""
-
-
-def main() -> int:
-    """Run until stopped; exit status 0 when the user stopped it, 1 when something failed."""
-    # Before the settings are read: what they warn of has to be seen.
-    logs.configure("WARNING")
-    settings = Settings.from_environment()
-    run = Run(settings)
-    try:
-        run.start()
-        print(greeting(settings), flush=True)
-        run.wait()
-    except Stopped:
-        return 0
-    except Failed as error:
-        print(f"make run: {error}", file=sys.stderr, flush=True)
-        return 1
-    finally:
-        run.stop()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,10 @@
+"""Everything in one for development: `python -m app.dev`, or `make run`.
+
+Starts a broker where `REDIS_URL` names none, migrates, starts web and worker, and stops all of them together: on
+Ctrl-C, on SIGTERM, when one of them ends, and also when this process is killed.
+"""
+
+from .addresses import free_port
+from .greeting import greeting
+
+__all__ = ["free_port", "greeting"]
