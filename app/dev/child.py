@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 # The kernel ends the child with its parent; asked for in the child, as its parent may be gone by then.
 _TRAMPOLINE = """
@@ -35,6 +36,9 @@ class Child:
         log: int | None = None,
     ) -> None:
         self.name = name
+        self._started = time.monotonic()
+        #: Once it has ended.
+        self.lived_s = 0.0
         trampoline = [sys.executable, "-I", "-c", _TRAMPOLINE, str(os.getpid())]
         self.process = subprocess.Popen(  # noqa: S603 - our own programs
             [*trampoline, *command],
@@ -49,11 +53,23 @@ class Child:
 
     def _wait(self, news: queue.SimpleQueue[Child | int]) -> None:
         self.process.wait()
+        self.lived_s = time.monotonic() - self._started
         news.put(self)
 
     @property
     def running(self) -> bool:
         return self.process.poll() is None
+
+    @property
+    def end(self) -> str:
+        """How it ended, once it has."""
+        status = self.process.returncode
+        if status >= 0:
+            return f"ended with status {status}"
+        try:
+            return f"was killed by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"was killed by signal {-status}"
 
     def signal(self, number: int) -> None:
         # Already gone is what it should become.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError
@@ -28,10 +28,15 @@ from .errors import Failed, Stopped
 
 #: Everything that a run leaves on disk is below it.
 VAR = Path("var")
+#: There while a worker runs: for whoever wants to see what its death does.
+WORKER_PID = VAR / "worker.pid"
 START_LIMIT_S = 60.0
 LOOK_S = 1.0
 #: Beyond the worker's grace period.
 STOP_LIMIT_S = 15.0
+#: A worker that lived for less died of its start, and the next one may as well.
+SHORT_LIFE_S = 10.0
+LONGEST_PAUSE_S = 30.0
 
 
 class Run:
@@ -40,6 +45,9 @@ class Run:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._children: list[Child] = []
+        self._short_lives = 0
+        #: When the worker is started again; None: it runs.
+        self._worker_due: float | None = None
         #: Ended children and signals, as they come.
         self._news: queue.SimpleQueue[Child | int] = queue.SimpleQueue()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -56,25 +64,30 @@ class Run:
         if self._settings.redis_url:
             require_redis(self._settings.redis_url)
         redis_url = self._settings.redis_url or self._start_broker()
-        environment = environment_with(REDIS_URL=redis_url)
+        environment = self._environment = environment_with(REDIS_URL=redis_url)
         self._migrate(environment)
         gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"]
         self._start("web", gunicorn, environment)
-        self._start("worker", [sys.executable, "-m", "worker"], environment)
+        self._start_worker()
         self._until(self._healthy, "the API")
         # The first message must not wait while the worker still imports its engine.
         self._until(partial(_has_worker, TurnQueue(redis_url)), "the worker")
 
     def wait(self) -> None:
-        """Return when the user stops the run.
+        """Return when the user stops the run; until then a worker that dies is started again.
 
         Raises:
-            Failed: a process ended.
+            Failed: another process ended.
         """
         with contextlib.suppress(Stopped):
             while True:
                 # Not for ever: a signal that interrupts another thread is heard when this one wakes up.
-                self._look(LOOK_S)
+                left_s = LOOK_S if self._worker_due is None else self._worker_due - time.monotonic()
+                if left_s <= 0 and self._news.empty():
+                    self._start_worker()
+                    continue
+                if self._look(min(max(left_s, 0.0), LOOK_S), ends=self._worker):
+                    self._worker_died()
 
     def stop(self) -> None:
         """End all of them, the broker last; another Ctrl-C on the way makes them hurry."""
@@ -83,6 +96,9 @@ class Run:
         brokers = [child for child in self._children if child.name == "broker"]
         self._end([child for child in self._children if child not in brokers])
         self._end(brokers)
+        # Of this run: another one in the same folder may have kept this one from starting.
+        if any(child.name == "worker" for child in self._children):
+            WORKER_PID.unlink(missing_ok=True)
 
     def _end(self, children: list[Child]) -> None:
         deadline = time.monotonic() + self._settings.stop_grace_s + STOP_LIMIT_S
@@ -104,6 +120,25 @@ class Run:
         self._children.append(child)
         return child
 
+    def _start_worker(self) -> None:
+        self._worker = self._start("worker", [sys.executable, "-m", "worker"], self._environment)
+        self._worker_due = None
+        with _file(WORKER_PID, "wb") as file:
+            file.write(b"%d\n" % self._worker.process.pid)
+
+    def _worker_died(self) -> None:
+        """Say how, and when the next one is started, which resumes its sessions once their leases have run out."""
+        worker = self._worker
+        self._children.remove(worker)
+        WORKER_PID.unlink(missing_ok=True)
+        # The servers of its tools.
+        worker.kill_group()
+        self._short_lives = self._short_lives + 1 if worker.lived_s < SHORT_LIFE_S else 0
+        pause_s = worker_pause_s(self._short_lives)
+        self._worker_due = time.monotonic() + pause_s
+        when = f"in {pause_s:.0f} s" if pause_s else "now"
+        print(f"make run: the worker {worker.end}; another one is started {when}", file=sys.stderr, flush=True)
+
     def _start_broker(self) -> str:
         folder = (VAR / "broker").resolve()
         port = free_port()
@@ -112,7 +147,7 @@ class Run:
             command = [server, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
         else:
             command = [sys.executable, "-m", "app.broker.embedded", "--port", str(port)]
-        with _log_file(folder / "broker.log") as log:
+        with _file(folder / "broker.log", "ab") as log:
             self._start("broker", command, environment_with(), log.fileno())
         url = f"redis://127.0.0.1:{port}/0"
         client = open_redis(url)
@@ -151,16 +186,22 @@ class Run:
             self._look(pause_s, ends=ends)
         raise Failed(f"{what} did not answer within {START_LIMIT_S:.0f} s")
 
-    def _look(self, timeout_s: float, *, ends: Child | None = None) -> None:
-        """Wait for news; every one but the end of *ends* is an exception."""
+    def _look(self, timeout_s: float, *, ends: Child | None = None) -> bool:
+        """Wait for news: True when *ends* has ended, False when there is none; any other is an exception."""
         try:
             news = self._news.get(timeout=timeout_s)
         except queue.Empty:
-            return
+            return False
         if not isinstance(news, Child):
             raise Stopped
         if news is not ends and news in self._children:
             raise Failed(f"{news.name} ended with status {news.process.returncode}")
+        return news is ends
+
+
+def worker_pause_s(short_lives: int) -> float:
+    """How long to wait before a worker is started again that has died so many times in a row soon after its start."""
+    return min(2.0 ** (short_lives - 2), LONGEST_PAUSE_S) if short_lives > 1 else 0.0
 
 
 def _has_worker(queue: TurnQueue) -> bool:
@@ -170,9 +211,9 @@ def _has_worker(queue: TurnQueue) -> bool:
         return False
 
 
-def _log_file(path: Path) -> BinaryIO:
+def _file(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("ab")
+        return path.open(mode)
     except OSError as error:
         raise Failed(f"{path} can't be written: {error.strerror}") from error

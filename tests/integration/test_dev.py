@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from app.dev import greeting
+from app.dev.run import worker_pause_s
 from app.settings import Settings
 from tests.servers import Process, binary, free_port, wait_until
 
@@ -63,6 +64,7 @@ def test_one_command_answers_messages_and_ctrl_c_leaves_nothing_but_the_data(
     events = call(f"{url}/session/{session}/events?after=0")["events"]
     second = make_run(port, **environment)
     assert second.wait() == 1
+    assert (tmp_path / "var" / "worker.pid").exists()
     run.signal(signal.SIGINT)
 
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
@@ -80,17 +82,58 @@ def test_one_command_answers_messages_and_ctrl_c_leaves_nothing_but_the_data(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_when_one_process_dies_it_is_named_and_all_stop(make_run: Callable[..., Process]) -> None:
+def test_when_the_web_process_dies_it_is_named_and_all_stop(make_run: Callable[..., Process]) -> None:
     run = make_run(free_port(), PATH="")
     run.wait_for_line("Backchat runs at", START_S)
     family = run.family()
-    [worker] = [process for process in family if process.cmdline()[-1] == "worker"]
+    web = next(process for process in family if process.cmdline()[-1] == "app.wsgi:app")
 
-    worker.kill()
+    web.kill()
 
     assert run.wait() == 1
-    assert "worker ended with status -9" in run.output
+    assert "web ended with status -9" in run.output
     assert gone(family)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_worker_that_dies_is_started_again_until_the_run_is_stopped(
+    make_run: Callable[..., Process], tmp_path: Path
+) -> None:
+    agents = tmp_path / "agents.toml"
+    agents.write_text('[[agents]]\nid = 1\nname = "Assistant"\n')
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api/chat"
+    run = make_run(port, PATH="", AGENTS_FILE=str(agents), LEASE_S="1", SWEEP_S="0.2")
+    run.wait_for_line("Backchat runs at", START_S)
+    family = run.family()
+    [worker] = [process for process in family if process.cmdline()[-1] == "worker"]
+    assert (tmp_path / "var" / "worker.pid").read_text() == f"{worker.pid}\n"
+
+    session = call(f"{url}/session", {"message": "What time is it in Tokyo?"})["sessionId"]
+    wait_until(lambda: call(f"{url}/session/{session}")["startedAt"], "the claim", START_S)
+    worker.kill()
+
+    run.wait_for_line("make run: the worker was killed by SIGKILL; another one is started now$", START_S)
+    wait_until(lambda: call(f"{url}/session/{session}")["status"] == "done", "the answer", START_S)
+    assert call(f"{url}/session/{session}")["attempt"] == 2
+    assert len([line for line in run.output.splitlines() if line.startswith("make run:")]) == 1
+
+    # It can't start: what its agents are is not right.
+    agents.write_text("[[agents]]\n")
+    psutil.Process(int((tmp_path / "var" / "worker.pid").read_text())).kill()
+    run.wait_for_line("make run: the worker ended with status 78; another one is started ", START_S)
+    run.wait_for_line(r"make run: the worker ended with status 78; another one is started in \d+ s$", START_S)
+    family += run.family()
+    run.signal(signal.SIGTERM)
+
+    assert run.wait() == 0, run
+    assert gone(family)
+    assert not (tmp_path / "var" / "worker.pid").exists()
+
+
+def test_a_worker_that_dies_at_once_again_and_again_is_waited_for_longer_and_longer() -> None:
+    assert [worker_pause_s(short_lives) for short_lives in range(9)] == [0, 0, 1, 2, 4, 8, 16, 30, 30]
 
 
 @pytest.mark.slow
