@@ -21,7 +21,7 @@ from .db import errors as database_errors
 from .db import schema
 from .errors import BackchatError
 from .events.fold import Fold
-from .settings import Settings
+from .settings import Settings, read_env_file
 
 EXIT_ENDED_IN_ERROR = 1
 EXIT_SERVER = 3
@@ -33,7 +33,17 @@ _COLOURS = {"running": "yellow", "done": "green", "error": "red"}
 _TITLE_WIDTH = 60
 
 
-@click.group(context_settings={"auto_envvar_prefix": "BACKCHAT", "help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        # Before the options are looked at: their variables may stand in the file as well.
+        try:
+            read_env_file()
+        except BackchatError as error:
+            raise click.ClickException(error.detail) from error
+        return super().make_context(*arguments, **extra)
+
+
+@click.group(cls=_Commands, context_settings={"auto_envvar_prefix": "BACKCHAT", "help_option_names": ["-h", "--help"]})
 @click.option("--url", default=None, help="The server; default: HOST and PORT of the settings. Or BACKCHAT_URL.")
 @click.option("--token", "bearer", default="", help="Bearer token. Or BACKCHAT_BEARER.")
 @click.pass_context

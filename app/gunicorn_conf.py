@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 from gunicorn.glogging import Logger
 
+from app.errors import BackchatError
 from app.settings import Settings
 
 from . import gc, logs
 
 # Before the settings are read: what they warn of has to be seen whole.
 logs.configure("WARNING")
-_settings = Settings.from_environment()
+try:
+    _settings = Settings.from_environment()
+except BackchatError as error:
+    print(f"web: {error.detail}", file=sys.stderr, flush=True)
+    sys.exit(os.EX_CONFIG)
 logs.configure(_settings.log_level)
 
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"

@@ -1,11 +1,23 @@
-"""Every setting, read once from the environment."""
+"""Every setting, read once from the environment and, for what it lacks, from `.env`."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from io import StringIO
+from pathlib import Path
+
+from dotenv.parser import Binding, parse_stream
+
+from .errors import Invalid
+
+#: In the working directory; the variable `ENV_FILE` names another.
+ENV_FILE = ".env"
+#: What a shell can set, too.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +101,16 @@ class Settings:
 
         A number that is absent, unparseable, zero or negative means its default, with a warning for all
         but the first: a typo must never mean "delete everything" or "wait for ever".
+
+        Args:
+            environment: In place of the process's own, which `.env` adds to.
+
+        Raises:
+            Invalid: as `read_env_file`.
         """
-        environment = os.environ if environment is None else environment
+        if environment is None:
+            read_env_file()
+            environment = os.environ
         values: dict[str, object] = {}
         for setting in fields(cls):
             raw = environment.get(setting.name.upper(), "").strip()
@@ -109,6 +129,42 @@ class Settings:
                 continue
             values[setting.name] = number
         return cls(**values)  # type: ignore[arg-type]
+
+
+def read_env_file() -> None:
+    """Put into the environment what `.env` says and the environment does not.
+
+    Libraries find their own variables there, too: the keys of model providers, proxies.
+
+    Raises:
+        Invalid: the file can't be read, or a line of it. Names the line and never quotes it: it may hold a key.
+    """
+    named = os.environ.get("ENV_FILE", "").strip()
+    path = Path(named or ENV_FILE)
+    # A folder of this name is a virtual environment of somebody's.
+    if not named and not path.is_file():
+        return
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise Invalid(f"{path} can't be read: {reason}") from error
+    found: dict[str, str] = {}
+    for binding in parse_stream(StringIO(text)):
+        name, value = binding.key, binding.value
+        if binding.error or (name is not None and (value is None or "\0" in value or not _NAME.fullmatch(name))):
+            raise Invalid(f"{path}, line {_line(binding)}: write it as NAME=value, or NAME='value' with spaces or #")
+        if name is not None and value is not None:
+            found[name] = value
+    for name, value in found.items():
+        os.environ.setdefault(name, value)
+
+
+def _line(binding: Binding) -> int:
+    # The blank lines before it count as its own.
+    text = binding.original.string
+    blank = text[: len(text) - len(text.lstrip())]
+    return binding.original.line + blank.count("\n")
 
 
 def environment_with(**changes: str) -> dict[str, str]:

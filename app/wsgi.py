@@ -12,8 +12,8 @@ from .settings import Settings
 #: gunicorn gives up on this status; any other makes it start the process again and again.
 _GIVE_UP = 4
 
-_settings = Settings.from_environment()
 try:
+    _settings = Settings.from_environment()
     if not _settings.redis_url:
         raise BackchatError("REDIS_URL is not set; `make run` brings a broker of its own")
     app = create_app(_settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +21,9 @@ from app.db.models import MODELS
 from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer, guard
 
 _numbers = count(1)
+
+# Nobody's settings: neither in this process nor in those that are started with its environment.
+os.environ["ENV_FILE"] = os.devnull
 
 # How long an example takes says something of the machine and nothing of the law.
 settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])

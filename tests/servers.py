@@ -130,7 +130,7 @@ class Process:
     ) -> Process:
         """`python …` with *environment* on top of one that holds no setting of ours, wherever *cwd* is."""
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "CI") if name in os.environ}
-        inherited |= {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+        inherited |= {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), "ENV_FILE": os.devnull}
         return cls([sys.executable, *arguments], log=log, environment=inherited | dict(environment or {}), cwd=cwd)
 
     def start(self) -> Self:

@@ -11,9 +11,6 @@ from app.db.errors import in_full
 from app.errors import BackchatError, DatabaseUnavailable
 from app.settings import Settings
 
-from .process.worker_process import WorkerProcess
-from .rq import SessionWorker
-
 
 async def work(settings: Settings) -> None:
     """Run sessions until SIGTERM or SIGINT.
@@ -23,6 +20,10 @@ async def work(settings: Settings) -> None:
         DatabaseUnavailable: it can't be reached at the start.
         Invalid: a setting can't be used.
     """
+    # After the settings: prometheus-client looks into the environment as it is imported.
+    from .process.worker_process import WorkerProcess
+    from .rq import SessionWorker
+
     process = WorkerProcess(settings)
     try:
         await process.start()
@@ -47,11 +48,11 @@ def main() -> None:
     sys.setswitchinterval(0.0005)
     # Before the settings are read: what they warn of has to be seen.
     logs.configure("WARNING")
-    settings = Settings.from_environment()
-    logs.configure(settings.log_level)
-    if not settings.redis_url:
-        _give_up("REDIS_URL is not set; `make run` brings a broker of its own", os.EX_CONFIG)
     try:
+        settings = Settings.from_environment()
+        logs.configure(settings.log_level)
+        if not settings.redis_url:
+            raise BackchatError("REDIS_URL is not set; `make run` brings a broker of its own")
         asyncio.run(work(settings))
     except DatabaseUnavailable as error:
         _give_up(in_full(error), os.EX_UNAVAILABLE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from app import logs
+from app.errors import BackchatError
 from app.settings import Settings
 
 from .errors import Failed, Stopped
@@ -16,7 +17,11 @@ def main() -> int:
     """Run until stopped; exit status 0 when the user stopped it, 1 when something failed."""
     # Before the settings are read: what they warn of has to be seen.
     logs.configure("WARNING")
-    settings = Settings.from_environment()
+    try:
+        settings = Settings.from_environment()
+    except BackchatError as error:
+        print(f"make run: {error.detail}", file=sys.stderr, flush=True)
+        return 1
     run = Run(settings)
     try:
         run.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import queue
 import shutil
 import signal
@@ -64,7 +65,8 @@ class Run:
         if self._settings.redis_url:
             require_redis(self._settings.redis_url)
         redis_url = self._settings.redis_url or self._start_broker()
-        environment = self._environment = environment_with(REDIS_URL=redis_url)
+        # Web and workers see the same, also those that are started when the file has changed.
+        environment = self._environment = environment_with(REDIS_URL=redis_url, ENV_FILE=os.devnull)
         self._migrate(environment)
         gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"]
         self._start("web", gunicorn, environment)

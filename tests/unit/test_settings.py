@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.errors import Invalid
 from app.settings import Settings
 
 NUMBERS = [setting.name for setting in fields(Settings) if not isinstance(setting.default, str)]
@@ -70,3 +73,84 @@ def test_a_lease_survives_three_lost_renewals() -> None:
 )
 def test_a_server_that_listens_everywhere_is_found_on_loopback(host: str, url: str) -> None:
     assert Settings(host=host).local_url == url
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """In place of this process's own, in an empty folder."""
+    made: dict[str, str] = {}
+    monkeypatch.setattr(os, "environ", made)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def test_what_the_environment_lacks_is_read_from_the_env_file(environment: dict[str, str]) -> None:
+    environment["LEASE_S"] = "5"
+    Path(".env").write_text(
+        "\ufeff# ours\n\nexport CHAT_MODEL=openai:gpt-5-mini\nPORT = 9000 # free\n\n"
+        "CHAT_SECRET='a # and a space'\nLEASE_S=7\nANTHROPIC_API_KEY=k\nMAX_ATTEMPTS=\n",
+        "utf-8",
+    )
+
+    settings = Settings.from_environment()
+
+    assert (settings.chat_model, settings.port, settings.chat_secret) == ("openai:gpt-5-mini", 9000, "a # and a space")
+    assert (settings.lease_s, settings.max_attempts) == (5, 3)
+    assert environment["ANTHROPIC_API_KEY"] == "k"
+
+
+def test_an_empty_variable_of_the_environment_wins_too(environment: dict[str, str]) -> None:
+    environment["CHAT_MODEL"] = ""
+    Path(".env").write_text("CHAT_MODEL=openai:gpt-5-mini\n")
+
+    assert Settings.from_environment().chat_model == "demo"
+
+
+def test_given_settings_are_not_mixed_with_the_env_file(environment: dict[str, str]) -> None:
+    Path(".env").write_text("PORT=9000\n")
+
+    assert Settings.from_environment({}) == Settings()
+    assert not {"PORT", "CHAT_SECRET"} & environment.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("nonsense\n", 1),
+        ("PORT=9000\n\n\n  CHAT_SECRET s3cret\n", 4),
+        ("# a comment\r\n\r\nCHAT_SECRET: s3cret\r\n", 3),
+        ("PORT=9000\nCHAT_SECRET='s3cret\nHOST=localhost\n", 2),
+        ('PORT=9000\nCHAT_SECRET="s3cret" s3cret\n', 2),
+        ("PORT=9000\n=s3cret", 2),
+        ("MY-SECRET=s3cret\n", 1),
+        ("PORT=9000\nCHAT_SECRET=s3\0cret\n", 2),
+        ("OPENAI_API_KEY='one\ntwo'\nCHAT_SECRET\n", 3),
+    ],
+)
+def test_a_line_that_is_no_setting_is_named_by_its_number_and_not_quoted(
+    environment: dict[str, str], text: str, line: int
+) -> None:
+    Path(".env").write_bytes(text.encode())
+
+    with pytest.raises(Invalid) as raised:
+        Settings.from_environment()
+
+    assert raised.value.detail.startswith(f".env, line {line}: ")
+    assert "s3" not in raised.value.detail
+    assert not {"PORT", "CHAT_SECRET"} & environment.keys()
+
+
+def test_an_env_file_that_can_not_be_read_is_told(environment: dict[str, str]) -> None:
+    Path(".env").write_bytes(b"CHAT_SECRET=\xff\n")
+    with pytest.raises(Invalid, match=r"\.env can't be read: it is not UTF-8"):
+        Settings.from_environment()
+
+    environment["ENV_FILE"] = "missing.env"
+    with pytest.raises(Invalid, match=r"missing\.env can't be read: No such file"):
+        Settings.from_environment()
+
+
+def test_a_folder_called_env_is_no_file_of_settings(environment: dict[str, str]) -> None:
+    Path(".env").mkdir()
+
+    assert Settings.from_environment() == Settings()
