@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -148,16 +149,41 @@ def test_turns_share_connections(model_server: ModelServer) -> None:
         ("What is 6*7, and what time is it?", ["calculate", "current_time"], "42"),
         ("Сколько будет 1/3 + 1?", ["calculate"], "демонстрационная"),
         ("Hello", ["current_time"], "demo"),
+        # The cards of the page.
+        ("What is 17 % of 2,340, plus 8?", ["calculate"], "= **405.8**"),
+        (
+            "What time is it in Tokyo and in Lisbon?",
+            ["current_time"] * 2,
+            "JST (UTC+0900)**\n- Lisbon (Europe/Lisbon): **",
+        ),
+        ("Explain how background jobs survive a restart.", ["current_time"], "is not made again"),
+        ("Сколько будет 17 % от 2340, плюс 8?", ["calculate"], "= **405.8**"),
+        ("Который час в Токио и в Лиссабоне?", ["current_time"] * 2, "Лиссабоне (Europe/Lisbon): **"),
+        ("Объясни, как фоновые задачи переживают перезапуск.", ["current_time"], "не повторяется"),
+        # What has no value is said, and no tool is called in vain.
+        ("What is 10 divided by 0?", [], "Division by zero has no value."),
+        ("What time is it in Atlantis?", ["current_time"], "I recognised no place"),
+        # Markdown on request.
+        ("Show me a table", [], "| --- |"),
+        ("Some code, please", [], "```python\n"),
+        ("Code for the browser", [], "```js\n"),
+        ("A bulleted list", [], "1. "),
+        (
+            "The time in Oslo and 3 times 4,500, as a table",
+            ["calculate", "current_time"],
+            "| `3 * 4500` | 13500 |\n| Oslo",
+        ),
     ],
 )
 def test_the_demo_model_calls_real_tools_and_says_that_it_is_one(
     monkeypatch: pytest.MonkeyPatch, message: str, tools: list[str], says: str
 ) -> None:
-    monkeypatch.setattr("worker.engine.demo_model.WORD_S", 0)
+    monkeypatch.setattr("worker.engine.demo.model.WORD_S", 0)
 
     turn = answer(make_settings(), "demo", message=message)
 
     assert [event.tool_name for event in turn.of(ToolCall) if event.tool_success] == tools
     assert says in turn.text
+    assert re.search("demo model|демонстрационная модель", turn.text)
     assert turn.thinking
     assert turn.done.model == "demo"

@@ -42,7 +42,7 @@ LIBRARIES: dict[str, set[str]] = {
     **{name: {"app.api"} for name in ("flask", "apiflask", "werkzeug")},
     **{name: {"app.db", *NOUNS} - {"app.events"} for name in ("peewee", "playhouse", "pymysql", "sqlite3")},
     "rq": {"app.broker", "worker.rq"},
-    "redis": {"app.broker", "app.api", "worker.rq"},
+    "redis": {"app.broker", "app.api", "app.dev", "worker.rq"},
     "fakeredis": {"app.broker"},
     "gunicorn": {"app edge"},
     "gevent": {"app.api"},

@@ -16,7 +16,7 @@ from pydantic_ai.settings import ModelSettings
 from app.settings import Settings
 from worker.orchestrator import TurnFailed
 
-from .demo_model import demo_model
+from .demo.model import demo_model
 from .transport import ModelTransport
 
 OPENAI_URL = "https://api.openai.com/v1"
