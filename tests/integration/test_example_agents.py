@@ -1,9 +1,9 @@
-"""The agents, tools and servers in docs/agents.md work as they are written there."""
+"""The agents, tools and servers of `examples/`, which docs/agents.md quotes, work as they are written there."""
 
 from __future__ import annotations
 
 import json
-import re
+import shutil
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,18 +14,16 @@ import pytest
 
 from app.agents import Agent, Agents
 from tests.model_server import ModelServer
+from tests.servers import ROOT
 from tests.turns import Recorded, answer, make_settings
-
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "agents.md"
-BLOCKS = dict(re.findall(r"```(?:python|toml)\n# (examples/\w+\.\w+)\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL))
 
 
 @pytest.fixture
 def planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
-    """Agent 2 of the file, in a folder with the blocks as files."""
-    (tmp_path / "examples").mkdir()
-    for name, text in BLOCKS.items():
-        (tmp_path / name).write_text(text.replace(".venv/bin/python", sys.executable), "utf-8")
+    """Agent 2 of the file, in a folder where the Python of the tests is that of the clone."""
+    folder = shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    agents = folder / "agents.toml"
+    agents.write_text(agents.read_text("utf-8").replace(".venv/bin/python", sys.executable), "utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield Agents.load("examples/agents.toml").get(2)
@@ -38,10 +36,6 @@ def turn_with(model_server: ModelServer, agent: Agent, tool: str, **arguments: A
     call = {"index": 0, "id": "a", "name": tool, "arguments": json.dumps(arguments)}
     model = model_server.add({"answers": [{"steps": [{"tool": call}]}, {"steps": [{"text": "So it is."}]}]})
     return answer(make_settings(model_server), f"openai-chat:{model}", agent=agent)
-
-
-def test_there_is_a_file_of_agents_with_tools_and_a_server() -> None:
-    assert BLOCKS.keys() == {"examples/agents.toml", "examples/calendar_tools.py", "examples/dice.py"}
 
 
 def test_the_plain_tool_answers(model_server: ModelServer, planner: Agent) -> None:

@@ -1,37 +1,17 @@
-"""The orchestrators in docs/orchestrators.md run as they are written there."""
+"""The orchestrators of `examples/`, which docs/orchestrators.md quotes, run as they are written there."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from app.events import Delta, Done, ToolCall
 from tests.turns import Recorded, make_settings, make_turn, record
 from worker.orchestrator import Checkpoint
 from worker.process.orchestrators import load
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "orchestrators.md"
-BLOCKS = dict(re.findall(r"```python\n# examples/(\w+)\.py\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL))
-
-
-@pytest.fixture(autouse=True)
-def _examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The code blocks as importable modules."""
-    for name, code in BLOCKS.items():
-        (tmp_path / f"{name}.py").write_text(code, "utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    for name in BLOCKS:
-        sys.modules.pop(name, None)
-
 
 def run(name: str, **fields: object) -> Recorded:
-    settings = make_settings(orchestrator=f"{name}:answer")
+    settings = make_settings(orchestrator=f"examples.{name}:answer")
 
     async def answer() -> Recorded:
         orchestrator = load(settings)
@@ -41,10 +21,6 @@ def run(name: str, **fields: object) -> Recorded:
             await orchestrator.aclose()
 
     return asyncio.run(answer())
-
-
-def test_there_is_an_async_and_a_plain_example() -> None:
-    assert BLOCKS.keys() == {"recite", "count_words"}
 
 
 def test_the_async_example_answers_with_a_checkpoint_after_each_line() -> None:
