@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from app.settings import Settings
@@ -12,7 +13,7 @@ def greeting(settings: Settings) -> str:
     url = settings.local_url
     # With a secret nobody gets in without a token, nor do these lines.
     token = (
-        f"\n  TOKEN=$({sys.executable} -m app.cli token you)  # here, with the same CHAT_SECRET"
+        f"\n  TOKEN=$({shlex.quote(sys.executable)} -m app.cli token you)  # here, with the same CHAT_SECRET"
         if settings.chat_secret
         else ""
     )
@@ -22,8 +23,9 @@ def greeting(settings: Settings) -> str:
 Backchat runs at {url}
 Its API is described at {url}/docs
 {token}
-  curl -s {url}/api/chat/session{bearer} {json_type} -d '{{"message": "What time is it in Tokyo?"}}'
-  curl -s{bearer} '{url}/api/chat/session/SESSION_ID/events?after=0'
+  ASKED=$(curl -s {url}/api/chat/session{bearer} {json_type} -d '{{"message": "What time is it in Tokyo?"}}')
+  SESSION=$(echo "$ASKED" | sed 's/.*"sessionId":"\\([^"]*\\)".*/\\1/')
+  curl -s{bearer} "{url}/api/chat/session/$SESSION/events?after=0"
 
 Ctrl-C stops it.
 """

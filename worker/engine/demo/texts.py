@@ -36,52 +36,42 @@ RESTART = {
     "en": """
 ## How background jobs survive a restart
 
-Nothing that matters lives only in the process that runs a job.
-
-1. **The message is committed first.** The request stores it in the database, answers with the session's id, and rings
-   for a worker. A ring that is lost is rung again.
-2. **A worker claims the session.** The claim counts the attempt, and it lapses when the worker is no longer heard of.
-3. **Every step is stored as it happens**: pieces of text, tool calls, their results, numbered without gaps. With them
-   goes a checkpoint, which is all that is needed to go on from there.
-4. **The worker dies** in a crash, a deploy or by `kill -9`. Its claim lapses, and another one makes the next attempt.
-5. **The next attempt goes on from the last checkpoint.** A tool call whose result is recorded is not made again.
-6. **The old attempt can't interfere.** If its worker was only slow, what it still wants to write is refused: its
-   attempt is no longer the current one.
+1. **The message is committed first.** The request stores it in the database, and only then rings for a worker.
+2. **A worker claims the session.** The claim counts the attempt, and lapses when the worker is no longer heard of.
+3. **Every step is stored as it happens**, numbered without gaps, with a checkpoint: all that is needed to go on.
+4. **The worker dies** in a crash, a deploy or by `kill -9`. Another one makes the next attempt.
+5. **It goes on from the last checkpoint.** A tool call whose result is recorded is not made again.
+6. **The old attempt can't interfere.** If its worker was only slow, what it still writes is refused.
 
 | what dies | what remains |
 | --- | --- |
-| the worker | messages, steps and checkpoints, in the database |
-| the queue | all of it: a sweeper rings for what waits |
-| the browser tab | all of it: the page asks for the steps above the last number that it has |
+| the worker | messages, steps, checkpoints |
+| the queue | all of it: a sweeper rings again |
+| the browser tab | all of it: the page asks for what it lacks |
 
-To see it happen, kill the worker while an answer grows:
+To see it, kill the worker while an answer grows:
 
 ```sh
 kill -9 "$(cat var/worker.pid)"
 ```
 
-The answer stands still for a moment. Then it goes on, and each step is there exactly once.
+The answer stands still, then goes on. Each step is in it exactly once.
 """,
     "ru": """
 ## Как фоновые задачи переживают перезапуск
 
-Ничто важное не живёт только в процессе, который выполняет задачу.
-
-1. **Сначала сообщение записывается.** Запрос сохраняет его в базе данных, отвечает номером сессии и звонит рабочему
-   процессу. Потерянный звонок повторяется.
+1. **Сначала сообщение записывается.** Запрос сохраняет его в базе данных и только потом зовёт рабочий процесс.
 2. **Рабочий процесс берёт сессию.** При этом считается попытка; если процесс замолчал, сессия снова свободна.
-3. **Каждый шаг сохраняется сразу**: куски текста, вызовы инструментов, их результаты, с номерами без пропусков.
-   Вместе с ними — контрольная точка: всё, что нужно, чтобы продолжить с этого места.
-4. **Процесс умирает**: сбой, выкладка новой версии, `kill -9`. Следующую попытку делает другой процесс.
+3. **Каждый шаг сохраняется сразу**, с номером без пропусков и контрольной точкой: всё, чтобы продолжить.
+4. **Процесс умирает**: сбой, выкладка новой версии, `kill -9`. Следующую попытку делает другой.
 5. **Она продолжает с последней контрольной точки.** Вызов, результат которого записан, не повторяется.
-6. **Старая попытка не мешает.** Если процесс просто отстал, записать он больше ничего не может: его попытка уже не
-   текущая.
+6. **Старая попытка не мешает.** Если процесс просто отстал, записать он больше ничего не может.
 
 | что умирает | что остаётся |
 | --- | --- |
-| рабочий процесс | сообщения, шаги и контрольные точки в базе данных |
-| очередь | всё: обходчик звонит за тех, кто ждёт |
-| вкладка браузера | всё: страница спрашивает шаги после последнего, который у неё есть |
+| рабочий процесс | сообщения, шаги, контрольные точки |
+| очередь | всё: обходчик позовёт снова |
+| вкладка браузера | всё: страница спросит, чего у неё нет |
 
 Чтобы увидеть это, убейте рабочий процесс, пока растёт ответ:
 
@@ -89,13 +79,13 @@ The answer stands still for a moment. Then it goes on, and each step is there ex
 kill -9 "$(cat var/worker.pid)"
 ```
 
-Ответ на мгновение замрёт и продолжится, и каждый шаг будет в нём ровно один раз.
+Ответ замрёт и продолжится. Каждый шаг будет в нём ровно один раз.
 """,
 }
 #: Said there of a call that was made, with its result.
 RESTART_CALL = {
-    "en": "The clock was called for this answer: {result}. However often the run is resumed, it stays at that.",
-    "ru": "Для этого ответа были вызваны часы: {result}. Сколько бы раз его ни продолжали, так и останется.",
+    "en": "The clock was called for this answer: {result}. However often it is resumed, that stays.",
+    "ru": "Для этого ответа вызваны часы: {result}. Сколько бы раз его ни продолжали, так и останется.",
 }
 
 TABLE = {
@@ -148,7 +138,7 @@ after, status = 0, "running"
 while status == "running":
     page = json.load(urlopen(f"{url}/{session['sessionId']}/events?after={after}&wait=20"))
     for event in page["events"]:
-        print(event["seq"], event["eventType"], event["content"])
+        print(event["seq"], event["eventType"], event.get("content", ""))
     after, status = page["nextAfter"], page["status"]
 ```
 """,
@@ -161,7 +151,7 @@ const { sessionId } = await (await fetch(url, { method: 'POST', headers, body })
 
 for (let after = 0, status = 'running'; status === 'running';) {
   const page = await (await fetch(`${url}/${sessionId}/events?after=${after}&wait=20`)).json()
-  for (const event of page.events) console.log(event.seq, event.eventType, event.content)
+  for (const event of page.events) console.log(event.seq, event.eventType, event.content ?? '')
   after = page.nextAfter
   status = page.status
 }
