@@ -3,10 +3,16 @@ PYTHON ?= python3
 SEED ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
+# What running needs, and what all other targets need. Each of the two files is there when it is installed.
 READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
+# Environments for other purposes.
+VENVS := .venvs
+UV := $(VENVS)/uv/bin/uv
+LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench docs lock chaos clean
+.PHONY: help run test lint types bench docs lock chaos clean $(READY) $(DEV)
 # Targets that fail half way must not look done.
 .DELETE_ON_ERROR:
 
@@ -16,7 +22,7 @@ help: ## List the targets
 run: $(READY) ## Broker, web and worker in one, on http://127.0.0.1:8000 (PORT=…)
 	@exec $(BIN)/python -m app.dev
 
-test: $(READY) ## Run the tests; ARGS=… goes to pytest instead
+test: $(DEV) ## Run the tests; ARGS=… goes to pytest instead
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
@@ -25,14 +31,14 @@ else
 	$(BIN)/python -m pytest -n 3 --dist loadfile tests/chaos tests/e2e
 endif
 
-lint: $(READY) ## Check style
+lint: $(DEV) ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY) ## Check types
+types: $(DEV) ## Check types
 	$(BIN)/mypy
 
-bench: $(READY) ## Measure what sessions, polls and held requests cost, as ratios
+bench: $(DEV) ## Measure what sessions, polls and held requests cost, as ratios
 	$(BIN)/python -m benchmarks.density
 	$(BIN)/python -m benchmarks.worker_density
 	$(BIN)/python -m benchmarks.polling
@@ -42,23 +48,27 @@ docs: $(READY) ## Write docs/openapi.json
 	@mkdir -p docs
 	$(BIN)/python -m app.api > docs/openapi.json
 
-chaos: $(READY) ## Kill everything at random and check that nothing is lost; SEED=n
+chaos: $(DEV) ## Kill everything at random and check that nothing is lost; SEED=n
 	$(BIN)/python -m tests.chaos --seed $(SEED)
 
-lock: $(READY) ## Lock the dependencies again, with hashes; UPGRADE=--upgrade moves them
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header $(UPGRADE) \
-		pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header $(UPGRADE) \
-		--extra dev pyproject.toml -o requirements-dev.txt
+lock: $(UV) ## Lock the dependencies again, with hashes; UPGRADE=--upgrade moves them
+	$(LOCK) $(UPGRADE) --extra dev pyproject.toml -o requirements-dev.txt
+# The versions that the file has are kept: both locks agree.
+	cp requirements-dev.txt requirements.txt
+	$(LOCK) pyproject.toml -o requirements.txt
+	echo pip | $(LOCK) $(UPGRADE) --no-annotate --python-version 3.11 - -o requirements-pip.txt
+	$(MAKE) test ARGS=tests/unit/test_lock.py
+
+$(UV):
+	"$(PYTHON)" -m venv $(VENVS)/uv
+	$(VENVS)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
 
 clean: ## Remove everything that the other targets made, also the development database
-	rm -rf $(VENV) var build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENVS) var build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
-	@echo 'installing the dependencies into $(VENV), once; this takes a minute or two'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements-dev.txt
-	@touch $@
+# It looks itself whether there is something to install.
+$(READY) $(DEV):
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo 'Python 3.11 or newer is needed, and there is no $(PYTHON): make PYTHON=python3.12' >&2; exit 1; }
+	@"$(PYTHON)" .ci/install.py $@
