@@ -12,7 +12,7 @@ UV := $(VENVS)/uv/bin/uv
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench docs lock chaos clean $(READY) $(DEV)
+.PHONY: help run test lint types bench docs lock locked chaos clean $(READY) $(DEV)
 # Targets that fail half way must not look done.
 .DELETE_ON_ERROR:
 
@@ -57,7 +57,11 @@ lock: $(UV) ## Lock the dependencies again, with hashes; UPGRADE=--upgrade moves
 	cp requirements-dev.txt requirements.txt
 	$(LOCK) pyproject.toml -o requirements.txt
 	echo pip | $(LOCK) $(UPGRADE) --no-annotate --python-version 3.11 - -o requirements-pip.txt
+	$(MAKE) locked
 	$(MAKE) test ARGS=tests/unit/test_lock.py
+
+locked: ## Check that the lock installs, in an environment of its own, with an old pip
+	.ci/check-lock
 
 $(UV):
 	"$(PYTHON)" -m venv $(VENVS)/uv
