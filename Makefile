@@ -12,7 +12,7 @@ UV := $(VENVS)/uv/bin/uv
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench docs lock locked chaos clean $(READY) $(DEV)
+.PHONY: help run test lint types bench docs lock locked chaos pythons clean $(READY) $(DEV)
 # Targets that fail half way must not look done.
 .DELETE_ON_ERROR:
 
@@ -66,6 +66,9 @@ locked: ## Check that the lock installs, in an environment of its own, with an o
 $(UV):
 	"$(PYTHON)" -m venv $(VENVS)/uv
 	$(VENVS)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+pythons: ## Run unit and engine tests on Python 3.12 and 3.13
+	.ci/pythons
 
 clean: ## Remove everything that the other targets made, also the development database
 	rm -rf $(VENV) $(VENVS) var build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
