@@ -55,7 +55,10 @@ def main(context: click.Context, url: str | None, bearer: str) -> None:
     """
     # Before the settings are read: what they warn of has to be seen.
     logs.configure("WARNING")
-    settings = Settings.from_environment()
+    try:
+        settings = Settings.from_environment()
+    except BackchatError as error:
+        raise click.ClickException(error.detail) from error
     context.obj = Server(url or settings.local_url, bearer, on_retry=lambda line: click.echo(line, err=True))
 
 

@@ -42,6 +42,8 @@ class Settings:
     agents_file: str = ""
     #: Root key of the macaroons; empty: only loopback is served.
     chat_secret: str = field(default="", repr=False)
+    #: Folder of files that are named as settings are and hold what stands in no variable; empty: none.
+    secrets_dir: str = ""
 
     #: Sessions that one worker process runs at once.
     worker_concurrency: int = 200
@@ -97,7 +99,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
-        """Read the settings.
+        """Read the settings: each from its variable, else from its file in `SECRETS_DIR`.
 
         A number that is absent, unparseable, zero or negative means its default, with a warning for all
         but the first: a typo must never mean "delete everything" or "wait for ever".
@@ -106,14 +108,15 @@ class Settings:
             environment: In place of the process's own, which `.env` adds to.
 
         Raises:
-            Invalid: as `read_env_file`.
+            Invalid: as `read_env_file`, or `SECRETS_DIR` can't be read.
         """
         if environment is None:
             read_env_file()
             environment = os.environ
+        secrets = _secrets(environment.get("SECRETS_DIR", "").strip())
         values: dict[str, object] = {}
         for setting in fields(cls):
-            raw = environment.get(setting.name.upper(), "").strip()
+            raw = environment.get(setting.name.upper(), "").strip() or secrets.get(setting.name.upper(), "")
             if not raw:
                 continue
             if isinstance(setting.default, str):
@@ -165,6 +168,20 @@ def _line(binding: Binding) -> int:
     text = binding.original.string
     blank = text[: len(text) - len(text.lstrip())]
     return binding.original.line + blank.count("\n")
+
+
+def _secrets(folder: str) -> dict[str, str]:
+    """What the files in *folder* hold, by their names in capitals."""
+    if not folder:
+        return {}
+    try:
+        files = [path for path in Path(folder).iterdir() if path.is_file()]
+        named = {path.name.upper(): path for path in files}
+        wanted = [setting.name.upper() for setting in fields(Settings)]
+        return {name: named[name].read_text("utf-8").strip() for name in wanted if name in named}
+    except (OSError, UnicodeDecodeError) as error:
+        # To go on without them would mean another database, or no secret at all.
+        raise Invalid(f"SECRETS_DIR can't be read: {error}") from error
 
 
 def environment_with(**changes: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from typing import NoReturn
 
 from app import gc, logs
 from app.db.errors import in_full
@@ -60,7 +61,7 @@ def main() -> None:
         _give_up(error.detail, os.EX_CONFIG)
 
 
-def _give_up(why: str, status: int) -> None:
+def _give_up(why: str, status: int) -> NoReturn:
     print(f"worker: {why}", file=sys.stderr)
     sys.exit(status)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.command import send_command
+from rq.utils import now
 
 from app.errors import QueueUnavailable
 
@@ -87,6 +89,13 @@ class TurnQueue:
         """How many workers have registered for the queue."""
         with _redis_trouble():
             return Worker.count(queue=self._queue)
+
+    def heard_from(self, host: str, within_s: float) -> bool:
+        """Whether a worker on the machine of this name has given a sign of life in the last *within_s* seconds."""
+        since = now() - timedelta(seconds=within_s)
+        with _redis_trouble():
+            workers = Worker.all(queue=self._queue)
+        return any(w.hostname == host and w.last_heartbeat is not None and w.last_heartbeat > since for w in workers)
 
     def ping(self) -> None:
         """Return when Redis answers."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -60,11 +62,17 @@ def test_the_worker_process_answers_and_ends_clean_on_sigterm(
     worker = make_process("-m", "worker", DATABASE_URL=migrated_url, REDIS_URL=redis_url)
     worker.wait_for_line("worker started", START_S)
 
-    answered = [ask(TurnQueue(redis_url), "What is 6 * 7?") for _ in range(3)]
+    queue = TurnQueue(redis_url)
+    here = socket.gethostname()
+    wait_until(lambda: queue.heard_from(here, 60), "the worker's first sign of life")
+
+    answered = [ask(queue, "What is 6 * 7?") for _ in range(3)]
     wait_until(lambda: all(status(session) == "done" for session in answered), "the answers")
     worker.signal(signal.SIGTERM)
 
+    assert (queue.heard_from("elsewhere", 60), queue.heard_from(here, 0)) == (False, False)
     assert worker.wait() == 0, worker
+    assert not queue.heard_from(here, 60)
     assert_nothing_left(redis_url)
 
 
@@ -91,6 +99,15 @@ def test_without_a_broker_it_says_what_is_missing(make_process: Callable[..., Pr
 
     assert worker.wait() == 78
     assert "REDIS_URL is not set" in worker.output
+
+
+def test_secrets_that_can_not_be_read_are_told_by_every_process(make_process: Callable[..., Process]) -> None:
+    commands = {"worker": 78, "app.cli": 1, "app.wsgi": 4, "app.gunicorn_conf": 78}
+    processes = {module: make_process("-m", module, "migrate", SECRETS_DIR="/absent") for module in commands}
+
+    assert {module: process.wait() for module, process in processes.items()} == commands
+    for process in processes.values():
+        assert re.fullmatch(r"(Error|web|worker): SECRETS_DIR can't be read: .*'/absent'", process.output)
 
 
 def test_on_an_old_schema_it_names_the_command_to_run(database_url: str, make_process: Callable[..., Process]) -> None:

@@ -13,7 +13,7 @@ from app.broker import queue
 from tests.servers import ROOT
 
 #: Entry points at the top of `app`: they join what the rooms offer.
-EDGES = {"app.cli", "app.wsgi", "app.gunicorn_conf", "app.gunicorn_worker"}
+EDGES = {"app.check", "app.cli", "app.wsgi", "app.gunicorn_conf", "app.gunicorn_worker"}
 NOUNS = {"app.access", "app.events", "app.event log", "app.history", "app.conversations", "app.sessions"}
 
 #: Room → rooms that it may import from, beside itself. `app` is what stands at the top: settings, errors, agents, …

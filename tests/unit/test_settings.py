@@ -50,6 +50,32 @@ def test_whatever_is_written_numbers_are_positive_and_finite(name: str, raw: str
     assert type(value) is type(getattr(Settings(), name))
 
 
+def test_what_stands_in_no_variable_is_read_from_a_file_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "chat_secret").write_text("from the file\n")
+    (tmp_path / "PORT").write_text("9000")
+    (tmp_path / "host").write_text("0.0.0.0")
+    (tmp_path / "chat_model").mkdir()
+    (tmp_path / "certificate").write_bytes(b"\xff")
+
+    settings = Settings.from_environment({"SECRETS_DIR": str(tmp_path), "CHAT_SECRET": "", "HOST": "::1"})
+
+    assert (settings.chat_secret, settings.port, settings.host) == ("from the file", 9000, "::1")
+    assert settings.chat_model == "demo"
+
+
+@pytest.mark.parametrize("kind", ["absent", "a file", "not UTF-8"])
+def test_secrets_that_can_not_be_read_are_no_empty_ones(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "secrets"
+    if kind == "a file":
+        folder.touch()
+    elif kind == "not UTF-8":
+        folder.mkdir()
+        (folder / "chat_secret").write_bytes(b"\xff")
+
+    with pytest.raises(Invalid, match="SECRETS_DIR can't be read: "):
+        Settings.from_environment({"SECRETS_DIR": str(folder)})
+
+
 def test_a_repr_never_shows_keys_and_passwords() -> None:
     urls = {"database_url": "mysql://user:s3cret@host/name", "redis_url": "redis://:s3cret@host"}
     shown = repr(Settings(openai_api_key="s3cret", chat_secret="s3cret", **urls))
