@@ -359,10 +359,11 @@ class MariaDB(_Server):
     #: Has to be quoted in a URL, as a real one would.
     PASSWORD = "p@ss:w/rd"
 
-    def __init__(self, folder: Path, *, template: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, template: Path | None = None, options: Sequence[str] = ()) -> None:
         """Args:
         folder: Gets the data, the socket and the log.
         template: Data of a server that was installed before, to copy instead of installing.
+        options: Further ones of mariadbd.
         """
         self.folder = folder
         self.data = folder / "data"
@@ -380,7 +381,7 @@ class MariaDB(_Server):
             shutil.copytree(template, self.data)
         (folder / "init.sql").write_text(
             f"CREATE USER IF NOT EXISTS '{self.USER}'@'127.0.0.1' IDENTIFIED BY '{self.PASSWORD}';\n"
-            f"GRANT ALL ON *.* TO '{self.USER}'@'127.0.0.1';\n"
+            f"GRANT ALL ON *.* TO '{self.USER}'@'127.0.0.1' WITH GRANT OPTION;\n"
         )
         self._process = Process(
             [
@@ -403,6 +404,7 @@ class MariaDB(_Server):
                 "--innodb-flush-log-at-trx-commit=1",
                 "--performance-schema=OFF",
                 "--max-connections=500",
+                *options,
             ],
             log=folder / "mariadb.log",
         )

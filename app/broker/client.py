@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import weakref
+from urllib.parse import quote, unquote, urlencode
 
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError
 from redis.retry import Retry
+
+from app import server_url
+from app.errors import Invalid
+
+_SETTING = "REDIS_URL"
+_SCHEMES = ("redis", "rediss", "unix")
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_TLS = {*_FILES, "ssl_cert_reqs", "ssl_check_hostname", "ssl_password"}
+_PARAMETERS = {"db", "username", "password", *_TLS}
 
 
 def open_redis(url: str, *, timeout_s: float = 1.0, max_connections: int = 50, client_name: str | None = None) -> Redis:
@@ -20,10 +31,10 @@ def open_redis(url: str, *, timeout_s: float = 1.0, max_connections: int = 50, c
         client_name: What Redis lists the connections under.
 
     Raises:
-        ValueError: the URL has another scheme.
+        Invalid: the URL has another scheme, or a database or parameter that there is not.
     """
     pool = BlockingConnectionPool.from_url(
-        url,
+        _checked(url),
         max_connections=max_connections,
         timeout=timeout_s,
         client_name=client_name,
@@ -36,3 +47,29 @@ def open_redis(url: str, *, timeout_s: float = 1.0, max_connections: int = 50, c
     # When a client is dropped the collector may end its sockets before the connections could close them.
     weakref.finalize(client, pool.disconnect).atexit = False
     return client
+
+
+def _checked(url: str) -> str:
+    """*url* as the library takes it, which silently takes the first database for one that is no number, and finds an
+    unknown parameter only when it connects."""
+    parts = server_url.split(_SETTING, url, _SCHEMES)
+    given = server_url.parameters(_SETTING, parts.query, _PARAMETERS)
+    path = unquote(parts.path).strip("/")
+    if parts.scheme == "unix" and not path:
+        raise Invalid(f"{_SETTING} must name a socket: unix:///path/to/redis.sock?db=0")
+    for number in (given.get("db", "0"), "0" if parts.scheme == "unix" else path or "0"):
+        if not re.fullmatch("[0-9]{1,9}", number, re.ASCII):
+            raise Invalid(f"{_SETTING}: the database must be a number: redis://host:6379/0")
+    if parts.scheme != "rediss" and (misplaced := sorted(_TLS & given.keys())):
+        raise Invalid(f"{_SETTING}: {misplaced[0]} needs rediss://")
+    if given.get("ssl_cert_reqs", "none") not in ("none", "optional", "required"):
+        raise Invalid(f"{_SETTING}: ssl_cert_reqs must be one of none, optional, required")
+    if check := given.get("ssl_check_hostname"):
+        given["ssl_check_hostname"] = str(server_url.boolean(_SETTING, "ssl_check_hostname", check))
+    for name in _FILES:
+        try:
+            if name in given:
+                open(given[name], "rb").close()
+        except OSError as error:
+            raise Invalid(f"{_SETTING}: {name} can't be read: {error.strerror}") from error
+    return f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(given, quote_via=quote)}"

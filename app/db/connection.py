@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import peewee
 import pymysql.cursors
 import pymysql.err
-from playhouse.db_url import parse
 from playhouse.pool import PooledMySQLDatabase
 from pymysql.constants import CLIENT
 
@@ -23,6 +21,7 @@ from app.errors import DatabaseUnavailable, Invalid
 
 from . import errors as database_errors
 from .dialect import database, is_sqlite
+from .url import mysql_options, sqlite_path
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -34,6 +33,7 @@ _SQLITE_WAIT_MS = 50
 #: A process that is frozen inside a transaction keeps its locks for so long; then the server rolls back.
 _IDLE_TRANSACTION_S = 8
 _CONNECT_S = 10.0
+_ANSWER_S = 30
 _PING_S = 1.0
 #: Bytes that a row may hold beside its text: mostly the tool calls of a message (`app.events.steps`).
 _BESIDE_CONTENT = 1024 * 1024
@@ -83,35 +83,31 @@ class _Cursor(pymysql.cursors.Cursor):
         return int(connection.packet_bytes)
 
 
-def open_database(url: str, *, connections: int = 20, answer_s: int = 30) -> peewee.Database:
+def open_database(url: str, *, connections: int = 20, answer_s: int | None = None) -> peewee.Database:
     """Open *url* and bind the models to it. No connection is made yet.
 
     Args:
-        url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `mysql://user:password@host:port/name` or `mariadb://…`.
+        url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `mysql://user:password@host:port/name?ssl_mode=…` or
+            `mariadb://…`.
         connections: Largest number of connections of this process; MariaDB/MySQL only.
-        answer_s: Longest wait for the answer to one statement; MariaDB/MySQL only.
+        answer_s: Longest wait for the answer to one statement, whatever the URL says; MariaDB/MySQL only.
 
     Raises:
-        Invalid: the URL names no database that can be used.
+        Invalid: the URL names no database that can be used, or has a parameter that there is not.
     """
     global _slot
-    scheme = urlsplit(url).scheme
-    if scheme == "sqlite":
-        opened = _open_sqlite(url)
+    path = sqlite_path(url)
+    if path is not None:
+        opened = _open_sqlite(path)
         _slot = nullcontext
-    elif scheme in ("mysql", "mariadb"):
+    else:
         opened = _open_mysql(url, connections, answer_s)
         _slot = _slots(connections)
-    else:
-        raise Invalid("DATABASE_URL must start with sqlite://, mysql:// or mariadb://")
     database.initialize(opened)
     return opened
 
 
-def _open_sqlite(url: str) -> peewee.Database:
-    path = parse(url)["database"]
-    if path == ":memory:":
-        raise Invalid("DATABASE_URL needs a file: web and worker are different processes")
+def _open_sqlite(path: str) -> peewee.Database:
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -124,19 +120,17 @@ def _open_sqlite(url: str) -> peewee.Database:
     )
 
 
-def _open_mysql(url: str, connections: int, answer_s: int) -> peewee.Database:
-    options = parse(url, unquote_password=True, unquote_user=True)
-    if "passwd" in options:
-        options["password"] = options.pop("passwd")
-    name = options.pop("database", "")
-    if not name or name == ":memory:":
-        raise Invalid("DATABASE_URL must name a database: mysql://user:password@host/name")
+def _open_mysql(url: str, connections: int, answer_s: int | None) -> peewee.Database:
+    options = mysql_options(url)
+    name = options.pop("database")
+    if answer_s is not None:
+        options |= {"read_timeout": answer_s, "write_timeout": answer_s}
     defaults = {
         "host": "127.0.0.1",
         "charset": "utf8mb4",
         "connect_timeout": 3,
-        "read_timeout": answer_s,
-        "write_timeout": answer_s,
+        "read_timeout": _ANSWER_S,
+        "write_timeout": _ANSWER_S,
         # Without it the row count is of *changed* rows: renewing a lease to the same instant would look like losing it.
         "client_flag": CLIENT.FOUND_ROWS,
         # READ COMMITTED: a page never sees half a flush either way, and a scan takes no gap locks that delay posts.
@@ -146,9 +140,6 @@ def _open_mysql(url: str, connections: int, answer_s: int) -> peewee.Database:
         f" 'READ-COMMITTED', wait_timeout = {_IDLE_TRANSACTION_S} */",
         "cursorclass": _Cursor,
     }
-    if options.get("host", "127.0.0.1") in ("127.0.0.1", "::1", "localhost") and "ssl" not in options:
-        # Loading the system's certificates takes 20 ms of every connection, and nobody listens on loopback.
-        defaults["ssl_disabled"] = True
     return _Pool(
         name, mariadb=True, max_connections=connections, stale_timeout=300, timeout=_CONNECT_S, **(defaults | options)
     )

@@ -16,9 +16,9 @@ _LOCKED_FILE = "database is locked"
 _UNAVAILABLE = frozenset(
     {
         # gone, shutting down, hung up, network trouble
-        *(1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2002, 2003, 2006, 2013, 2055, 4031),
-        # no login, no such database: that is settled on the server
-        *(1044, 1045, 1049, 1698),
+        *(1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2002, 2003, 2006, 2013, 2026, 2055, 4031),
+        # no login, none without encryption, no such database: that is settled on the server
+        *(1044, 1045, 1049, 1698, 3159),
         # read-only, locked for a backup, a node that is not ready
         *(1047, 1223, 1290, 1792, 1836),
         # as many connections as there may be, of all or of this user; as many locks or transactions

@@ -10,6 +10,7 @@ import socket
 from redis.exceptions import RedisError
 
 from app.broker.client import open_redis
+from app.errors import BackchatError
 
 from .errors import Failed
 
@@ -27,7 +28,7 @@ def require_redis(url: str) -> None:
     try:
         with open_redis(url) as client:
             client.ping()
-    except (RedisError, ValueError) as error:
+    except (RedisError, BackchatError) as error:
         raise Failed(f"the Redis of REDIS_URL can't be used: {str(error).rstrip('.')}; {advice}") from error
 
 

@@ -186,7 +186,7 @@ def test_a_database_that_can_not_be_migrated_stops_the_run(make_run: Callable[..
     ("environment", "reason"),
     [
         ({"REDIS_URL": "redis://127.0.0.1:1/0"}, "Connection refused"),
-        ({"REDIS_URL": "127.0.0.1:6379"}, "must specify one of the following schemes"),
+        ({"REDIS_URL": "127.0.0.1:6379"}, "REDIS_URL must start with redis://, rediss:// or unix://"),
         ({"PORT": "70000"}, "PORT=70000 is no port"),
     ],
 )

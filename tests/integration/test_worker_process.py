@@ -110,6 +110,20 @@ def test_secrets_that_can_not_be_read_are_told_by_every_process(make_process: Ca
         assert re.fullmatch(r"(Error|web|worker): SECRETS_DIR can't be read: .*'/absent'", process.output)
 
 
+@pytest.mark.parametrize("query", ["ssl_ca=/absent", "sslmode=require", "ssl=false&ssl_mode=REQUIRED"])
+def test_a_database_url_that_can_not_be_used_is_told_by_every_process(
+    make_process: Callable[..., Process], query: str
+) -> None:
+    environment = {"DATABASE_URL": f"mysql://user:s3cret@db.example/chat?{query}", "REDIS_URL": "redis://127.0.0.1"}
+    commands = {"worker": 78, "app.cli": 1, "app.wsgi": 4}
+    processes = {module: make_process("-m", module, "migrate", **environment) for module in commands}
+
+    assert {module: process.wait() for module, process in processes.items()} == commands
+    for process in processes.values():
+        assert re.fullmatch(r"(Error|web|worker): DATABASE_URL.*", process.output)
+        assert "s3cret" not in process.output
+
+
 def test_on_an_old_schema_it_names_the_command_to_run(database_url: str, make_process: Callable[..., Process]) -> None:
     worker = make_process("-m", "worker", DATABASE_URL=database_url, REDIS_URL="redis://127.0.0.1")
 

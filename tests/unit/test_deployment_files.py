@@ -13,8 +13,8 @@ import yaml
 
 from app.settings import Settings
 from tests.servers import ROOT
-from worker.runtime import HAND_BACK_S
-from worker.session_worker import LAST_WORDS_S
+from worker.process.worker_process import HAND_BACK_S
+from worker.rq.worker import CANCEL_GRACE_S
 
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))["services"]
 PROCFILE = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text("utf-8").splitlines())
@@ -44,7 +44,7 @@ def test_a_unit_migrates_and_runs_what_the_procfile_names(name: str, process: st
 
 def test_a_worker_is_given_the_time_that_it_takes_to_stop() -> None:
     grace_s = float(SERVICES["worker"]["environment"]["STOP_GRACE_S"])
-    takes_s = grace_s + HAND_BACK_S + LAST_WORDS_S
+    takes_s = grace_s + HAND_BACK_S + CANCEL_GRACE_S
     [unit_s] = re.findall(r"^TimeoutStopSec=(\d+)$", unit("backchat-worker@"), re.MULTILINE)
 
     assert grace_s == Settings().stop_grace_s
