@@ -78,6 +78,8 @@ class Settings:
     #: Pause between two prunings.
     cleanup_interval_s: int = 21_600
 
+    #: Path below which a proxy serves it, such as `/chat`; empty: at the root.
+    url_prefix: str = ""
     #: Origins whose pages may call the API, comma-separated; `*`: any; empty: none.
     cors_origins: str = ""
     #: Web processes and connections.
@@ -90,6 +92,16 @@ class Settings:
     def renew_s(self) -> float:
         """Pause between two renewals of a lease: three may fail before it is lost."""
         return self.lease_s / 4
+
+    def require_metrics_folder(self) -> None:
+        """Call it before the metrics are imported, which open their files there at once.
+
+        Raises:
+            Invalid: nothing can be written to `PROMETHEUS_MULTIPROC_DIR`.
+        """
+        folder = self.prometheus_multiproc_dir
+        if folder and not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
+            raise Invalid("PROMETHEUS_MULTIPROC_DIR is no folder that can be written")
 
     @property
     def local_url(self) -> str:

@@ -19,7 +19,7 @@ from app.sessions.doorbell import Doorbell
 from ..agents import Agents
 from ..errors import Invalid
 from ..settings import Settings
-from . import agents, compression, conversations, cross_origin, health, openapi, problems, sessions, web
+from . import agents, compression, conversations, cross_origin, health, openapi, prefix, problems, sessions, web
 from .polling.hub import Hub
 from .polling.reader import Reader
 from .schemas import ProblemOut
@@ -58,6 +58,7 @@ def create_app(settings: Settings) -> APIFlask:
         _docs_assets(),
     ):
         app.register_blueprint(blueprint)
+    prefix.install(app, settings.url_prefix)
     return app
 
 
@@ -83,10 +84,11 @@ def _configure(app: APIFlask, settings: Settings) -> None:
         VALIDATION_ERROR_SCHEMA=ProblemOut.model_json_schema(),
         HTTP_ERROR_SCHEMA=ProblemOut.model_json_schema(),
         # The page loads nothing from another host.
-        SWAGGER_UI_CSS="/docs/assets/swagger-ui.css",
-        SWAGGER_UI_BUNDLE_JS="/docs/assets/swagger-ui-bundle.js",
-        SWAGGER_UI_STANDALONE_PRESET_JS="/docs/assets/swagger-ui-standalone-preset.js",
-        DOCS_FAVICON="/docs/assets/favicon-32x32.png",
+        # Relative to it, wherever a proxy has put it.
+        SWAGGER_UI_CSS="docs/assets/swagger-ui.css",
+        SWAGGER_UI_BUNDLE_JS="docs/assets/swagger-ui-bundle.js",
+        SWAGGER_UI_STANDALONE_PRESET_JS="docs/assets/swagger-ui-standalone-preset.js",
+        DOCS_FAVICON="docs/assets/favicon-32x32.png",
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.json.ensure_ascii = False  # type: ignore[attr-defined]

@@ -115,7 +115,11 @@ def install(app: APIFlask) -> None:
         status = status_of(error)
         if status == 500:
             logger.error("unexpected domain error", exc_info=error)
-        return problem(status, error.code, error.detail or error.code, extra=error.extra)
+        extra: Mapping[str, Any] = error.extra
+        if isinstance(error, Gone):
+            # What it has are places.
+            extra = {name: f"{request.script_root}{place}" for name, place in extra.items()}
+        return problem(status, error.code, error.detail or error.code, extra=extra)
 
     @app.error_processor
     def framework(error: HTTPError) -> Response:

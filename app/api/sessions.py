@@ -85,7 +85,7 @@ def start(body: SessionIn) -> tuple[dict[str, Any], int, dict[str, str]]:
     if created.new:
         here.doorbell.ring(created.session_id)
     answer = {"sessionId": created.session_id, "conversationId": created.conversation_id, "status": "running"}
-    return answer, 202, {"Location": f"/api/chat/session/{created.session_id}"}
+    return answer, 202, {"Location": f"{request.script_root}/api/chat/session/{created.session_id}"}
 
 
 def _idempotency_key() -> str | None:

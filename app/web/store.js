@@ -9,6 +9,7 @@ import { uuid } from './client/http.js'
 import { ConversationList } from './store/conversation_list.js'
 import { Deletions } from './store/deletions.js'
 import { OpenConversation } from './store/open_conversation.js'
+import { PLACE } from './store/place.js'
 import { keyOfSession, sessionIn, statusOf } from './store/rows.js'
 import { Running } from './store/running.js'
 import { Sending } from './store/sending.js'
@@ -28,7 +29,7 @@ const RESUMED = 40
 
 export class Store extends EventTarget {
   #clock = new ServerClock()
-  client = createClient({ token: readToken, minPollMs: POLL_MS, fetch: this.#clock.fetch })
+  client = createClient({ baseUrl: PLACE, token: readToken, minPollMs: POLL_MS, fetch: this.#clock.fetch })
   troubles = new Troubles((newest) => this.emit('trouble', newest), () => void this.refresh())
   sending = new Sending(this)
   running = new Running(this)
@@ -39,7 +40,7 @@ export class Store extends EventTarget {
   agents = []
   #refreshTimer = 0
   /** Tells other tabs to read again after a change here. @type {BroadcastChannel | null} */
-  #others = typeof BroadcastChannel === 'undefined' ? null : new BroadcastChannel('backchat:page')
+  #others = typeof BroadcastChannel === 'undefined' ? null : new BroadcastChannel(`backchat:page${PLACE}`)
   /** Settles when the list has been read for the first time. @type {Promise<void>} */
   #listing = Promise.resolve()
 

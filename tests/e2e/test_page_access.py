@@ -1,7 +1,9 @@
-"""The page on a server that wants a token and has two agents."""
+"""The page on a server that wants a token, has two agents, and is also below a path of a proxy's."""
 
 from __future__ import annotations
 
+import http.client
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +46,7 @@ def stack(
         OPENAI_BASE_URL=model_server.url,
         OPENAI_API_KEY="unused",
         CHAT_SECRET=SECRET,
+        URL_PREFIX="/chat",
         AGENTS_FILE=str(folder / "agents.toml"),
     )
     try:
@@ -76,6 +79,38 @@ def test_a_token_is_asked_for_once_and_everybody_sees_only_their_own(
     give_token(bob.page, "bob")
     expect(bob.page.locator("#banner")).to_have_text("This conversation no longer exists.")
     expect(bob.list.get_by_text("Your conversations appear here.")).to_be_visible()
+
+
+def test_below_a_path_of_a_proxy_everything_stays_below_it(
+    make_device: Callable[..., Callable[..., Chat]], stack: Stack
+) -> None:
+    chat = make_device()("/chat")
+    give_token(chat.page, "dave")
+    chat.say("Hello")
+    chat.wait_ended()
+
+    chat.page.reload()
+    expect(Chat(chat.page).text).to_contain_text("pomegranate")
+
+    assert chat.page.url.startswith(f"{stack.url}/chat/#")
+    asked = {request.url for request in chat.requests}
+    assert {url for url in asked if not url.startswith(f"{stack.url}/chat/")} == set()
+    assert {f"{stack.url}/chat/web/page.js", f"{stack.url}/chat/api/chat/session"} <= asked
+
+
+@pytest.mark.parametrize("header", ["SCRIPT_NAME", "Script-Name", "X-Script-Name", "X-Forwarded-Prefix", "PATH_INFO"])
+@pytest.mark.parametrize("prefix", ["", "/chat"])
+def test_no_header_says_below_which_path_the_server_is(stack: Stack, header: str, prefix: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=10)
+    token = access.issue(SECRET, "erin")
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", header: "/chat/api"}
+
+    connection.request("POST", f"{prefix}/api/chat/session", '{"message": "Hello"}', headers)
+    response = connection.getresponse()
+    session_id = json.loads(response.read())["sessionId"]
+    connection.close()
+
+    assert (response.status, response.headers["Location"]) == (202, f"/chat/api/chat/session/{session_id}")
 
 
 def test_a_wrong_token_is_told_and_can_be_replaced(make_device: Callable[..., Callable[..., Chat]]) -> None:

@@ -1,9 +1,11 @@
 // @ts-check
 /** Turns that the server does not know yet, by conversation. What it refused outlives a reload, as drafts do, but not the tab. */
 
+import { PLACE } from './place.js'
+
 /** @typedef {import('./rows.js').Turn} Turn */
 
-const UNSENT_KEY = 'backchat:unsent'
+const UNSENT_KEY = `backchat:unsent${PLACE}`
 
 export class Outgoing {
   /** @type {Map<string, Turn[]>} */

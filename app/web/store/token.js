@@ -1,7 +1,9 @@
 // @ts-check
 /** The access token, in this browser. */
 
-const KEY = 'backchat:token'
+import { PLACE } from './place.js'
+
+const KEY = `backchat:token${PLACE}`
 
 /** @type {string | null} A token that could not be stored lasts as long as the page. */
 let held = null
