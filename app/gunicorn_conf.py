@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -13,10 +14,27 @@ from app.settings import Settings
 
 from . import gc, logs
 
+
+def _heartbeat_folder() -> str:
+    """Where workers show that they live, many times a minute: in memory, else wherever a file can be made.
+
+    Raises:
+        BackchatError: nowhere can one be made.
+    """
+    if os.access("/dev/shm", os.W_OK | os.X_OK):  # noqa: S108 - the file has a name that nobody can guess
+        return "/dev/shm"  # noqa: S108
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        raise BackchatError("no folder for temporary files can be written; mount a tmpfs on /tmp") from None
+
+
 # Before the settings are read: what they warn of has to be seen whole.
 logs.configure("WARNING")
 try:
     _settings = Settings.from_environment()
+    _settings.require_metrics_folder()
+    worker_tmp_dir = _heartbeat_folder()
 except BackchatError as error:
     print(f"web: {error.detail}", file=sys.stderr, flush=True)
     sys.exit(os.EX_CONFIG)
@@ -35,6 +53,8 @@ graceful_timeout = 5
 timeout = 60
 # The control socket would let whoever reaches it stop workers.
 control_socket_disable = True
+# From a proxy on loopback gunicorn would take SCRIPT_NAME, which is what its client sent; URL_PREFIX says it instead.
+forwarder_headers = ""
 
 
 class _Logger(Logger):  # type: ignore[misc]

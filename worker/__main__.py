@@ -51,6 +51,7 @@ def main() -> None:
     logs.configure("WARNING")
     try:
         settings = Settings.from_environment()
+        settings.require_metrics_folder()
         logs.configure(settings.log_level)
         if not settings.redis_url:
             raise BackchatError("REDIS_URL is not set; `make run` brings a broker of its own")

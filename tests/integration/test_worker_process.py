@@ -110,6 +110,17 @@ def test_secrets_that_can_not_be_read_are_told_by_every_process(make_process: Ca
         assert re.fullmatch(r"(Error|web|worker): SECRETS_DIR can't be read: .*'/absent'", process.output)
 
 
+def test_a_folder_of_metrics_that_can_not_be_written_is_told_by_who_counts(
+    make_process: Callable[..., Process],
+) -> None:
+    commands = {"worker": 78, "app.gunicorn_conf": 78}
+    processes = {module: make_process("-m", module, PROMETHEUS_MULTIPROC_DIR="/absent") for module in commands}
+
+    assert {module: process.wait() for module, process in processes.items()} == commands
+    for process in processes.values():
+        assert re.fullmatch("(web|worker): PROMETHEUS_MULTIPROC_DIR is no folder that can be written", process.output)
+
+
 @pytest.mark.parametrize("query", ["ssl_ca=/absent", "sslmode=require", "ssl=false&ssl_mode=REQUIRED"])
 def test_a_database_url_that_can_not_be_used_is_told_by_every_process(
     make_process: Callable[..., Process], query: str
