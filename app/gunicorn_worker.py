@@ -1,4 +1,4 @@
-"""gunicorn's worker, but for how it refuses what is no HTTP: as the application words its errors."""
+"""gunicorn's gevent worker, which answers requests that are no HTTP with problems as the application does."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class CallableOrchestrator:
         except (SystemExit, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and is_stopped():
                 raise
-            # Its own doing: the one would end the worker, the other look as if somebody had stopped the turn.
+            # Raised by the orchestrator itself: SystemExit would end the worker, CancelledError would look like a stop.
             raise RuntimeError(f"the orchestrator raised {type(error).__name__}") from error
         finally:
             if hasattr(events, "aclose"):

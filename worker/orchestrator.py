@@ -61,7 +61,7 @@ def is_stopped() -> bool:
 
 
 class CancelScope:
-    """Tells code that can't be cancelled at an `await` (threads) that the turn was stopped."""
+    """Lets code on threads, which can't be cancelled at an `await`, see that the turn was stopped."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -84,7 +84,7 @@ async def _search_nothing(query: str, limit: int) -> list[Message]:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What an orchestrator is told about the message that it answers."""
+    """What an orchestrator gets: the message to answer, and all it needs for that."""
 
     session_id: str
     conversation_id: str

@@ -40,7 +40,7 @@ def create_app(settings: Settings) -> APIFlask:
     db.open_database(settings.database_url)
     schema.require_current()
     app = APIFlask(__name__, title="Backchat", version="0.1.0", docs_path="/docs")
-    # Or a doubled slash is answered with a redirect, in HTML, that clients don't follow with their body.
+    # Flask would answer a doubled slash with a redirect in HTML, which clients don't follow with their body.
     app.url_map.merge_slashes = False
     _configure(app, settings)
     install_services(app.extensions, _services(settings))
@@ -100,7 +100,7 @@ def _require_json(app: APIFlask) -> None:
         # A page of another site can post text/plain without asking; JSON makes its browser ask first.
         if request.content_length and not request.is_json:
             return problems.problem(415, "unsupported_media_type", "send application/json")
-        # A body of unknown length is cut at the limit without a word, and what is left may even be JSON.
+        # Flask cuts a body of unknown length silently at the limit, and the rest may still parse as JSON.
         if request.content_length is None and len(_read_body()) >= app.config["MAX_CONTENT_LENGTH"]:
             return problems.problem(413, "body_too_large", RequestEntityTooLarge.description)
         return None

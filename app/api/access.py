@@ -25,7 +25,7 @@ def owner() -> str:
         if scheme.lower() != "bearer":
             raise Unauthorized("send a token: Authorization: Bearer …")
         return owner_of(secret, token.strip())
-    # The name as well: a proxy on this machine, or a foreign name that leads to 127.0.0.1, comes from loopback too.
+    # The host name must be local, too: a proxy on this machine and a rebound foreign name also come from loopback.
     if not _is_loopback(request.remote_addr) or not _is_local_name(request.host):
         raise Unauthorized("without CHAT_SECRET only loopback is served")
     return LOCAL_OWNER

@@ -24,7 +24,7 @@ def moment_of(text: str) -> datetime:
     Raises:
         ValueError: it is none.
     """
-    # A plus that nobody escaped arrives as a space.
+    # An unescaped plus arrives as a space.
     candidate = _SPACE_FOR_PLUS.sub("+", text) if "T" in text else text
     try:
         parsed = datetime.fromisoformat(candidate)
@@ -71,7 +71,7 @@ class AgentsOut(Shown):
 
 
 class HistoryQuery(Camel):
-    # These names are as they are: not camelCase.
+    # These names are snake_case in the contract.
     model_config = ConfigDict(alias_generator=None)
 
     limit: int = Field(100, ge=1, le=500)

@@ -53,12 +53,12 @@ def _agent(agent_id: int) -> Agent:
     try:
         return services().agents.get(agent_id)
     except UnknownAgent:
-        # Named by the path it is missing; named by a body it is a wrong value.
+        # In a path an unknown agent is not found; in a body it is an invalid value.
         raise NotFound("no such agent") from None
 
 
 def _shown(agent: Agent) -> dict[str, Any]:
-    # Field by field: what is added to agents later must not be shown by itself.
+    # Field by field, so that a field added to agents later is not shown by accident.
     return {
         "id": agent.id,
         "name": agent.name,

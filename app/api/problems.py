@@ -63,7 +63,7 @@ _DETAILS: dict[type[HTTPException], str] = {
     BadRequest: "the body is no JSON in UTF-8",
     WerkzeugNotFound: "no such path",
 }
-#: A name that nobody knows is not repeated any further.
+#: Unknown names are repeated up to this length.
 _NAME_CHARACTERS = 100
 
 
@@ -133,7 +133,7 @@ def install(app: APIFlask) -> None:
     def http(error: HTTPException) -> Response:
         status = error.code or 500
         headers = {name: value for name, value in error.get_headers() if name.lower() in _KEPT_HEADERS}
-        # The framework blames the browser, and asks to check its spelling.
+        # Werkzeug's own texts blame the browser and ask to check the spelling.
         detail = _DETAILS.get(type(error)) or error.description or error.name
         if isinstance(error, RequestEntityTooLarge):
             detail = f"the body may have {current_app.config['MAX_CONTENT_LENGTH']} bytes (MAX_BODY_BYTES)"

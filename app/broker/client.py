@@ -1,4 +1,4 @@
-"""Open Redis the one way that fits here: a pool that waits its turn, and calls that end."""
+"""The Redis client: a pool that blocks when it is exhausted, and a timeout for every call."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def open_redis(url: str, *, timeout_s: float = 1.0, max_connections: int = 50, c
         client_name=client_name,
         socket_connect_timeout=timeout_s,
         socket_timeout=timeout_s,
-        # Once: a pooled connection may have died with the Redis before. Not after a timeout: silent Redis stays silent.
+        # One retry: a pooled connection may have died with an earlier Redis. None after a timeout: it would hang again.
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
     )
     client = Redis.from_pool(pool)

@@ -23,7 +23,7 @@ TTL_MS = 1000
 CHANNEL = "backchat:news"
 #: After a failure Redis is left alone for so long: polls must stay quick while it is down.
 _PAUSE_S = 1.0
-#: Looks at the same time; more of them wait in line, which is no failure of Redis.
+#: Reads at the same time; further ones wait for a slot, which is no failure of Redis.
 _AT_ONCE = 40
 
 
@@ -50,7 +50,7 @@ class Heads:
         self._down_until = 0.0
 
     def publish(self, heads: Iterable[Head], *, news: bool = True, known_at: float | None = None) -> None:
-        """Publish *heads*; with *news* those who wait for their sessions are woken.
+        """Publish *heads*; with *news* the hubs that wait for their sessions are woken.
 
         Args:
             heads: What was read or committed.
@@ -76,7 +76,7 @@ class Heads:
     def get(self, session_id: str) -> Head | None:
         """The head of a session, or None: ask the database."""
         with self._slots:
-            # Asked only now: it may have gone down while this one waited.
+            # Checked after the wait: Redis may have gone down meanwhile.
             if self._down():
                 return None
             try:
@@ -90,11 +90,11 @@ class Heads:
         return Head(session_id, owner, int(seq), status, float(moved_at))
 
     def forget(self, session_id: str) -> None:
-        """Say that a session was deleted, and wake those who wait for it."""
+        """Publish that a session was deleted, and wake the hubs that wait for it."""
         if self._down():
             return
         try:
-            # Not just deleted: without a head a reader may still know where it stood.
+            # Not just removed: a web process may remember the head and go on using it.
             self._redis.set(_key(session_id), "0 deleted 0 -", px=TTL_MS)
             self._redis.publish(CHANNEL, session_id)
         except redis.RedisError:

@@ -48,7 +48,7 @@ def list_recent(owner: str, *, limit: int = 20, cursor: str | None = None) -> Pa
     if cursor is not None:
         milliseconds, row_id = _CURSOR.decode(cursor)
         before = from_ms(milliseconds)
-        # As a range first: so the index is entered where the page begins.
+        # A range condition first, so that the index is entered where the page begins.
         wanted &= (Conversation.updated_at <= before) & (
             (Conversation.updated_at < before) | (Conversation.id < row_id)
         )

@@ -99,7 +99,7 @@ def title_of(message: str) -> str:
 
 def now_in(conversation: Conversation) -> datetime:
     """The time of what is stored next in a locked conversation: never before what was stored last."""
-    # Processes have clocks of their own, and a history that is read by time must not turn round.
+    # Clocks of processes differ, and a history that is read by time must not go backwards.
     last: datetime = conversation.updated_at
     return max(utc_now(), last)
 

@@ -37,7 +37,7 @@ _ANSWER_S = 30
 _PING_S = 1.0
 #: Bytes that a row may hold beside its text: mostly the tool calls of a message (`app.events.steps`).
 _BESIDE_CONTENT = 1024 * 1024
-#: Statements up to this many characters fit every server that is worth its name.
+#: Statements up to this many characters fit any server's `max_allowed_packet`.
 _LARGE_STATEMENT = 128 * 1024
 
 #: What the current transaction of this thread or greenlet does before its commit, by what stores it.
@@ -115,7 +115,7 @@ def _open_sqlite(path: str) -> peewee.Database:
     return peewee.SqliteDatabase(
         path,
         timeout=15,
-        # "normal" would take the last commits back at a power cut, when clients have seen their seqs already.
+        # With "normal" a power cut undoes the last commits, although clients have seen their seqs.
         pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -16_000},
     )
 
@@ -220,7 +220,7 @@ def transaction(work: Callable[[], T]) -> T:
                 raise
             if time.monotonic() > deadline:
                 raise DatabaseUnavailable("the database is busy") from error
-            # Two transactions that met once must not meet again in step.
+            # Jitter, so that two transactions that blocked each other don't do so again.
             time.sleep(random.uniform(0, 0.05))  # noqa: S311 - jitter, no secret
 
 
@@ -289,5 +289,5 @@ def max_content_bytes(wanted: int) -> int:
     if is_sqlite():
         return wanted
     packet = int(reading(lambda: database.execute_sql("SELECT @@max_allowed_packet").fetchone()[0]))
-    # Escaping can double a text, and the same packet carries the rest of the row, of which that is true as well.
+    # Escaping can double the text, and also the rest of the row, which is in the same packet.
     return min(wanted, max((packet - 256 * 1024) // 2 - _BESIDE_CONTENT, 64 * 1024))

@@ -23,7 +23,7 @@ def now_ms(plus: int = 0) -> peewee.SQL:
 
 
 def for_update(*, wait: bool = True) -> str:
-    """What makes a SELECT written by hand a locking read, as its last words; see `locked`.
+    """The end of a SELECT written by hand that makes it a locking read; see `locked`.
 
     Without *wait* it leaves out what others have locked, where the server can: since MariaDB 10.6 and MySQL 8.
     """
@@ -33,8 +33,8 @@ def for_update(*, wait: bool = True) -> str:
 
 
 def only_by(index: str) -> str:
-    """What has a locking read written by hand find its rows by this index, after the name of the table."""
-    # It locks what it passes, in the order it passes it: by an index on the status that is what others hold as well.
+    """The index hint of a locking read written by hand; follows the name of the table."""
+    # A locking read locks every row it scans, in scan order: by the status index it would lock rows that others hold.
     return "" if is_sqlite() else f" FORCE INDEX ({index})"
 
 
@@ -59,7 +59,7 @@ def sql(statement: str, parameters: Sequence[Any] = ()) -> Any:
 
 
 def id_step() -> int:
-    """What lies between two ids of one INSERT: more than one where several servers give ids, as in a Galera cluster."""
+    """The step between two ids of one INSERT: over 1 where several servers assign ids, as in a Galera cluster."""
     return 1 if is_sqlite() else int(sql("SELECT @@auto_increment_increment").fetchone()[0])
 
 

@@ -12,7 +12,7 @@ from app.errors import BackchatError, DatabaseUnavailable
 # Lock wait timeout, deadlock, record or table changed since it was read first: the transaction may simply run again.
 _RETRYABLE = frozenset({1205, 1213, 1020, 1412})
 _LOCKED_FILE = "database is locked"
-# Nothing is wrong with the statement: what is said of a content that can't be stored ends its session.
+# These say nothing about the statement. Any other error means that the content can't be stored, and ends its session.
 _UNAVAILABLE = frozenset(
     {
         # gone, shutting down, hung up, network trouble
@@ -31,7 +31,7 @@ _UNAVAILABLE = frozenset(
         *(1317, 1969, 3024),
     }
 )
-#: SQLite has no numbers and says the same in words.
+#: SQLite has no error numbers, only these texts.
 _UNAVAILABLE_FILE = re.compile("unable to open database file|disk is full|disk I/O error|readonly database")
 _HUNG_UP = frozenset({1927, 2006, 2013, 2055, 4031})
 _ROLLED_BACK = re.compile(r"no transaction is active|SAVEPOINT \S+ does not exist")
@@ -53,7 +53,7 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Others were in the way: the same transaction may succeed now."""
+    """Other transactions were in the way: the same one may succeed now."""
     error = _first(error)
     if not isinstance(error, peewee.OperationalError | peewee.InternalError):
         return False
@@ -62,7 +62,7 @@ def is_retryable(error: BaseException) -> bool:
 
 
 def was_hung_up(error: BaseException | None) -> bool:
-    """The server closed the connection, now or long ago; waiting for it in vain is something else."""
+    """The server closed the connection, now or long ago; a timeout is not that."""
     if isinstance(error, peewee.InterfaceError):
         return True
     return isinstance(error, peewee.OperationalError) and bool(_codes(error) & _HUNG_UP) and "timed" not in str(error)

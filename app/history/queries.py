@@ -78,7 +78,7 @@ class Place:
 
     def after(self) -> Any:
         later = (AgentEvent.created_at > self.at) | (AgentEvent.row_id > self.row_id)
-        # As a range first: so the index is entered where the page begins.
+        # A range condition first, so that the index is entered where the page begins.
         return (AgentEvent.created_at >= self.at) & later
 
     def before(self) -> Any:
@@ -115,7 +115,7 @@ def place_of(cursor: str, parameter: str) -> Place:
 
 
 def _up(moment: datetime) -> datetime:
-    """*moment* at the next whole millisecond, which is what rows have: `<` and `>=` then say what was asked."""
+    """*moment* rounded up to a millisecond, the precision of rows, so that `<` and `>=` compare exactly."""
     missing = -moment.microsecond % 1000
     return moment + timedelta(microseconds=missing) if missing else moment
 
@@ -158,7 +158,7 @@ def _keys(
     if wanted.types is None:
         conditions = [condition]
     elif wanted.of_whole_agent:
-        # The index has each type in order; several at once would be sorted whole, or searched for rare ones.
+        # The index has each type in order. One query for several types would sort all rows, or scan for rare ones.
         conditions = [condition & (AgentEvent.event_type == kind) for kind in wanted.types]
     else:
         conditions = [condition & AgentEvent.event_type.in_(sorted(wanted.types))]

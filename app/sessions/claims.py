@@ -169,7 +169,7 @@ def renew(claims: Sequence[Claim], *, lease_s: float) -> None:
         held = peewee.Tuple(Session.id, Session.attempt).in_(
             [peewee.Tuple(claim.row_id, claim.attempt) for claim in workers.values()]
         )
-        # Handed back since the caller looked: with a lease again it would wait for a worker that has let it go.
+        # A session that was just handed back must not get a lease again: it would wait for a worker that let it go.
         leased = Session.lease_until_ms.is_null(False)
         Session.update(lease_until_ms=db.now_ms(int(lease_s * 1000))).where(
             Session.id.in_(list(workers)) & held & leased & (Session.status == "running")

@@ -101,7 +101,7 @@ def _outcome(row: Session | None, batch: Batch) -> Committed:
     status = batch.terminal.type if batch.terminal is not None else "running"
     if row.status == "running" and row.last_seq == batch.after:
         return Committed(current=True, last_seq=last_seq, status=status)
-    # COMMIT was sent and the connection broke: only this attempt can have moved the row to just here.
+    # The connection broke during COMMIT: only this attempt can have moved the row to exactly this seq.
     done_already = batch.retried and row.last_seq == last_seq and row.status == status
     return Committed(current=done_already, last_seq=last_seq, status=status)
 

@@ -48,7 +48,7 @@ class Doorbell:
         if ended.worker is None:
             return
         try:
-            # The job that led to this attempt was rung with the attempts before it.
+            # The job of this attempt was rung with the number of attempts before it.
             self._queue.stop(ended.worker, ended.session_id, ended.attempt - 1)
         except QueueUnavailable:
             logger.warning(

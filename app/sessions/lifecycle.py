@@ -96,7 +96,7 @@ def _create(new: NewSession) -> Created:
         return earlier
     conversation_id = new.conversation_id or new_id()
     conversation = threads.lock_or_create(new.owner, conversation_id, new.agent_id, new.message)
-    # A twin of this request may have been committed while this one waited for the lock: it must not find itself busy.
+    # A request with the same key may have committed while this one waited for the lock: look again before `on_busy`.
     earlier = _by_idempotency_key(new) if new.conversation_id is not None else None
     if earlier is not None:
         return earlier
@@ -216,7 +216,7 @@ def _end_if(session_id: str, error: Error, owner: str | None, *, still: Any) -> 
             return ended(row, row.last_seq, changed=False)
         return _end(row, conversation if message else None, error, text=text)
 
-    # Once more as it should be: what was in the way may be over.
+    # Twice with message and history: what was in the way may be over.
     for message in (True, True, False):
         try:
             return db.transaction(partial(work, message=message, text=True))

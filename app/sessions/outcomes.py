@@ -18,7 +18,7 @@ from app.events import Done, Terminal, log, steps
 from app.history import entries
 
 #: Some 24 days, the largest INT.
-# Left running for longer, by a deployment that was shut down, a session could never be ended.
+# A session that a shut-down deployment left running for longer could never be ended.
 _MOST_MS = 2**31 - 1
 
 
@@ -100,7 +100,7 @@ def store(outcomes: Sequence[Outcome]) -> None:
     for outcome, conversation in kept:
         metadata = outcome.metadata
         metadata["toolCalls"] = by_session[outcome.row.session_id].summary
-        # A row without a word would look like a lost answer.
+        # An empty message would look like a lost answer.
         said = outcome.text or metadata.get("errorMessage") or metadata.get("errorCode") or ""
         answers.append(NewMessage(conversation, outcome.row.session_id, "assistant", said, metadata))
     messages.add(answers)

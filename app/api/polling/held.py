@@ -90,7 +90,7 @@ def _answer(page: EventPage, if_none_match: ETags, takes_gzip: Callable[[], bool
     # Raw: validating a page against its schema would cost more than reading it.
     shared = SharedPage(page)
     known = bool(if_none_match) and if_none_match.contains_weak(shared.etag)
-    # Most polls have no news: they must not pay for looking what their client takes.
+    # Most polls have no news: parsing Accept-Encoding for them would be wasted.
     answer = shared.answer(known=known, gzip=shared.is_long and takes_gzip())
     return Response(answer.body, answer.status, answer.headers)
 
@@ -142,7 +142,7 @@ class HeldPoll(_Held):
             self._hub.unregister(self._subscriber)
         start_response(answer.status, answer.headers + headers)
         yield answer.body
-        # Those who still wait for the same news go before what the server has to do after an answer.
+        # Let other subscribers be answered before the server cleans up after this request.
         time.sleep(0)
 
 

@@ -30,10 +30,10 @@ from .pages import SharedPage
 
 logger = logging.getLogger(__name__)
 
-#: How often all sessions that are waited for are looked up: while the subscription stands, and while it does not.
+#: Pause between two looks at all subscribed sessions: while Redis delivers news, and while it does not.
 LOOK_S = 2.0
 LOOK_WITHOUT_NEWS_S = 0.5
-#: How often the clients of all held requests are looked for.
+#: Pause between two checks for clients that closed their connections.
 GONE_S = 3.0
 #: Pages that are read at the same time.
 READERS = 4
@@ -72,7 +72,7 @@ class Subscriber:
         self._signal = threading.Lock()
         self._signal.acquire()
         self._handed: SharedPage | Exception | None = None
-        # There was more news before the page that was handed out was taken.
+        # More was committed before the subscriber took the page that it was handed.
         self._missed = False
         self._until = time.monotonic()
 
@@ -134,13 +134,13 @@ class Hub:
             handed, subscriber._handed = subscriber._handed, None
             again, subscriber._missed = subscriber._missed, False
             if handed is not None and not signalled:
-                # It came between the end of the wait and here.
+                # The page was handed out after the wait timed out.
                 subscriber._signal.acquire()
             if isinstance(handed, SharedPage):
                 subscriber.after = handed.page.next_after
                 again |= handed.page.has_more
         if isinstance(handed, Exception):
-            # One for all who waited: their tracebacks must not add up.
+            # All subscribers get the same exception: its traceback must not grow with each raise.
             raise handed.with_traceback(None)
         if again:
             self._to_read([subscriber.session_id])
@@ -168,7 +168,7 @@ class Hub:
         while True:
             session_id = self._moved.get()
             try:
-                # One connection for all that has moved in the same instant.
+                # One connection for all sessions that changed at once.
                 with db.connected():
                     while True:
                         self._serve(session_id)
@@ -176,10 +176,10 @@ class Hub:
             except queue.Empty:
                 continue
             except DatabaseUnavailable:
-                # They go on waiting, the next look finds the news again.
+                # Subscribers stay; the next look finds the news again.
                 continue
             except Exception:
-                # Held requests depend on this loop for as long as the process lives.
+                # Without this loop no held request would ever be answered.
                 logger.exception("news could not be read")
 
     def _serve(self, session_id: str) -> None:
@@ -208,7 +208,7 @@ class Hub:
         with self._lock:
             for subscriber in subscribers:
                 if subscriber.after != after or subscriber._handed is not None:
-                    # It has moved on since the read.
+                    # The subscriber moved on since the read.
                     subscriber._missed = True
                     continue
                 subscriber._handed = outcome

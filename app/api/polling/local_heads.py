@@ -1,4 +1,4 @@
-"""Where sessions stand that have no head in Redis: those that wait for a worker, and all of them while Redis is down.
+"""Heads of sessions without one in Redis: those that wait for a worker, and all of them while Redis is down.
 
 Each poll of such a session would read it from the database. Instead, all polled sessions are looked up together.
 """
@@ -18,7 +18,7 @@ from app.sessions import queries as session_queries
 
 logger = logging.getLogger(__name__)
 
-#: How late one of these heads may be, as one in Redis may.
+#: Seconds that a head may be late, as in Redis.
 FRESH_S = 1.0
 _REFRESH_S = 0.7
 #: A session that nobody has polled for so long is forgotten; the longest advice for the next poll is 3 s.
@@ -52,7 +52,7 @@ class LocalHeads:
         self._started = False
 
     def get(self, session_id: str) -> Head | None:
-        """Where it stood less than `FRESH_S` ago; None: ask the database."""
+        """Its head of less than `FRESH_S` ago; None: ask the database."""
         now = self._clock()
         with self._lock:
             known = self._known.get(session_id)
