@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -138,25 +137,6 @@ def test_what_could_not_be_read_appears_by_itself_when_the_server_is_back(
     trouble.end()
     expect(other.text).to_have_text("Here.", timeout=60_000)
     expect(other.list.get_by_role("link", name="Read me later")).to_be_visible()
-
-
-def test_a_server_that_is_away_is_asked_ever_more_rarely(make_device: MakeDevice, model_server: ModelServer) -> None:
-    chat = make_device(short(model_server))()
-    chat.say("Rarely")
-    chat.wait_ended()
-    asked: list[float] = []
-
-    def away(route: Route) -> None:
-        asked.append(time.monotonic())
-        route.abort()
-
-    chat.page.route("**/api/**", away)
-    look_again(chat)
-    wait_until(lambda: chat.page.evaluate("1") and len(asked) >= 6, "it tries again", timeout_s=60)
-    chat.page.wait_for_timeout(8000)
-
-    # Each time the list and the conversation.
-    assert len(asked) <= 10
 
 
 def test_a_message_that_the_server_does_not_take_now_says_so(
