@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -164,11 +165,13 @@ def test_a_process_that_is_frozen_in_a_transaction_does_not_hold_the_others_up_f
     _, client = own_mariadb
     claim = make_claim()
     outcome: list[object] = []
+    frozen, cancelled = threading.Event(), threading.Event()
 
     def freeze() -> None:
         def work() -> None:
             db.database.execute_sql("SELECT id FROM chatSessions FOR UPDATE")
-            time.sleep(20)  # as a process does that was sent SIGSTOP
+            frozen.set()
+            cancelled.wait(30)  # as a process does that was sent SIGSTOP
             db.database.execute_sql("UPDATE chatSessions SET lastSeq = 99")
 
         try:
@@ -177,13 +180,15 @@ def test_a_process_that_is_frozen_in_a_transaction_does_not_hold_the_others_up_f
             outcome.append(error)
 
     def cancel() -> float:
-        time.sleep(0.5)
+        frozen.wait(30)
         started = time.monotonic()
         response = client.post(f"/api/chat/session/{claim.session_id}/cancel")
         while response.status_code == 503:
             response = client.post(f"/api/chat/session/{claim.session_id}/cancel")
+        took_s = time.monotonic() - started
+        cancelled.set()
         assert response.status_code == 200
-        return time.monotonic() - started
+        return took_s
 
     _, took = at_once([freeze, cancel])
 

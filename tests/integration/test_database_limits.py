@@ -27,8 +27,10 @@ def test_sqlite_keeps_every_commit_through_a_power_cut(tmp_path: Path) -> None:
     opened.close()
 
 
-@pytest.mark.slow
-def test_a_pool_without_a_free_connection_is_an_unavailable_database(mariadb: MariaDB) -> None:
+def test_a_pool_without_a_free_connection_is_an_unavailable_database(
+    mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.db.connection._CONNECT_S", 0.5)
     url = mariadb.create_database("pool")
     db.open_database(url, connections=1)
     taken, give_back = threading.Event(), threading.Event()

@@ -505,7 +505,10 @@ class Stubborn:
                 continue
 
 
-def test_an_orchestrator_that_will_not_stop_does_not_keep_the_worker(settings: Settings) -> None:
+def test_an_orchestrator_that_will_not_stop_does_not_keep_the_worker(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.process.run.CLOSE_S", 0.5)
     session_id = make_session()
     answer = Stubborn()
 

@@ -25,6 +25,12 @@ NEVER_S = 3600.0
 LARGE = "r" * SESSION_BUFFER_CHARACTERS
 
 
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tests count the looks for sessions that have ended.
+    monkeypatch.setattr("worker.process.event_writer.WATCH_S", 0.02)
+
+
 class Database:
     """Records what it is asked to store; a test may hold it, break it, or take a session away."""
 

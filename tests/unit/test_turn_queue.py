@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -12,6 +13,7 @@ from rq.job import Job, JobStatus
 
 from app.broker.queue import FAILURE_TTL_S, JOB_FUNCTION, QUEUE_NAME, TurnQueue, job_id
 from app.errors import QueueUnavailable
+from tests.factories import at_once, failures
 from tests.servers import RedisServer, free_port
 
 
@@ -114,21 +116,25 @@ def test_a_redis_that_is_gone_is_told_at_once(call: Callable[[TurnQueue], object
 
 
 @pytest.mark.parametrize("used_before", [False, True])
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 def test_a_redis_that_does_not_answer_is_told_within_two_seconds(
-    call: Callable[[TurnQueue], object], used_before: bool, make_redis: Callable[..., RedisServer]
+    used_before: bool, make_redis: Callable[..., RedisServer]
 ) -> None:
     server = make_redis()
-    queue = TurnQueue(server.url)
-    if used_before:
+    queues = {name: TurnQueue(server.url) for name in CALLS}
+    for queue in queues.values() if used_before else ():
         queue.ring("b", 0)
     server.pause()
-    started = time.monotonic()
 
-    with pytest.raises(QueueUnavailable):
-        call(queue)
+    def waited_s(name: str) -> float:
+        started = time.monotonic()
+        with pytest.raises(QueueUnavailable):
+            CALLS[name](queues[name])
+        return time.monotonic() - started
 
-    assert time.monotonic() - started < 2
+    outcomes = at_once([partial(waited_s, name) for name in CALLS])
+
+    assert failures(outcomes) == []
+    assert all(float(each) < 2 for each in outcomes)  # type: ignore[arg-type]
 
 
 def test_a_ring_after_a_restart_of_redis_is_heard(make_redis: Callable[..., RedisServer]) -> None:
