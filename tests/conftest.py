@@ -18,7 +18,7 @@ from playhouse.pool import PooledDatabase
 from app import db
 from app.db import schema
 from app.db.models import MODELS
-from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer, guard
+from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer, guard, memory
 
 _numbers = count(1)
 
@@ -30,8 +30,15 @@ settings.register_profile("any machine", settings(), deadline=None, suppress_hea
 settings.load_profile("any machine")
 
 
+def pytest_configure() -> None:
+    """Keep what tests store in memory where there is room: a commit waits for no disk, and `kill -9` loses nothing."""
+    if folder := memory():
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_left_behind() -> Iterator[None]:
+def _nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    guard.remove(tmp_path_factory.getbasetemp())
     yield
     guard.close()
 

@@ -62,18 +62,34 @@ def binary(*names: str) -> str:
     pytest.skip(reason)
 
 
+#: A folder in memory on Linux, and what there must be of it: a run takes a fifth.
+_MEMORY, _MEMORY_BYTES = Path("/dev/shm"), 4 * 1024**3
+
+
+def memory(folder: Path = _MEMORY, wanted: int = _MEMORY_BYTES) -> Path | None:
+    """A folder whose files are kept in memory, where there is one that can be written, with room for all tests."""
+    with suppress(OSError):
+        room = min(shutil.disk_usage(folder).free, psutil.virtual_memory().available)
+        if room >= wanted and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    return None
+
+
 class _Guard:
     """Kills what is left when the test run dies without cleaning up: the pipe to it closes then."""
 
     _SCRIPT = (
-        "import os, signal, sys\n"
+        "import os, shutil, signal, sys\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "groups = set()\n"
+        "folder = ''\n"
         "for line in sys.stdin:\n"
-        "    (groups.add if line[0] == '+' else groups.discard)(int(line[1:]))\n"
+        "    if line[0] == '=': folder = line[1:-1]\n"
+        "    else: (groups.add if line[0] == '+' else groups.discard)(int(line[1:]))\n"
         "for group in groups:\n"
         "    try: os.killpg(group, signal.SIGKILL)\n"
         "    except OSError: pass\n"
+        "if folder: shutil.rmtree(folder, ignore_errors=True)\n"
     )
 
     def __init__(self) -> None:
@@ -90,10 +106,16 @@ class _Guard:
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
 
+    def remove(self, folder: Path) -> None:
+        """If the run dies, remove its *folder* too, where it takes memory."""
+        if folder.is_relative_to(_MEMORY):
+            self.tell(f"={folder}")
+
     def close(self) -> None:
+        """The run has ended by itself: its folder stays for whoever looks into a failure."""
         with self._lock:
             if self._process is not None:
-                self._process.communicate()
+                self._process.communicate(b"=\n")
                 self._process = None
 
 

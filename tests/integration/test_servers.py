@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pymysql
 import pytest
 import redis
 
-from tests.servers import ROOT, MariaDB, Process, RedisServer, free_port, wait_until
+from tests.servers import ROOT, MariaDB, Process, RedisServer, free_port, memory, wait_until
 
 
 def test_mariadb_comes_back_with_its_data_after_kill_9(make_mariadb: Callable[[], MariaDB]) -> None:
@@ -134,6 +135,27 @@ def test_nothing_survives_a_killed_test_run(tmp_path: Path) -> None:
     child = int(run.stdout)
 
     wait_until(lambda: not psutil.pid_exists(child), "the child's end")
+
+
+@pytest.mark.skipif(memory() is None, reason="no room in memory")
+def test_a_killed_test_run_leaves_nothing_in_memory() -> None:
+    folder = Path(tempfile.mkdtemp(dir=memory()))
+    script = f"""
+import os, pathlib, signal
+from tests.servers import guard
+guard.remove(pathlib.Path({str(folder)!r}))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT)
+
+    wait_until(lambda: not folder.exists(), "the folder's end")
+
+
+def test_memory_is_used_only_where_there_is_room(tmp_path: Path) -> None:
+    assert memory(tmp_path, wanted=1) == tmp_path
+    assert memory(tmp_path, wanted=10**18) is None
+    assert memory(tmp_path / "missing", wanted=1) is None
 
 
 def test_a_free_port_is_none_that_outgoing_connections_are_given() -> None:
