@@ -18,6 +18,7 @@ from playhouse.pool import PooledDatabase
 from app import db
 from app.db import schema
 from app.db.models import MODELS
+from tests import preloaded
 from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer, guard, memory
 
 _numbers = count(1)
@@ -40,6 +41,7 @@ def pytest_configure() -> None:
 def _nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     guard.remove(tmp_path_factory.getbasetemp())
     yield
+    preloaded.close()
     guard.close()
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import psutil
@@ -122,6 +122,12 @@ class _Guard:
 guard = _Guard()
 
 
+def environment_of(changes: Mapping[str, str]) -> dict[str, str]:
+    """An environment that holds no setting of ours but these."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "CI") if name in os.environ}
+    return inherited | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), "ENV_FILE": os.devnull} | dict(changes)
+
+
 class Process:
     """A program in a session of its own, with its output in `log`.
 
@@ -141,7 +147,8 @@ class Process:
         #: None: the test run's own.
         self.environment = environment
         self.cwd = cwd
-        self._process: subprocess.Popen[bytes] | None = None
+        #: A `subprocess.Popen`, or what stands for one.
+        self._process: Any = None
         self._lines: list[str] = []
         self._news = threading.Condition()
         self._reader: threading.Thread | None = None
@@ -151,16 +158,21 @@ class Process:
         cls, *arguments: str, log: Path, environment: Mapping[str, str] | None = None, cwd: Path = ROOT
     ) -> Process:
         """`python …` with *environment* on top of one that holds no setting of ours, wherever *cwd* is."""
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "CI") if name in os.environ}
-        inherited |= {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), "ENV_FILE": os.devnull}
-        return cls([sys.executable, *arguments], log=log, environment=inherited | dict(environment or {}), cwd=cwd)
+        return cls([sys.executable, *arguments], log=log, environment=environment_of(environment or {}), cwd=cwd)
 
     def start(self) -> Self:
         """Start it, or start it again once it has ended."""
         assert self._process is None or self._process.poll() is not None, "still running"
         self._join()
         self._lines.clear()
-        self._process = subprocess.Popen(
+        self._process = self._begin()
+        guard.tell(f"+{self._process.pid}")
+        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        self._reader.start()
+        return self
+
+    def _begin(self) -> Any:
+        return subprocess.Popen(
             self.arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -169,12 +181,8 @@ class Process:
             cwd=self.cwd,
             start_new_session=True,
         )
-        guard.tell(f"+{self._process.pid}")
-        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
-        self._reader.start()
-        return self
 
-    def _read(self, process: subprocess.Popen[bytes]) -> None:
+    def _read(self, process: Any) -> None:
         assert process.stdout is not None
         with self.log.open("ab", buffering=0) as log, process.stdout:
             for line in process.stdout:

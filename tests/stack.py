@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.preloaded import PreloadedProcess
 from tests.servers import Process, free_port, wait_until
 
 
@@ -21,7 +22,7 @@ class Stack:
         self.environment = {"PORT": str(self.port), "LOG_LEVEL": "WARNING"} | environment
         gunicorn = ("-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app")
         self.web = Process.python(*gunicorn, log=folder / "web.log", environment=self.environment)
-        self.worker = Process.python("-m", "worker", log=folder / "worker.log", environment=self.environment)
+        self.worker = PreloadedProcess("worker", log=folder / "worker.log", environment=self.environment)
 
     def start(self) -> Stack:
         """Migrate, start both, and return when the API answers."""

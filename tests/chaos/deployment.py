@@ -19,6 +19,7 @@ import redis
 
 from tests.chaos import tools
 from tests.model_server import ModelServer
+from tests.preloaded import PreloadedProcess
 from tests.servers import PATIENCE_S, EmbeddedBroker, MariaDB, Process, RedisServer, free_port, wait_until
 
 #: Requests to a process that was just killed or frozen end after this.
@@ -148,11 +149,11 @@ class Deployment:
     def start_worker(self, *arguments: str, **settings: object) -> Process:
         """`python -m worker`, or `python` with *arguments*; it may take seconds until it takes sessions."""
         environment = self.environment | {name.upper(): str(value) for name, value in settings.items()}
-        worker = Process.python(
-            *(arguments or ("-m", "worker")),
-            log=self.folder / f"worker-{next(self._numbers)}.log",
-            environment=environment,
-        )
+        log = self.folder / f"worker-{next(self._numbers)}.log"
+        if arguments:
+            worker = Process.python(*arguments, log=log, environment=environment)
+        else:
+            worker = PreloadedProcess("worker", log=log, environment=environment)
         self.workers.append(worker)
         if not arguments and not settings:
             self._plain.append(worker)

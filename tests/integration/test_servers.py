@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import pymysql
 import pytest
 import redis
 
+from tests.preloaded import PreloadedProcess
 from tests.servers import ROOT, MariaDB, Process, RedisServer, free_port, memory, wait_until
 
 
@@ -156,6 +158,33 @@ def test_memory_is_used_only_where_there_is_room(tmp_path: Path) -> None:
     assert memory(tmp_path, wanted=1) == tmp_path
     assert memory(tmp_path, wanted=10**18) is None
     assert memory(tmp_path / "missing", wanted=1) is None
+
+
+def test_a_forked_process_has_its_own_environment_and_ends_with_its_own_status(tmp_path: Path) -> None:
+    log = tmp_path / "forked.log"
+    first = PreloadedProcess("worker", log=log, environment={})
+    second = PreloadedProcess(
+        "worker", log=log, environment={"REDIS_URL": "redis://127.0.0.1:1", "DATABASE_URL": "x://"}
+    )
+
+    ends = [first.start().wait(), second.start().wait()]
+
+    assert ends == [os.EX_CONFIG, os.EX_CONFIG]
+    assert "REDIS_URL is not set" in first.output
+    assert "DATABASE_URL must start with" in second.output
+
+
+def test_a_forked_process_can_be_asked_to_end_killed_and_started_again(tmp_path: Path) -> None:
+    with PreloadedProcess("http.server", "--bind=127.0.0.1", "0", log=tmp_path / "f.log", environment={}) as server:
+        server.wait_for_line("Serving")
+        assert os.getsid(server.pid) == server.pid
+        server.signal(signal.SIGTERM)
+        assert server.wait() == -signal.SIGTERM
+
+        server.start().wait_for_line("Serving")
+        server.kill9()
+        assert not server.alive
+        assert server.wait() == -signal.SIGKILL
 
 
 def test_a_free_port_is_none_that_outgoing_connections_are_given() -> None:
