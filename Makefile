@@ -26,9 +26,8 @@ test: $(DEV) ## Run the tests; ARGS=… goes to pytest instead
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -n 3 --dist loadfile tests/unit tests/integration
-# Apart from the others: these bring whole deployments and mostly wait, while the others want all of the machine.
-	$(BIN)/python -m pytest -n 3 --dist loadfile tests/chaos tests/e2e
+# More processes than cores: many tests wait for a deployment of their own while others compute.
+	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 endif
 
 lint: $(DEV) ## Check style

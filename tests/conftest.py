@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import peewee
 import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from playhouse.pool import PooledDatabase
+from xdist.scheduler import LoadScopeScheduling
 
 from app import db
 from app.db import schema
@@ -35,6 +40,50 @@ def pytest_configure() -> None:
     """Keep what tests store in memory where there is room: a commit waits for no disk, and `kill -9` loses nothing."""
     if folder := memory():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
+
+
+def _group(nodeid: str) -> str:
+    """Tests of one file on one database or deployment: one process runs them, and they share what they start."""
+    file, _, test = nodeid.partition("::")
+    return f"{file} {' '.join(_SHARED.findall(test))}"
+
+
+_SHARED = re.compile(r"(?<=[\[-])(?:sqlite|mariadb|embedded|servers)(?=[\]-])")
+
+
+class _ByGroup(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _ByGroup(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups that take long come first: what begins last is to be short."""
+    takes_s: Counter[str] = Counter()
+    for item in items:
+        takes_s[_group(item.nodeid)] += _takes_s(item)
+    items.sort(key=lambda item: (-takes_s[_group(item.nodeid)], _group(item.nodeid)))
+
+
+def _takes_s(item: pytest.Item) -> float:
+    """A guess, for the order only."""
+    if any(mark.name == "slow" for mark in item.own_markers):
+        return 15
+    return 5 if item.path.parent.name in ("chaos", "e2e") else 0.2
+
+
+def pytest_collection() -> None:
+    # Almost nothing of what is imported and collected is ever freed.
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
