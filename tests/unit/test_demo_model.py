@@ -127,7 +127,8 @@ def test_every_zone_that_a_place_stands_for_exists() -> None:
 
 
 def test_the_cards_of_the_page_are_among_the_questions_that_are_tested() -> None:
-    lists = re.findall(r"^  examples: \[(.*)\],$", (ROOT / "app/web/texts.js").read_text("utf-8"), re.MULTILINE)
+    texts = "".join(path.read_text("utf-8") for path in sorted((ROOT / "app/web/texts").glob("*.js")))
+    lists = re.findall(r"^  examples: \[(.*)\],$", texts, re.MULTILINE)
     cards = [card for cards in lists for card in re.findall(r"'([^']+)'", cards)]
 
     answered = (ROOT / "tests/integration/test_engine_answers.py").read_text("utf-8")

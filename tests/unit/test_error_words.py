@@ -34,7 +34,7 @@ def error_codes() -> set[str]:
 
 
 def test_every_error_code_of_a_run_has_words_in_both_languages() -> None:
-    texts = (ROOT / "app" / "web" / "texts.js").read_text("utf-8")
+    texts = "".join(path.read_text("utf-8") for path in sorted((ROOT / "app" / "web" / "texts").glob("*.js")))
     languages = re.findall(r"runErrors: \{(.*?)\n  \}", texts, re.DOTALL)
 
     codes = error_codes()
