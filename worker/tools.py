@@ -19,6 +19,7 @@ from app.errors import Invalid
 from .calculator import CannotCalculate, evaluate
 from .names import resolve
 from .orchestrator import Turn
+from .tool_names import function_name
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -89,4 +90,9 @@ def load_tool(name: str) -> Tool[Turn]:
     if ":" not in name and name not in BUILT_IN:
         raise Invalid(f"there is no tool {name!r}; built in are {', '.join(BUILT_IN)}")
     function = BUILT_IN[name] if name in BUILT_IN else resolve(name)
-    return Tool(function, metadata={"repeatable": getattr(function, "repeatable", False)})
+    named = getattr(function, "__name__", None)
+    return Tool(
+        function,
+        name=function_name(named) if named else None,
+        metadata={"repeatable": getattr(function, "repeatable", False)},
+    )
