@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_ai import RunContext, ToolReturn
+from pydantic_ai import BinaryContent, RunContext, ToolReturn
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.messages import ToolCallPart, ToolReturnPart, tool_return_ta
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
@@ -35,7 +35,19 @@ class ToolResult:
 
     @property
     def text(self) -> str:
-        return self.part.model_response_str(wrap_if_error=False)
+        """Its text, with a note in place of each file."""
+        text = self.part.model_response_str(wrap_if_error=False)
+        files = [f"[{file.media_type}, {len(file.data)} bytes]" for file in self._files]
+        return "\n".join([text, *files] if text else files)
+
+    @property
+    def size(self) -> int:
+        """Its bytes, those of its files included."""
+        return len(self.text.encode("utf-8", "surrogatepass")) + sum(len(file.data) for file in self._files)
+
+    @property
+    def _files(self) -> list[BinaryContent]:
+        return [file for file in self.part.files if isinstance(file, BinaryContent)]
 
 
 def arguments(call: ToolCallPart) -> Any:
@@ -79,7 +91,7 @@ async def run_call(
 
     try:
         made = result(_as_stored(content), outcome)
-        size = len(made.text.encode("utf-8", "surrogatepass"))
+        size = made.size
     except ValueError as error:
         return result(f"The result is no JSON: {error}", "failed")
     limit = context.deps.settings.max_content_bytes
@@ -149,6 +161,9 @@ async def _run(
     interrupted: bool,
 ) -> Any:
     tool = tools.get(call.tool_name)
+    if tool is None and interrupted:
+        # Its server can't be used at the moment.
+        raise ToolFailed(OUTCOME_UNKNOWN)
     if tool is None:
         raise ModelRetry(f"There is no tool {call.tool_name!r}; there are: {', '.join(sorted(tools)) or 'none'}.")
     validate = tool.args_validator
