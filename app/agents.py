@@ -13,6 +13,7 @@ context_percent = 80                 # … and how much of it earlier exchanges 
 name = "files"
 command = "mcp-server-files"         # stdio …
 args = ["/srv/files"]
+required = true                      # optional: no turn without it
 # url = "http://127.0.0.1:9000/mcp"  # … or streamable HTTP
 """
 
@@ -46,6 +47,8 @@ class McpServer(_Strict):
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     #: Its tools may run again when a resumed turn does not know how the first run ended.
     repeatable: bool = False
+    #: Without it, turns fail; the servers that are not required are left out while they can't be used.
+    required: bool = False
 
     @model_validator(mode="after")
     def _one_transport(self) -> McpServer:

@@ -29,6 +29,7 @@ name = "web"
 url = "http://127.0.0.1:9000/mcp"
 headers = { Authorization = "Bearer secret" }
 repeatable = true
+required = true
 """
 
 
@@ -57,8 +58,9 @@ def test_a_file_adds_agents_beside_agent_1(write) -> None:  # type: ignore[no-un
     assert (researcher.model, researcher.context_tokens) == ("openai:gpt-5-mini", 32_000)
     assert researcher.tools == ("calculate", "my_package.tools:weather")
     files, web = researcher.mcp_servers
-    assert (files.command, files.args, files.repeatable) == ("mcp-server-files", ("/srv/files",), False)
-    assert (web.url, web.repeatable) == ("http://127.0.0.1:9000/mcp", True)
+    assert (files.command, files.args) == ("mcp-server-files", ("/srv/files",))
+    assert (files.repeatable, files.required) == (False, False)
+    assert (web.url, web.repeatable, web.required) == ("http://127.0.0.1:9000/mcp", True, True)
 
 
 def test_a_file_may_replace_agent_1(write) -> None:  # type: ignore[no-untyped-def]

@@ -13,9 +13,8 @@ from pydantic_ai.exceptions import AgentRunError
 
 from app.agents import Agent
 from app.settings import Settings
-from worker.orchestrator import Checkpoint, Turn, TurnFailed, Yielded
+from worker.orchestrator import Checkpoint, Turn, Yielded
 
-from . import toolsets
 from .failures import pause_before_retry_s, turn_failed
 from .providers import Providers
 from .tool_calls import ToolThreads
@@ -79,13 +78,7 @@ class Engine:
         agent = self._tools(turn.agent)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(AiAgent.using_thread_executor(self._threads))
-            try:
-                # Turns wait for each other's start of a server: the limit is for all of that.
-                async with asyncio.timeout(toolsets.MCP_START_S):
-                    tools = await agent.enter(stack)
-            except Exception as error:
-                logger.warning("MCP server unavailable", exc_info=error)
-                raise TurnFailed("tools_unavailable", "A server of tools can't be reached.") from error
+            tools = await agent.enter(stack)
             attempt = EngineTurn(turn, self._providers.model(turn.model), tools, say)
             tries, checkpoints = 1, 0
             while True:
@@ -104,7 +97,7 @@ class Engine:
     def _tools(self, agent: Agent) -> AgentTools:
         known = self._agents.get(agent.id)
         if known is None or known[0] != agent:
-            known = self._agents[agent.id] = (agent, AgentTools(agent))
+            known = self._agents[agent.id] = (agent, AgentTools(agent, self._settings.max_content_bytes))
         return known[1]
 
 
