@@ -191,7 +191,7 @@ def test_a_turn_that_nobody_stopped_does_not_end_as_cancelled(
     async def cancelled(self: Any) -> None:
         raise asyncio.CancelledError
 
-    monkeypatch.setattr("worker.engine.EngineTurn.go_on", cancelled)
+    monkeypatch.setattr("worker.engine.turn.EngineTurn.go_on", cancelled)
 
     with pytest.raises(RuntimeError, match="from within"):
         answer(make_settings(model_server), "openai-chat:any")
