@@ -84,11 +84,10 @@ def _configure(app: APIFlask, settings: Settings) -> None:
         VALIDATION_ERROR_SCHEMA=ProblemOut.model_json_schema(),
         HTTP_ERROR_SCHEMA=ProblemOut.model_json_schema(),
         # The page loads nothing from another host.
-        # Relative to it, wherever a proxy has put it.
-        SWAGGER_UI_CSS="docs/assets/swagger-ui.css",
-        SWAGGER_UI_BUNDLE_JS="docs/assets/swagger-ui-bundle.js",
-        SWAGGER_UI_STANDALONE_PRESET_JS="docs/assets/swagger-ui-standalone-preset.js",
-        DOCS_FAVICON="docs/assets/favicon-32x32.png",
+        SWAGGER_UI_CSS="/docs/assets/swagger-ui.css",
+        SWAGGER_UI_BUNDLE_JS="/docs/assets/swagger-ui-bundle.js",
+        SWAGGER_UI_STANDALONE_PRESET_JS="/docs/assets/swagger-ui-standalone-preset.js",
+        DOCS_FAVICON="/docs/assets/favicon-32x32.png",
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.json.ensure_ascii = False  # type: ignore[attr-defined]

@@ -13,6 +13,8 @@ from apiflask import APIFlask
 
 from app.errors import Invalid
 
+#: Settings of the rendered documentation that are paths.
+_ASSETS = ("SWAGGER_UI_CSS", "SWAGGER_UI_BUNDLE_JS", "SWAGGER_UI_STANDALONE_PRESET_JS", "DOCS_FAVICON")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 
 
@@ -31,6 +33,8 @@ def install(app: APIFlask, url_prefix: str) -> None:
         # Whether the proxy has taken it off could not be told.
         raise Invalid(f"URL_PREFIX can't be {prefix}: the application has that path itself")
     app.config["SERVERS"] = [{"url": prefix}]
+    for name in _ASSETS:
+        app.config[name] = prefix + app.config[name]
     app.wsgi_app = _below(prefix, app.wsgi_app)  # type: ignore[method-assign]
 
 
