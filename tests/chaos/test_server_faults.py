@@ -146,11 +146,11 @@ def test_a_worker_that_slept_through_a_takeover_while_the_database_was_away_writ
 
 LOCK_AND_HANG = """
 import sys, time
-from app import database
+from app import db
 from app.db.models import Session
-database.open_database(sys.argv[1])
-with database.connection(), database.db.atomic(*sys.argv[3:]):
-    list(database.locked(Session.select().where(Session.session_id == sys.argv[2])))
+db.open_database(sys.argv[1])
+with db.connected(), db.database.atomic(*sys.argv[3:]):
+    list(db.locked(Session.select().where(Session.session_id == sys.argv[2])))
     print("locked", flush=True)
     time.sleep(600)
 """
