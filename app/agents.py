@@ -4,6 +4,7 @@
 id = 1
 name = "Assistant"
 model = "openai:gpt-5-mini"          # optional: CHAT_MODEL
+fallback = "openai-chat:llama3.2"    # optional: asked when that one fails
 instructions = "Be brief."
 tools = ["current_time", "calculate", "search_conversation", "my_package.tools:weather"]
 context_tokens = 128000              # optional: the model's window …
@@ -67,6 +68,8 @@ class Agent(_Strict):
     description: str = ""
     #: None: the model of the deployment (CHAT_MODEL).
     model: str | None = None
+    #: Asked when the model fails before anything of its answer was shown.
+    fallback: str | None = None
     instructions: str = ""
     #: Names of built-in tools or `package.module:function`.
     tools: tuple[str, ...] = DEFAULT_TOOLS

@@ -61,6 +61,8 @@ class Settings:
     stop_grace_s: float = 20.0
     #: A model that sends nothing for this long has stalled.
     model_timeout_s: float = 120.0
+    #: One that sends only signs of life (comments, empty deltas) for this long has stalled as well.
+    model_keepalive_timeout_s: float = 300.0
     #: Model requests within one turn.
     max_model_requests: int = 50
 

@@ -12,6 +12,7 @@ It knows no database, queue or HTTP. What it yields:
 - `Thinking`, `Delta` and `ToolCall` are streamed to the client. Small deltas are merged by the caller.
 - `Checkpoint` stores all that came before it as permanent, and the state to go on from. After a crash the
   next attempt gets that state as `turn.checkpoint`; text yielded after the last checkpoint is superseded.
+- `Withdrawal` takes back the text and thoughts yielded after the last checkpoint: they no longer count.
 - `Done` names model and usage and ends the turn. Ending without one is a `Done` of the deltas joined.
 
 It fails by raising: `TurnFailed` with a stable code, or anything else, which becomes `orchestrator_error`.
@@ -52,6 +53,11 @@ class Checkpoint:
 
     #: Any JSON value; opaque to everybody else.
     state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """What was yielded since the last `Checkpoint` no longer counts, as if it had not been."""
 
 
 def is_stopped() -> bool:
@@ -113,15 +119,18 @@ class TurnFailed(Exception):
         code: Stable `errorCode` for clients: `model_auth`, `model_rate_limited`, `model_unavailable`, `model_timeout`,
             `model_error`, `too_many_model_requests`, `empty_answer`, …
         detail: One sentence for the user; no secrets.
+        provider_said: What a provider said of it, for whoever runs the deployment: kept with the session, never shown
+            to its owner. No keys.
     """
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, *, provider_said: str | None = None) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.provider_said = provider_said
 
 
-Yielded = Thinking | Delta | ToolCall | Done | Checkpoint | str
+Yielded = Thinking | Delta | ToolCall | Done | Checkpoint | Withdrawal | str
 
 
 class Orchestrator(Protocol):

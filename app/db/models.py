@@ -86,6 +86,8 @@ class Session(Base):
     processing_time_ms = IntegerField(column_name="processingTimeMs", default=0)
     error_message = LongTextField(column_name="errorMessage", null=True)
     error_code = CharField(64, column_name="errorCode", null=True)
+    #: A model provider's own words of the failure, without keys. For whoever runs the deployment: no route shows it.
+    provider_said = LongTextField(column_name="providerSaid", null=True)
     #: Why the model stopped, of a session that is done: `stop`, `length`, …
     finish_reason = CharField(32, column_name="finishReason", null=True)
     #: Fencing token: raised by every claim; only its holder writes.

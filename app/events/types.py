@@ -104,6 +104,8 @@ class Error:
     #: The partial answer.
     content: str | None = None
     duration_ms: int | None = None
+    #: What a provider said of it: kept with the session for whoever runs the deployment, never in the event.
+    provider_said: str | None = None
 
     type: EventType = field(default="error", init=False)
     terminal: bool = field(default=True, init=False)

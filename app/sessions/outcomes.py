@@ -74,6 +74,8 @@ def of(row: Session, conversation: Conversation | None, terminal: Terminal, *, a
     else:
         code, message = log.text_of(terminal.error_code[:64]), log.text_of(terminal.error_msg)
         columns |= {"error_code": code, "error_message": message}
+        if terminal.provider_said is not None:
+            columns["provider_said"] = log.text_of(terminal.provider_said)
         metadata |= {"errorCode": code, "errorMessage": message}
     return Outcome(row, conversation, text, duration_ms, columns, metadata)
 

@@ -42,7 +42,7 @@ from tests.factories import (
     write,
 )
 from tests.servers import MariaDB, RedisServer, free_port
-from worker.orchestrator import Checkpoint, Turn, TurnFailed
+from worker.orchestrator import Checkpoint, Turn, TurnFailed, Withdrawal
 from worker.process import WorkerProcess
 from worker.process.sweeper import Sweeper
 
@@ -1051,3 +1051,38 @@ def test_a_session_whose_answer_is_as_large_as_it_may_be_ends_whatever_its_tools
     answered(settings, Scripted(*calls, answer), session_id)
 
     assert (row(session_id).status, row(session_id).final_response == answer) == ("done", True)
+
+
+@pytest.mark.parametrize("checkpoint", [[], [Delta("One. "), Checkpoint({"n": 1})]], ids=["none", "before"])
+def test_what_was_withdrawn_no_longer_counts(settings: Settings, checkpoint: list[Any]) -> None:
+    steps = [Thinking("a"), Delta("no "), Delta("answer"), Withdrawal(), Thinking("ano answer"), Delta("Yes.")]
+
+    session_id = answered(settings, Scripted(*checkpoint, *steps))
+
+    kept = "One. Yes." if checkpoint else "Yes."
+    events = events_of(session_id)
+    [mark] = [event for event in events if event.get("supersedesFrom")]
+    counting = [e for e in events if e["seq"] < mark["supersedesFrom"] or e["seq"] >= mark["seq"]]
+    assert shown(session_id)["finalResponse"] == kept
+    assert "".join(event["content"] for event in counting if event["eventType"] == "delta") == kept
+    assert "".join(event["content"] for event in counting if event["eventType"] == "thinking") == "ano answer"
+    assert_sound(session_id)
+
+
+def test_a_turn_that_fails_after_a_withdrawal_keeps_what_still_counts(settings: Settings) -> None:
+    session_id = answered(
+        settings, Scripted("no answer", Withdrawal(), "Half", TurnFailed("model_unavailable", "Gone."))
+    )
+
+    assert shown(session_id)["finalResponse"] == "Half"
+    assert_sound(session_id)
+
+
+def test_what_a_provider_said_is_kept_for_whoever_runs_the_deployment_and_shown_to_nobody(settings: Settings) -> None:
+    failure = TurnFailed("model_auth", "The credentials were refused.", provider_said="401: no such org-7")
+
+    session_id = answered(settings, Scripted("Half", failure))
+
+    assert row(session_id).provider_said == "401: no such org-7"
+    assert "org-7" not in repr((shown(session_id), events_of(session_id), messages_of(session_id)))
+    assert_sound(session_id)

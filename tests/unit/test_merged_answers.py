@@ -80,11 +80,11 @@ def fragment(index: int, opens: bool, arguments: str | None) -> dict[str, Any]:
 
 
 FRAGMENTS = st.builds(fragment, st.integers(0, 1), st.booleans(), OR_NULL)
+#: What a server may send.
 CHUNKS = st.one_of(
     st.builds(lambda text: chunk({"content": text}), OR_NULL),
     st.builds(lambda text, more: chunk({"content": text, "reasoning_content": more}), OR_NULL, OR_NULL),
     st.builds(lambda text, more: chunk({"reasoning": text, "reasoning_content": more}), OR_NULL, OR_NULL),
-    st.builds(lambda calls: chunk({"content": None, "tool_calls": calls}), st.lists(FRAGMENTS, max_size=3)),
     st.builds(lambda text: chunk({"content": text}, ""), OR_NULL),
     st.builds(lambda text, finish: chunk({"content": text}, finish), TEXTS, st.sampled_from(["stop", "length", "eos"])),
     st.builds(lambda text: chunk({"refusal": text}), TEXTS),
@@ -92,17 +92,36 @@ CHUNKS = st.one_of(
         [
             chunk(None),
             chunk({"role": "assistant", "content": ""}),
-            chunk({"tool_calls": [{"index": 0, "function": None}]}),
-            chunk({"tool_calls": [None]}),
-            chunk({"tool_calls": [{"index": 0, "function": {"arguments": {"x": 1}}}]}),
-            chunk({"tool_calls": [{"function": {"name": "bare", "arguments": "{"}}]}),
-            chunk({"tool_calls": [{"function": {"arguments": "}"}}]}),
+            chunk({"content": [{"type": "text", "text": "b"}]}),
             {"id": "c", "choices": None},
             {"id": "c", "choices": [None]},
             {"id": "c", "choices": [{"delta": {"content": "z"}}]},
             {"id": "c", "choices": [{"index": 0, "delta": {"content": "a"}}, {"index": 1, "delta": {"content": "b"}}]},
             {"error": {"message": "no", "code": 503}},
             {"error": "no"},
+        ]
+    ),
+)
+#: And what servers send all the same.
+ODD_CHUNKS = st.one_of(
+    CHUNKS,
+    st.builds(lambda calls: chunk({"content": None, "tool_calls": calls}), st.lists(FRAGMENTS, max_size=3)),
+    st.builds(
+        lambda n: {"id": "c", "choices": [], "usage": {"prompt_tokens": n}}, st.sampled_from([1, 2.5, "3", None])
+    ),
+    st.sampled_from(
+        [
+            chunk({"tool_calls": [{"index": 0, "function": None}]}),
+            chunk({"tool_calls": [None]}),
+            chunk({"tool_calls": [{"index": 0, "function": {"arguments": {"x": 1}}}]}),
+            chunk({"tool_calls": [{"function": {"name": "bare", "arguments": "{"}}]}),
+            chunk({"tool_calls": [{"function": {"arguments": "}"}}]}),
+            chunk({"tool_calls": {"index": "1", "id": 7, "function": {"name": "one", "arguments": None}}}),
+            chunk({"thinking": "hm"}),
+            chunk({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]}),
+            {"id": 7, "created": 1.5, "model": 3, "choices": [{"message": {"content": "whole"}}]},
+            {"object": "error", "message": "no"},
+            {"detail": "no"},
         ]
     ),
 )
@@ -141,17 +160,32 @@ EVENTS = st.one_of(
 )
 
 
+def on_the_wire(sent: list[dict[str, Any]], data: Any) -> list[bytes]:
+    """The events, with line ends and comments as servers like them."""
+    newline = data.draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    between = data.draw(st.sampled_from(["", f": ping{newline}", f": ping{newline}{newline}"]))
+    heads = [f"event: {body['type']}{newline}" if "type" in body else "" for body in sent]
+    datas = [f"data: {json.dumps(body)}{newline * 2}" for body in sent]
+    events = [(between + head + data).encode() for head, data in zip(heads, datas, strict=True)]
+    return events + data.draw(st.sampled_from([[], [f"data: [DONE]{newline * 2}".encode()]]))
+
+
 @pytest.mark.parametrize(("api", "bodies"), [("chat", CHUNKS), ("responses", EVENTS)])
 @settings(max_examples=100)
 @given(data=st.data())
 def test_a_client_understands_the_merged_stream_as_the_one_that_was_sent(api: str, bodies: Any, data: Any) -> None:
-    sent = data.draw(st.lists(bodies, max_size=12))
-    newline = data.draw(st.sampled_from(["\n", "\r\n", "\r"]))
-    between = data.draw(st.sampled_from(["", f": ping{newline}", f": ping{newline}{newline}"]))
+    wire = b"".join(on_the_wire(data.draw(st.lists(bodies, max_size=12)), data))
     cuts = data.draw(st.lists(st.integers(0, 3000), max_size=6))
-    heads = [f"event: {body['type']}{newline}" if "type" in body else "" for body in sent]
-    datas = [f"data: {json.dumps(body)}{newline * 2}" for body in sent]
-    wire = "".join(between + head + data for head, data in zip(heads, datas, strict=True)).encode()
-    wire += data.draw(st.sampled_from([b"", f"data: [DONE]{newline * 2}".encode()]))
 
     assert understood(merged(wire, cuts), api) == understood(wire, api)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_client_understands_an_odd_stream_the_same_however_the_network_cuts_it(data: Any) -> None:
+    events = on_the_wire(data.draw(st.lists(ODD_CHUNKS, max_size=12)), data)
+    cuts = data.draw(st.lists(st.integers(0, 3000), max_size=6))
+    merger = SseMerger()
+    one_by_one = b"".join(map(merger.feed, events)) + merger.finish()
+
+    assert understood(merged(b"".join(events), cuts), "chat") == understood(one_by_one, "chat")

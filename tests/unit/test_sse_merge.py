@@ -73,6 +73,7 @@ def read(stream: bytes) -> list[dict[str, Any]]:
 def folded(bodies: list[dict[str, Any]]) -> list[Any]:
     """What a client makes of the chunks: text by kind and order, tool calls by index, everything else as it is."""
     out: list[Any] = []
+    opened: list[int] = []
 
     def add(key: tuple[Any, ...], text: str) -> None:
         if out and isinstance(out[-1], list) and out[-1][0] == key:
@@ -92,9 +93,13 @@ def folded(bodies: list[dict[str, Any]]) -> list[Any]:
             if field == "tool_calls":
                 for call in value:
                     # A call that opens is a fact of its own, its arguments join what follows.
-                    if call.get("id"):
+                    index = call["index"]
+                    if call.get("id") and index not in opened:
+                        opened.append(index)
                         out.append(("opens", call["index"], call["id"], call["function"]["name"]))
-                    add(("arguments", call["index"]), call["function"]["arguments"])
+                    # What belongs to no call goes on with the last one.
+                    index = index if index in opened or not opened else opened[-1]
+                    add(("arguments", index), call["function"]["arguments"])
             elif isinstance(value, str):
                 add((field,), value)
             elif value:

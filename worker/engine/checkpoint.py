@@ -29,6 +29,8 @@ class Progress:
     usage: RunUsage = field(default_factory=RunUsage)
     #: All of the answer that was said so far.
     text: str = ""
+    #: The model that the turn goes on with, when it is not its own.
+    model: str | None = None
 
     def answered(self, messages: list[ModelMessage], calls: Iterable[str], usage: RunUsage, text: str) -> None:
         """The model asked for tool *calls*, which are about to run."""
@@ -46,6 +48,7 @@ class Progress:
             "results": ModelMessagesTypeAdapter.dump_python(results, mode="json"),
             "usage": {name: getattr(self.usage, name) for name in _COUNTS},
             "text": self.text,
+            "model": self.model,
         }
 
     @classmethod
@@ -63,6 +66,7 @@ class Progress:
             interrupted=frozenset(started - results.keys()),
             usage=RunUsage(**state["usage"]),
             text=state["text"],
+            model=state.get("model"),
         )
 
     @property

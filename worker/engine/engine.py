@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from pydantic_ai import Agent as AiAgent
-from pydantic_ai.exceptions import AgentRunError
 
 from app.agents import Agent
 from app.settings import Settings
 from worker.orchestrator import Checkpoint, Turn, Yielded
 
-from .failures import pause_before_retry_s, turn_failed
+from .checkpoint import Progress
+from .model_calls import ModelCalls
+from .provider_limits import ProviderLimits
 from .providers import Providers
 from .tool_calls import ToolThreads
 from .toolsets import AgentTools
@@ -38,6 +39,7 @@ class Engine:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._providers = Providers(settings)
+        self._limits = ProviderLimits()
         self._agents: dict[int, tuple[Agent, AgentTools]] = {}
         # Not anyio's: that one has 40 threads, and a cancelled turn would wait for its tool to return.
         self._threads = ToolThreads()
@@ -79,20 +81,9 @@ class Engine:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(AiAgent.using_thread_executor(self._threads))
             tools = await agent.enter(stack)
-            attempt = EngineTurn(turn, self._providers.model(turn.model), tools, say)
-            tries, checkpoints = 1, 0
-            while True:
-                try:
-                    await attempt.go_on()
-                    return
-                except AgentRunError as error:
-                    if attempt.checkpoints > checkpoints:
-                        tries, checkpoints = 1, attempt.checkpoints
-                    pause_s = pause_before_retry_s(error, tries)
-                    if attempt.shown or pause_s is None:
-                        raise turn_failed(error) from error
-                    tries += 1
-                    await asyncio.sleep(pause_s)
+            progress = Progress.from_state(turn.checkpoint)
+            models = ModelCalls(turn, self._providers, self._limits, progress, say)
+            await EngineTurn(turn, models, tools, progress, say).go_on()
 
     def _tools(self, agent: Agent) -> AgentTools:
         known = self._agents.get(agent.id)

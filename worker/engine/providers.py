@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import httpx2
 from openai import AsyncOpenAI
 from pydantic_ai.models import Model, infer_model
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIStreamedResponse
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
@@ -23,11 +24,27 @@ OPENAI_URL = "https://api.openai.com/v1"
 #: A server that does not take a connection for this long is away.
 CONNECT_TIMEOUT_S = 5.0
 
+
+@dataclass
+class _ChatStream(OpenAIStreamedResponse):
+    def __post_init__(self) -> None:
+        # It would know a tag only where it comes alone: `worker.engine.thoughts` finds it wherever it stands.
+        self._model_profile = {**self._model_profile, "thinking_tags": ("\0", "\0")}
+
+
+class _ChatModel(OpenAIChatModel):
+    """Leaves the tags of thoughts in the text."""
+
+    @property
+    def _streamed_response_cls(self) -> type[OpenAIStreamedResponse]:
+        return _ChatStream
+
+
 #: Prefixes of a model's name that mean OpenAI or a server compatible with it.
 _OPENAI: dict[str, type[OpenAIChatModel] | type[OpenAIResponsesModel]] = {
     "openai": OpenAIResponsesModel,
     "openai-responses": OpenAIResponsesModel,
-    "openai-chat": OpenAIChatModel,
+    "openai-chat": _ChatModel,
 }
 
 
@@ -40,7 +57,7 @@ class Providers:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._transport = ModelTransport()
+        self._transport = ModelTransport(settings.model_keepalive_timeout_s)
         self._openai: OpenAIProvider | None = None
         # Names come with requests: remember the recent ones, not all.
         self.model: Callable[[str], tuple[Model, ModelSettings]] = functools.lru_cache(maxsize=64)(self._make)

@@ -18,7 +18,10 @@ from urllib.request import getproxies
 import aiohttp
 import httpx2
 
+from .optional_parameters import REFUSING, OptionalParameters
+from .sse_frames import MAX_EVENT_BYTES, EventTooLarge
 from .sse_merge import SseMerger
+from .whole_answers import SPACE, not_a_stream, whole_answer
 
 #: Moments for which deltas are gathered: while the loop has time, and at most.
 SHORTEST_S = 0.1
@@ -32,6 +35,7 @@ _GROWTH, _SHRINKAGE = 1.6, 1.4
 #: So much at once is worth its work: waiting for more would only hold the server up.
 _PLENTY_BYTES = 32 * 1024
 _LARGE_BODY_BYTES = 512 * 1024
+_OWN_HEADERS = frozenset({"accept-encoding", "content-length"})
 
 
 class Pace:
@@ -68,8 +72,10 @@ class Pace:
 class ModelTransport(httpx2.AsyncBaseTransport):
     """Sends the SDK's requests with aiohttp; one for a process, with a pool as large as its sessions need."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_alive_s: float) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._keep_alive_s = keep_alive_s
+        self._parameters = OptionalParameters()
         self.pace = Pace()
 
     def _connected(self) -> aiohttp.ClientSession:
@@ -91,11 +97,32 @@ class ModelTransport(httpx2.AsyncBaseTransport):
         Raises:
             httpx2.TransportError: the server can't be reached, or went silent.
         """
-        timeout = request.extensions.get("timeout", {})
         body = await request.aread()
-        headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() != "accept-encoding"]
+        url = str(request.url)
+        response = await self._send(request, self._parameters.without_refused(url, body))
+        if response.status in REFUSING:
+            said = await _read(response, request)
+            refusal = self._parameters.named(url, body, said)
+            if refusal is None:
+                return _whole(response, request, said)
+            response = await self._send(request, refusal.body)
+            if response.status < 300:
+                self._parameters.remember(refusal)
+        if response.status >= 300:
+            return _whole(response, request, await _read(response, request))
+        return httpx2.Response(
+            response.status,
+            headers=_headers(response),
+            stream=_Stream(response, self.pace, request, self._keep_alive_s),
+            request=request,
+            extensions={"http_version": b"HTTP/1.1"},
+        )
+
+    async def _send(self, request: httpx2.Request, body: bytes) -> aiohttp.ClientResponse:
+        timeout = request.extensions.get("timeout", {})
+        headers = [(name, value) for name, value in request.headers.multi_items() if name.lower() not in _OWN_HEADERS]
         try:
-            response = await self._connected().request(
+            return await self._connected().request(
                 request.method,
                 str(request.url),
                 # Compressing single tokens costs both sides more than it saves.
@@ -109,17 +136,6 @@ class ModelTransport(httpx2.AsyncBaseTransport):
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _as_httpx(error, request) from error
-        merged = response.content_type == "text/event-stream"
-        return httpx2.Response(
-            response.status,
-            # aiohttp has undone both already.
-            headers=[
-                h for h in response.headers.items() if h[0].lower() not in ("content-encoding", "transfer-encoding")
-            ],
-            stream=_Stream(response, self.pace if merged else None, request),
-            request=request,
-            extensions={"http_version": b"HTTP/1.1"},
-        )
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -133,36 +149,86 @@ def _trusted() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-class _Stream(httpx2.AsyncByteStream):
-    """The body of one response; merged when there is a *pace*."""
+def _headers(response: aiohttp.ClientResponse) -> list[tuple[str, str]]:
+    # aiohttp has undone both already.
+    return [h for h in response.headers.items() if h[0].lower() not in ("content-encoding", "transfer-encoding")]
 
-    def __init__(self, response: aiohttp.ClientResponse, pace: Pace | None, request: httpx2.Request) -> None:
+
+def _whole(response: aiohttp.ClientResponse, request: httpx2.Request, body: bytes) -> httpx2.Response:
+    headers = [header for header in _headers(response) if header[0].lower() != "content-length"]
+    return httpx2.Response(response.status, headers=headers, content=body, request=request)
+
+
+async def _read(response: aiohttp.ClientResponse, request: httpx2.Request) -> bytes:
+    """What a server says instead of an answer."""
+    body = b""
+    try:
+        while len(body) < _LARGE_BODY_BYTES and (data := await response.content.readany()):
+            body += data
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise _as_httpx(error, request) from error
+    finally:
+        if not response.content.at_eof():
+            response.close()
+    return body
+
+
+class _Stream(httpx2.AsyncByteStream):
+    """The body of one answer, merged."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, pace: Pace, request: httpx2.Request, keep_alive_s: float
+    ) -> None:
         self._response = response
         self._pace = pace
         self._request = request
+        self._keep_alive_s = keep_alive_s
         self._longest_pause_s = (request.extensions.get("timeout", {}).get("read") or LONGEST_S * 2) / 2
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        content = self._response.content
-        merger = SseMerger()
         try:
-            while data := await content.readany():
-                if self._pace is None:
-                    yield data
-                    continue
-                if merged := merger.feed(data):
-                    yield merged
-                if merger.spoke and not merger.ended and len(data) < _PLENTY_BYTES:
-                    await self._pause(self._pace)
+            async for merged in self._merged():
+                yield merged
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _as_httpx(error, self._request) from error
-        if self._pace is None:
+        except EventTooLarge as error:
+            raise httpx2.RemoteProtocolError("an event of the stream does not end", request=self._request) from error
+
+    async def _merged(self) -> AsyncIterator[bytes]:
+        content = self._response.content
+        merger = SseMerger()
+        data = await self._beginning()
+        if not_a_stream(data):
+            while more := await content.readany():
+                data += more
+                if len(data) > MAX_EVENT_BYTES:
+                    raise EventTooLarge
+            yield merger.whole(whole_answer(data))
             return
+        moved_at = time.monotonic()
+        while data:
+            if merged := merger.feed(data):
+                yield merged
+            now = time.monotonic()
+            if merger.moved:
+                moved_at = now
+            elif now - moved_at > self._keep_alive_s:
+                raise httpx2.ReadTimeout("nothing but signs of life", request=self._request)
+            if merger.spoke and not merger.ended and len(data) < _PLENTY_BYTES:
+                await self._pause(self._pace)
+            data = await content.readany()
         if merged := merger.finish():
             yield merged
         if merger.spoke and not merger.ended:
             # A proxy that loses its upstream ends the body properly: only the missing end tells.
             raise httpx2.RemoteProtocolError("the stream ended before the answer did", request=self._request)
+
+    async def _beginning(self) -> bytes:
+        """The bytes of the body until one tells what it is."""
+        data = b""
+        while (more := await self._response.content.readany()) and not (data := data + more).strip(SPACE):
+            pass
+        return data
 
     async def _pause(self, pace: Pace) -> None:
         """Let deltas gather in the kernel: what does not wake the loop costs nothing."""

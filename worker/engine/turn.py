@@ -8,37 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import fields, replace
 from typing import Any
 
 from pydantic_ai import RunContext
-from pydantic_ai.direct import model_request_stream
-from pydantic_ai.exceptions import AgentRunError, UserError
+from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
     ModelResponse,
     ModelResponsePart,
-    PartDeltaEvent,
-    PartStartEvent,
     TextPart,
-    TextPartDelta,
-    ThinkingPart,
-    ThinkingPartDelta,
     ToolCallPart,
     UserPromptPart,
 )
-from pydantic_ai.models import Model, ModelRequestParameters
-from pydantic_ai.settings import ModelSettings
+from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
-from pydantic_ai.usage import RunUsage
+from pydantic_ai.usage import RequestUsage, RunUsage
 
-from app.events import Delta, Done, Thinking, ToolCall, Usage
-from worker.orchestrator import Checkpoint, Message, Turn, TurnFailed, Yielded
+from app.events import Done, ToolCall, Usage
+from worker.orchestrator import Checkpoint, Message, Turn, TurnFailed
 
 from .checkpoint import Progress
+from .model_calls import Answer, ModelCalls, Say
 from .tool_calls import ToolResult, arguments, run_call
 
 logger = logging.getLogger(__name__)
@@ -47,6 +41,8 @@ logger = logging.getLogger(__name__)
 MAX_WRONG_CALLS = 3
 #: How often in a row the model may answer nothing.
 MAX_EMPTY_ANSWERS = 2
+#: Tokens that a provider may count for one request; more than any model takes is a mistake.
+MAX_TOKENS = 10_000_000
 
 
 class EngineTurn:
@@ -55,32 +51,28 @@ class EngineTurn:
     def __init__(
         self,
         turn: Turn,
-        model: tuple[Model, ModelSettings],
+        models: ModelCalls,
         toolset: AbstractToolset[Turn],
-        say: Callable[[Yielded], Awaitable[None]],
+        progress: Progress,
+        say: Say,
     ) -> None:
         self.turn = turn
-        self._model, self._model_settings = model
+        self._models = models
         self._toolset = toolset
         self._say = say
-        self._progress = Progress.from_state(turn.checkpoint)
+        self._progress = progress
         self._history = _as_messages(turn.history)
-        #: Something was shown since the last checkpoint: a second try would show it twice.
-        self.shown = False
-        #: How many were said: a request after a new one is another request.
-        self.checkpoints = 0
 
     async def go_on(self) -> None:
         """Run from the last checkpoint to the end.
 
         Raises:
             TurnFailed: the model does not get to an answer.
-            AgentRunError: a model request failed.
         """
         progress = self._progress
         self._usage, self._text = RunUsage() + progress.usage, progress.text
         self._messages = list(progress.messages) or [self._request(UserPromptPart(self.turn.message))]
-        context = RunContext(deps=self.turn, model=self._model, usage=self._usage)
+        context = RunContext(deps=self.turn, model=await self._models.ready(), usage=self._usage)
         self._tools = await self._get_tools(context)
         parameters = ModelRequestParameters(function_tools=[tool.tool_def for tool in self._tools.values()])
         empty = wrong = 0
@@ -88,9 +80,8 @@ class EngineTurn:
             # A resumed turn begins with the answer that its checkpoint ends with.
             self._messages.append(await self._run_calls(self._messages[-1], context))
         while True:
-            response = await self._ask(parameters)
-            if response.finish_reason == "error":
-                raise TurnFailed("model_error", "The model provider broke the answer off.")
+            answer = await self._ask(parameters)
+            response = answer.response
             if response.tool_calls:
                 response = _with_new_ids(_with_whole_characters(response), self._messages)
                 self._messages.append(response)
@@ -100,14 +91,14 @@ class EngineTurn:
                 wrong = wrong + 1 if any(_is_wrong(part) for part in results.parts) else 0
                 if wrong > MAX_WRONG_CALLS:
                     raise TurnFailed("model_error", "The model kept calling tools wrongly.")
-            elif any(isinstance(part, TextPart) and part.content for part in response.parts):
-                if response.finish_reason == "content_filter":
+            elif answer.text:
+                if answer.finish_reason == "content_filter":
                     raise TurnFailed("content_filtered", "The model provider filtered the answer.")
-                await self._done(response)
+                await self._done(answer)
                 return
             else:
                 empty += 1
-                _check_empty(response, empty)
+                _check_empty(answer, empty)
 
     async def _get_tools(self, context: RunContext[Turn]) -> dict[str, ToolsetTool[Turn]]:
         try:
@@ -122,51 +113,18 @@ class EngineTurn:
     def _request(self, *parts: UserPromptPart) -> ModelRequest:
         return ModelRequest(parts=list(parts), instructions=_instructions(self.turn))
 
-    async def _ask(self, parameters: ModelRequestParameters) -> ModelResponse:
+    async def _ask(self, parameters: ModelRequestParameters) -> Answer:
         """One model request; shows the answer while it comes."""
         if self._usage.requests >= self.turn.settings.max_model_requests:
             raise TurnFailed("too_many_model_requests", "The turn needed more model requests than are allowed.")
-        try:
-            response = await self._stream(parameters)
-        except AgentRunError:
-            raise
-        except Exception as error:
-            # Clients take what a server sends as it is, and stumble later over what should not be in it.
-            logger.warning("model answer makes no sense", exc_info=error)
-            raise TurnFailed("model_error", "The model's answer could not be used.") from error
-        self._usage.incr(response.usage)
+        answer = await self._models.ask([*self._history, *self._messages], parameters, self._text)
+        self._text += answer.text
+        if _is_plausible(answer.response.usage):
+            self._usage.incr(answer.response.usage)
+        else:
+            logger.warning("usage that can't be is left out", extra={"session_id": self.turn.session_id})
         self._usage.requests += 1
-        return response
-
-    async def _stream(self, parameters: ModelRequestParameters) -> ModelResponse:
-        # Text after a tool call is a paragraph of its own.
-        separate = bool(self._text) and not self._text.endswith("\n")
-        async with model_request_stream(
-            self._model,
-            [*self._history, *self._messages],
-            model_settings=self._model_settings,
-            model_request_parameters=parameters,
-            instrument=False,
-        ) as stream:
-            async for event in stream:
-                match event:
-                    case (
-                        PartStartEvent(part=TextPart(content=text))
-                        | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
-                    ) if text:
-                        if separate:
-                            text = "\n\n" + text.lstrip("\n")
-                            separate = False
-                        self._text += text
-                        self.shown = True
-                        await self._say(Delta(text))
-                    case (
-                        PartStartEvent(part=ThinkingPart(content=text))
-                        | PartDeltaEvent(delta=ThinkingPartDelta(content_delta=text))
-                    ) if text:
-                        self.shown = True
-                        await self._say(Thinking(text))
-            return stream.get()
+        return answer
 
     async def _calls_begin(self, response: ModelResponse) -> None:
         """Record the model's answer and that its calls are about to run: one checkpoint says both."""
@@ -229,18 +187,16 @@ class EngineTurn:
 
     async def _checkpoint(self) -> None:
         await self._say(Checkpoint(self._progress.to_state()))
-        self.checkpoints += 1
-        self.shown = False
 
-    async def _done(self, response: ModelResponse) -> None:
+    async def _done(self, answer: Answer) -> None:
         usage = self._usage
         counted = Usage(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens)
         await self._say(
             Done(
                 content=self._text,
-                model=response.model_name or self.turn.model,
+                model=answer.response.model_name or self._models.name,
                 usage=counted if counted.total_tokens else None,
-                finish_reason=response.finish_reason,
+                finish_reason=answer.finish_reason,
             )
         )
 
@@ -281,11 +237,16 @@ def _is_wrong(part: object) -> bool:
     return getattr(part, "outcome", None) == "retried"
 
 
-def _check_empty(response: ModelResponse, empty: int) -> None:
+def _is_plausible(usage: RequestUsage) -> bool:
+    counts = (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens)
+    return all(0 <= count <= MAX_TOKENS for count in counts)
+
+
+def _check_empty(answer: Answer, empty: int) -> None:
     """See whether it makes sense to ask again after an answer without text and calls."""
-    if response.finish_reason == "length":
+    if answer.finish_reason == "length":
         raise TurnFailed("answer_too_long", "The model ran out of tokens before it answered.")
-    if response.finish_reason == "content_filter":
+    if answer.finish_reason == "content_filter":
         raise TurnFailed("content_filtered", "The model provider filtered the answer.")
     if empty >= MAX_EMPTY_ANSWERS:
         raise TurnFailed("empty_answer", "The model answered nothing.")

@@ -20,7 +20,7 @@ from app.events import Delta, Done, Error, Terminal, Thinking, ToolCall, log
 from app.sessions import claims
 from app.sessions.claims import Claim
 from app.settings import Settings
-from worker.orchestrator import CancelScope, Checkpoint, Message, Turn, TurnFailed, Yielded, is_stopped
+from worker.orchestrator import CancelScope, Checkpoint, Message, Turn, TurnFailed, Withdrawal, Yielded, is_stopped
 
 from . import model_context
 from .event_writer import EventWriter
@@ -80,6 +80,8 @@ class Run:
         self._buffer: SessionBuffer = writer.open(claim, self._interrupt)
         self._text: list[str] = []
         self._bytes = 0
+        # What is said for good: newest event, pieces of the text and their bytes. A withdrawal goes back to it.
+        self._permanent = (claim.last_seq + 1, 0, 0)
 
     def stop(self, why: Stop) -> None:
         """Stop the run; `work` then leaves the session as *why* says."""
@@ -185,7 +187,9 @@ class Run:
     def _failure(self, error: BaseException, *, late: bool) -> Error:
         if late:
             return Error("timeout", f"the turn took longer than {self._settings.turn_timeout_s} s")
-        if isinstance(error, TurnFailed | UnknownAgent):
+        if isinstance(error, TurnFailed):
+            return Error(error.code, error.detail, provider_said=error.provider_said)
+        if isinstance(error, UnknownAgent):
             return Error(error.code, error.detail)
         if isinstance(error, AnswerTooLarge):
             return Error("answer_too_large", f"the answer is larger than {self._max_content_bytes} bytes")
@@ -197,6 +201,7 @@ class Run:
         claim = self.claim
         if claim.checkpoint is not None:
             self._add(await self._read(lambda: log.answer_text(claim.session_id, claim.checkpoint_seq)))
+            self._permanent = (claim.last_seq + 1, len(self._text), self._bytes)
 
     async def _run_turn(self) -> Done:
         claim = self.claim
@@ -222,6 +227,9 @@ class Run:
                         await self._buffer.put(self._cut(step))
                     case Checkpoint():
                         await self._buffer.checkpoint(json.dumps(step.state))
+                        self._permanent = (self._buffer.last_seq, len(self._text), self._bytes)
+                    case Withdrawal():
+                        await self._withdraw()
                     case Done():
                         return step
                     case _:
@@ -241,6 +249,11 @@ class Run:
         if self._bytes > self._max_content_bytes:
             raise AnswerTooLarge
         self._text.append(text)
+
+    async def _withdraw(self) -> None:
+        seq, pieces, self._bytes = self._permanent
+        del self._text[pieces:]
+        await self._buffer.put(Thinking("", supersedes_from=seq + 1))
 
     def _cut(self, call: ToolCall) -> ToolCall:
         result = call.tool_result
