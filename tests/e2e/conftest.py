@@ -86,6 +86,14 @@ def stack(
         mariadb.drop_database("e2e")
 
 
+#: The spinner stands still: without a graphics card, each page would be drawn anew sixty times a second.
+_STILL = """
+const still = new CSSStyleSheet()
+still.replaceSync(".spinner { animation-play-state: paused }")
+document.adoptedStyleSheets.push(still)
+"""
+
+
 # Playwright keeps an event loop running in this thread: no later test of this process could run one of its own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -116,6 +124,7 @@ def make_device(browser: Browser, stack: Stack, watch: Watch) -> Iterator[Callab
             context = browser.new_context(**({"locale": "en-GB", "viewport": {"width": 1200, "height": 800}} | options))
             contexts.callback(context.close)
             context.set_default_timeout(60_000)
+            context.add_init_script(_STILL)
             if model:
                 Chat.answer_with(context, f"openai-chat:{model}")
 
