@@ -191,7 +191,7 @@ def test_a_run_is_stopped_from_another_tab(make_device: MakeDevice, model_server
     two.turn.get_by_role("button", name="Stop").click()
 
     for chat in (one, two):
-        chat.wait_ended(10)
+        chat.wait_ended(25)
         expect(chat.turn.locator(".problem")).to_have_text("Stopped.")
         expect(chat.text).to_contain_text("word5")
     [session] = stack.get(f"/api/chat/sessions?conversationId={one.conversation}")["sessions"]

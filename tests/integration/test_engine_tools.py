@@ -92,6 +92,6 @@ with_engine(settings, stop_in_the_tool)
 print("closed")
 """
 
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90, check=False)
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "closed\n", "")
