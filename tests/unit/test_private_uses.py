@@ -37,10 +37,6 @@ USES: dict[str, set[str]] = {
     },
     "gunicorn": {"gunicorn.glogging:Logger._compute_access_log_enabled"},
     "peewee": {"playhouse.pool:PooledMySQLDatabase._is_closed"},
-    "pydantic-ai-slim": {
-        "pydantic_ai.models.openai:OpenAIChatModel._streamed_response_cls",
-        "pydantic_ai.models.openai:OpenAIStreamedResponse._model_profile",
-    },
     "pymysql": {"pymysql.cursors:Cursor._query"},
     "rq": {
         "rq.worker:BaseWorker._set_connection",

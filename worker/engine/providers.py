@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import httpx2
 from openai import AsyncOpenAI
 from pydantic_ai.models import Model, infer_model
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIStreamedResponse
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.profiles import ModelProfile
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
@@ -24,27 +24,13 @@ OPENAI_URL = "https://api.openai.com/v1"
 #: A server that does not take a connection for this long is away.
 CONNECT_TIMEOUT_S = 5.0
 
-
-@dataclass
-class _ChatStream(OpenAIStreamedResponse):
-    def __post_init__(self) -> None:
-        # It would know a tag only where it comes alone: `worker.engine.thoughts` finds it wherever it stands.
-        self._model_profile = {**self._model_profile, "thinking_tags": ("\0", "\0")}
-
-
-class _ChatModel(OpenAIChatModel):
-    """Leaves the tags of thoughts in the text."""
-
-    @property
-    def _streamed_response_cls(self) -> type[OpenAIStreamedResponse]:
-        return _ChatStream
-
-
+#: Tags that nobody sends: pydantic-ai knows them only where they come alone, `worker.engine.thoughts` everywhere.
+_NO_TAGS = ModelProfile(thinking_tags=("<think >", "</think >"))
 #: Prefixes of a model's name that mean OpenAI or a server compatible with it.
 _OPENAI: dict[str, type[OpenAIChatModel] | type[OpenAIResponsesModel]] = {
     "openai": OpenAIResponsesModel,
     "openai-responses": OpenAIResponsesModel,
-    "openai-chat": _ChatModel,
+    "openai-chat": OpenAIChatModel,
 }
 
 
@@ -74,7 +60,7 @@ class Providers:
             return demo_model(), ModelSettings()
         if prefix in _OPENAI and model_name:
             # Its client knows timeout and retries: saying them with a request would copy the client each time.
-            return _OPENAI[prefix](model_name, provider=self._openai_provider()), ModelSettings()
+            return _OPENAI[prefix](model_name, provider=self._openai_provider(), profile=_NO_TAGS), ModelSettings()
         # Among them pydantic-ai's `test`, a model that calls every tool with arguments that it makes up.
         if not model_name:
             raise _not_found(name)
