@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from .provider_words import error_in
-from .token_counts import token_counts
+from .token_counts import mend_usage
 from .tool_fragments import ToolFragments
 
 #: Names under which servers tell thoughts that no client reads, in the order of preference.
@@ -34,12 +34,8 @@ class ChatChunks:
             return True
         # Clients check neither, and stumble over them when the answer is stored.
         changed = _mend_head(body)
+        changed = mend_usage(body) or changed
         usage, choices = body.get("usage"), body.get("choices")
-        if usage is not None:
-            counted = token_counts(usage)
-            if counted != usage:
-                usage = body["usage"] = counted
-                changed = True
         if not isinstance(choices, list) or not choices:
             if usage:
                 self._usage = None

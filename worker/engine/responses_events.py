@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .token_counts import token_counts
+from .token_counts import mend_usage
 
 #: They say that the server is there.
 KEEP_ALIVE = frozenset({"keepalive", "ping", "response.keepalive", "response.ping", "response.heartbeat"})
@@ -31,11 +31,8 @@ class ResponsesEvents:
         if kind in KEEP_ALIVE:
             return []
         response = body.get("response")
-        if isinstance(response, dict) and response.get("usage") is not None:
-            counted = token_counts(response["usage"])
-            if counted != response["usage"]:
-                body = {**body, "response": {**response, "usage": counted}}
-                return self.mend(body) or [body]
+        if isinstance(response, dict) and mend_usage(response):
+            return self.mend(body) or [body]
         if kind in ("response.completed", "response.incomplete"):
             return self._end(body)
         if kind == "response.output_text.delta" and not isinstance(body.get("delta"), str):

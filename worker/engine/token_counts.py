@@ -7,13 +7,25 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+#: A client counts nothing where one of two is missing.
+_PAIRS = (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens"))
 
-def token_counts(usage: Any) -> dict[str, Any] | None:
-    """*usage* with counts that are numbers of tokens; None, with a line in the log: it can't be told."""
+
+def mend_usage(holder: dict[str, Any]) -> bool:
+    """Put the `usage` of *holder* right, or leave it out with a line in the log; whether anything was."""
+    usage = holder.get("usage")
+    if usage is None:
+        return False
     counted = _whole(usage) if isinstance(usage, dict) else None
-    if counted is None and usage is not None:
+    if counted is not None:
+        for pair in _PAIRS:
+            if any(name in counted for name in pair):
+                counted = dict.fromkeys(pair, 0) | counted
+    else:
         logger.warning("usage that can't be is left out", extra={"usage": str(usage)[:500]})
-    return counted
+    holder["usage"] = counted
+    # 3.0 is 3, but not to a client.
+    return repr(counted) != repr(usage)
 
 
 def _whole(usage: dict[str, Any]) -> dict[str, Any] | None:
