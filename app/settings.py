@@ -70,6 +70,16 @@ class Settings:
     max_body_bytes: int = 1024 * 1024
     #: Largest answer or tool result, in bytes of UTF-8.
     max_content_bytes: int = 16 * 1024 * 1024
+    #: What one attempt at a turn may have, in bytes; over one of these the turn ends with what there was.
+    max_thinking_bytes: int = 32 * 1024 * 1024
+    #: Arguments of one tool call, as JSON.
+    max_arguments_bytes: int = 4 * 1024 * 1024
+    #: Arguments and results of all tool calls.
+    max_tool_bytes: int = 64 * 1024 * 1024
+    #: Tool calls that one answer of the model may ask for.
+    max_calls_per_answer: int = 128
+    #: Stored events of a session.
+    max_turn_events: int = 100_000
 
     #: Rows of agents' history that are older are pruned.
     retention_days: int = 30

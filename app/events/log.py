@@ -24,7 +24,7 @@ from .fold import fold
 PAGE_CHARACTERS = 4 * 1024 * 1024
 _CHUNK = 100
 #: JSON that is nested deeper is stored as a string: a reader may have less stack left than the writer had.
-_DEEPEST_JSON = 500
+DEEPEST_JSON = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,8 @@ def json_of(value: Any) -> str | None:
     """
     if value is None:
         return None
+    if isinstance(value, events.JsonText):
+        return text_of(value.text)
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except ValueError:
@@ -70,13 +72,13 @@ def json_of(value: Any) -> str | None:
 
 
 def _is_deep(text: str) -> bool:
-    if text.count("[") + text.count("{") <= _DEEPEST_JSON:
+    if text.count("[") + text.count("{") <= DEEPEST_JSON:
         return False
     depth = deepest = 0
     for sign in _STRING_OR_BRACKET.findall(text):
         depth += (sign in "[{") - (sign in "]}")
         deepest = max(deepest, depth)
-    return deepest > _DEEPEST_JSON
+    return deepest > DEEPEST_JSON
 
 
 # Possessive: a string of megabytes must not be remembered character by character.

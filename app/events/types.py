@@ -14,6 +14,15 @@ Status = Literal["running", "done", "error"]
 
 #: Largest text of one event, in bytes of UTF-8; longer text becomes several events.
 MAX_EVENT_BYTES = 16 * 1024
+#: What the column of a count holds.
+MOST_TOKENS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class JsonText:
+    """A JSON value as its text: checked, and stored as it is."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +36,7 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        return self.input_tokens + self.output_tokens
+        return min(self.input_tokens + self.output_tokens, MOST_TOKENS)
 
     def to_json(self) -> dict[str, int]:
         """The `usageJson` of a `done` event."""
@@ -68,7 +77,7 @@ class ToolCall:
 
     tool_call_id: str
     tool_name: str
-    #: Any JSON value; a string when the model sent arguments that are no JSON.
+    #: Any JSON value, or its `JsonText`; a string when the model sent arguments that are no JSON.
     tool_args: Any = None
     tool_result: str | None = None
     tool_success: bool | None = None

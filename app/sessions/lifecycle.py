@@ -242,10 +242,15 @@ def lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session,
 
 
 def _end(row: Session, conversation: Conversation | None, error: Error, *, text: bool = True) -> Ended:
-    """End a locked session; without its *conversation* it leaves no message and no history."""
+    """End a locked session; without its *conversation* it leaves no message and no history.
+
+    The partial answer is what *error* says, else what is stored; none without *text*.
+    """
     if row.status != "running":
         return ended(row, row.last_seq, changed=False)
-    content = log.answer_text(row.session_id) if text else ""
+    content = error.content if text else ""
+    if content is None:
+        content = log.answer_text(row.session_id)
     error = replace(error, content=content, duration_ms=outcomes.elapsed_ms(row, utc_now()))
     log.insert(log.rows(row.session_id, max(row.attempt, 1), row.last_seq, [error]))
     finish([End(row, conversation, error, row.attempt, row.last_seq + 1)])

@@ -226,6 +226,21 @@ def test_a_failure_ends_the_session_with_its_code_and_the_partial_answer(
     assert_sound(session_id)
 
 
+@pytest.fixture
+def refusing(settings: Settings) -> Iterator[None]:
+    """The database refuses events of the tool `refused`."""
+    condition = "NEW.toolName = 'refused'"
+    each_row = (
+        f"WHEN {condition} BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        if db.is_sqlite()
+        else f"FOR EACH ROW IF {condition} THEN SIGNAL SQLSTATE '45000'; END IF"
+    )
+    db.transaction(lambda: db.sql(f"CREATE TRIGGER refusing BEFORE INSERT ON chatEvents {each_row}"))
+    yield
+    db.transaction(lambda: db.sql("DROP TRIGGER refusing"))
+
+
+@pytest.mark.usefixtures("refusing")
 def test_what_the_database_refuses_ends_its_own_session_alone(settings: Settings) -> None:
     bad, good = make_session(), make_session()
     hold = Hold()
@@ -233,7 +248,7 @@ def test_what_the_database_refuses_ends_its_own_session_alone(settings: Settings
     async def answer(turn: Turn) -> AsyncIterator[Any]:
         yield "text"
         if turn.session_id == bad:
-            yield ToolCall("c", "tool", {"a": object()})
+            yield ToolCall("c", "refused")
             await Hold().wait()
         await hold.wait()
         yield " and more"
@@ -247,7 +262,7 @@ def test_what_the_database_refuses_ends_its_own_session_alone(settings: Settings
 
     play(run())
 
-    assert shown(bad)["errorCode"] == "internal_error"
+    assert (shown(bad)["errorCode"], shown(bad)["finalResponse"]) == ("internal_error", "text")
     assert (shown(good)["status"], shown(good)["finalResponse"]) == ("done", "text and more")
     assert_sound(bad)
     assert_sound(good)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
@@ -16,13 +16,15 @@ from app.agents import Agent, Agents
 from app.conversations import exchanges, messages
 from app.db.times import iso
 from app.errors import DatabaseUnavailable, Fenced, NotFound, UnknownAgent
-from app.events import Delta, Done, Error, Terminal, Thinking, ToolCall, log
+from app.events import Done, Error, Terminal, Thinking, log
 from app.sessions import claims
 from app.sessions.claims import Claim
 from app.settings import Settings
-from worker.orchestrator import CancelScope, Checkpoint, Message, Turn, TurnFailed, Withdrawal, Yielded, is_stopped
+from worker.orchestrator import CancelScope, Message, Turn, TurnFailed, Withdrawal, Yielded, is_stopped
+from worker.plain import text_of
 
 from . import model_context
+from .door import AnswerTooLarge, Door, State
 from .event_writer import EventWriter
 from .session_buffer import RecordingFailed, SessionBuffer
 
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 #: How long a stopped orchestrator may take to close what it has open.
 CLOSE_S = 5.0
+#: Of the sentence that says why a turn failed.
+DETAIL_CHARACTERS = 8_000
 
 #: What `Run` drives: an orchestrator as an async generator.
 Answer = Callable[[Turn], AsyncGenerator[Yielded, None]]
@@ -37,7 +41,6 @@ InThread = Callable[..., Any]
 
 T = TypeVar("T")
 _READ_AGAIN_S = 0.5
-_CUT = "\n… (cut: the result was too large)"
 
 
 class Stop(Enum):
@@ -47,10 +50,6 @@ class Stop(Enum):
     CANCEL = "cancel"
     #: The worker is going away; another one goes on.
     HAND_BACK = "hand_back"
-
-
-class AnswerTooLarge(Exception):
-    """The answer is larger than what can be stored."""
 
 
 class Run:
@@ -76,12 +75,15 @@ class Run:
         self._cancel = CancelScope()
         self._stop: Stop | None = None
         self._interruption: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._drive: asyncio.Task[Terminal] | None = None
+        self._outcome: asyncio.Future[Terminal] = asyncio.get_running_loop().create_future()
+        self._drive: asyncio.Task[None] | None = None
+        self._steps: AsyncGenerator[Yielded, None] | None = None
         self._buffer: SessionBuffer = writer.open(claim, self._interrupt)
-        self._text: list[str] = []
-        self._bytes = 0
-        # What is said for good: newest event, pieces of the text and their bytes. A withdrawal goes back to it.
-        self._permanent = (claim.last_seq + 1, 0, 0)
+        self._door = Door(settings, max_content_bytes=max_content_bytes, in_thread=in_thread, fields=self._fields())
+        #: The answer so far is known: what earlier attempts had said is read.
+        self._taken_up = False
+        # The newest event that stands for good: a withdrawal goes back to it.
+        self._permanent_seq = claim.last_seq + 1
 
     def stop(self, why: Stop) -> None:
         """Stop the run; `work` then leaves the session as *why* says."""
@@ -103,13 +105,18 @@ class Run:
         """
         try:
             if self._stop is None:
-                self._drive = asyncio.create_task(self._terminal(), name=f"turn {self.claim.session_id}")
+                self._drive = asyncio.create_task(self._answer_turn(), name=f"turn {self.claim.session_id}")
                 try:
                     # Not awaited itself: when this task is cancelled the drive must close its model call first.
-                    news: set[asyncio.Future[Any]] = {self._drive, self._interruption}
+                    news: set[asyncio.Future[Any]] = {self._drive, self._interruption, self._outcome}
                     await asyncio.wait(news, return_when=asyncio.FIRST_COMPLETED)
-                    if await self._has_ended(self._drive):
-                        await self._buffer.finish(self._drive.result())
+                    if not self._outcome.done() and await self._has_ended(self._drive):
+                        # Raises what it was stopped by, unless it had come to an end all the same.
+                        self._drive.result()
+                    if self._outcome.done():
+                        await self._buffer.finish(self._outcome.result())
+                        if not await self._has_ended(self._drive):
+                            self._drive.cancel()
                         return None
                 except asyncio.CancelledError:
                     await self._after_cancel(self._drive)
@@ -134,15 +141,15 @@ class Run:
             await self._end(Error("cancelled", "stopped"))
         return self._stop
 
-    async def _after_cancel(self, drive: asyncio.Task[Terminal]) -> None:
+    async def _after_cancel(self, drive: asyncio.Task[None]) -> None:
         """Either the drive was stopped, or this task was: by whoever stops the job."""
         if not drive.done():
             self.stop(Stop.CANCEL)
         if await self._has_ended(drive) and not drive.cancelled():
             drive.exception()  # looked at: nothing is to be done about it
 
-    async def _has_ended(self, drive: asyncio.Task[Terminal]) -> bool:
-        """Give a stopped drive the time to close what it has open; False: it does not stop."""
+    async def _has_ended(self, drive: asyncio.Task[None]) -> bool:
+        """Give a drive the time to close what it has open; False: it does not stop."""
         _, stubborn = await asyncio.wait([drive], timeout=CLOSE_S)
         if stubborn:
             # The buffer is closed after this: whatever it still says is not written.
@@ -151,8 +158,31 @@ class Run:
 
     async def _end(self, error: Error) -> None:
         """End from outside the buffer, unless the session is no longer this attempt's."""
+        if self._taken_up:
+            # Also what was not stored any more: text is kept whatever stood beside it.
+            error = replace(error, content=self._door.answer)
         with suppress(NotFound):  # deleted meanwhile
             await self._in_thread(sessions.end_attempt, self.claim.session_id, self.claim.attempt, error)
+
+    async def _answer_turn(self) -> None:
+        """Drive the orchestrator until it is known how the session ends; then close it.
+
+        What the orchestrator does as it is closed changes nothing any more.
+        """
+        try:
+            self._outcome.set_result(await self._terminal())
+        finally:
+            await self._close_steps()
+
+    async def _close_steps(self) -> None:
+        if self._steps is None:
+            return
+        try:
+            await self._steps.aclose()
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and is_stopped():
+                raise
+            logger.warning("orchestrator failed while closing", exc_info=error, extra=self._fields())
 
     async def _terminal(self) -> Terminal:
         """Drive the orchestrator to its end and say how the session ends."""
@@ -162,35 +192,31 @@ class Run:
             # Before the limit: a turn that comes back too late still ends with what it had said.
             await self._take_up()
             async with limit:
-                done = await self._run_turn()
-            terminal: Terminal = replace(done, content=self._whole(done))
-        except (Fenced, RecordingFailed, KeyboardInterrupt, GeneratorExit):
+                terminal: Terminal = await self._run_turn()
+        except (Fenced, RecordingFailed):
             raise
         except BaseException as error:
-            # SystemExit would end the loop, and with it the runs of all others.
+            # SystemExit and KeyboardInterrupt would end the loop, and with it the runs of all others.
             if self._interruption.done() or is_stopped():
                 # It may have made something else of its cancellation.
                 raise asyncio.CancelledError from error
             terminal = self._failure(error, late=limit.expired())
         elapsed_ms = int((asyncio.get_running_loop().time() - started) * 1000)
         if isinstance(terminal, Error):
-            return replace(terminal, content="".join(self._text), duration_ms=elapsed_ms)
+            return replace(terminal, content=self._door.answer, duration_ms=elapsed_ms)
         return replace(terminal, duration_ms=elapsed_ms, model=terminal.model or self.claim.model or "")
-
-    def _whole(self, done: Done) -> str:
-        if done.content is None:
-            return "".join(self._text)
-        if len(done.content.encode("utf-8", "surrogatepass")) > self._max_content_bytes:
-            raise AnswerTooLarge
-        return done.content
 
     def _failure(self, error: BaseException, *, late: bool) -> Error:
         if late:
             return Error("timeout", f"the turn took longer than {self._settings.turn_timeout_s} s")
-        if isinstance(error, TurnFailed):
-            return Error(error.code, error.detail, provider_said=error.provider_said)
-        if isinstance(error, UnknownAgent):
-            return Error(error.code, error.detail)
+        if isinstance(error, TurnFailed | UnknownAgent):
+            code, detail = text_of(error.code), text_of(error.detail)
+            said = text_of(error.provider_said) if isinstance(error, TurnFailed) else None
+            return Error(
+                (code or "orchestrator_error")[:64],
+                (detail or "")[:DETAIL_CHARACTERS],
+                provider_said=said and said[:DETAIL_CHARACTERS],
+            )
         if isinstance(error, AnswerTooLarge):
             return Error("answer_too_large", f"the answer is larger than {self._max_content_bytes} bytes")
         logger.error("orchestrator failed", exc_info=error, extra=self._fields())
@@ -200,8 +226,9 @@ class Run:
         """Take over the text that earlier attempts had committed with a checkpoint."""
         claim = self.claim
         if claim.checkpoint is not None:
-            self._add(await self._read(lambda: log.answer_text(claim.session_id, claim.checkpoint_seq)))
-            self._permanent = (claim.last_seq + 1, len(self._text), self._bytes)
+            self._door.add(await self._read(lambda: log.answer_text(claim.session_id, claim.checkpoint_seq)))
+            self._door.keep()
+        self._taken_up = True
 
     async def _run_turn(self) -> Done:
         claim = self.claim
@@ -211,30 +238,28 @@ class Run:
         # Here a turn ends whose time is used up already: what follows need not wait for anything.
         await asyncio.sleep(0)
         turn = await self._prepare()
-        async with aclosing(self._answer(turn)) as steps:
-            async for step in steps:
-                if isinstance(step, str):
-                    step = Delta(step)
-                match step:
-                    case Delta(content=str()):
-                        if step.content:
-                            self._add(step.content)
-                            await self._buffer.put(step)
-                    case Thinking(content=str()):
-                        if step.content:
-                            await self._buffer.put(Thinking(step.content))
-                    case ToolCall():
-                        await self._buffer.put(self._cut(step))
-                    case Checkpoint():
-                        await self._buffer.checkpoint(json.dumps(step.state))
-                        self._permanent = (self._buffer.last_seq, len(self._text), self._bytes)
-                    case Withdrawal():
-                        await self._withdraw()
-                    case Done():
-                        return step
-                    case _:
-                        raise TypeError(f"an orchestrator can't yield {step!r:.200}")
-        return Done()
+        self._steps = self._answer(turn)
+        async for step in self._steps:
+            if isinstance(step, Withdrawal):
+                self._door.withdraw()
+                await self._buffer.put(Thinking("", supersedes_from=self._permanent_seq + 1))
+                continue
+            plain = await self._door.take(step)
+            if isinstance(plain, Done):
+                return plain
+            if isinstance(plain, State):
+                await self._buffer.checkpoint(plain.text)
+                self._door.keep()
+                self._permanent_seq = self._buffer.last_seq
+            elif plain is not None:
+                self._check_events()
+                await self._buffer.put(plain)
+        return Done(self._door.answer)
+
+    def _check_events(self) -> None:
+        limit = self._settings.max_turn_events
+        if self._buffer.last_seq > limit:
+            raise TurnFailed("too_many_events", f"The turn has over {limit} events.")
 
     async def _read(self, work: Callable[[], T]) -> T:
         """Read from the database, waiting while it is away."""
@@ -243,24 +268,6 @@ class Run:
                 return await self._in_thread(db.reading, work)  # type: ignore[no-any-return]
             except DatabaseUnavailable:
                 await asyncio.sleep(_READ_AGAIN_S)
-
-    def _add(self, text: str) -> None:
-        self._bytes += len(text.encode("utf-8", "surrogatepass"))
-        if self._bytes > self._max_content_bytes:
-            raise AnswerTooLarge
-        self._text.append(text)
-
-    async def _withdraw(self) -> None:
-        seq, pieces, self._bytes = self._permanent
-        del self._text[pieces:]
-        await self._buffer.put(Thinking("", supersedes_from=seq + 1))
-
-    def _cut(self, call: ToolCall) -> ToolCall:
-        result = call.tool_result
-        if result is None or len(result) <= self._max_content_bytes // 4:
-            return call
-        kept = result.encode("utf-8", "replace")[: self._max_content_bytes].decode("utf-8", "ignore")
-        return call if len(kept) == len(result) else replace(call, tool_result=kept + _CUT)
 
     async def _prepare(self) -> Turn:
         claim = self.claim

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from app.errors import Fenced
-from app.events import Delta, Event, Terminal, Thinking, ToolCall, coalesce
+from app.events import Delta, Event, JsonText, Terminal, Thinking, ToolCall, coalesce
 from app.sessions.claims import Claim
 from app.sessions.commit import Batch, Committed
+from worker.plain import NotPlain, TooLarge, to_json
 
 if TYPE_CHECKING:
     from .event_writer import EventWriter
@@ -190,6 +191,17 @@ def size_of(event: Event) -> int:
     if isinstance(event, Delta | Thinking):
         return len(event.content)
     if isinstance(event, ToolCall):
-        # As text: about what they take as JSON, whatever they are.
-        return len(event.tool_result or "") + len(str(event.tool_args)) + 200
+        return len(event.tool_result or "") + _size_of_arguments(event.tool_args) + 200
     return 0
+
+
+def _size_of_arguments(args: object) -> int:
+    if isinstance(args, JsonText):
+        return len(args.text)
+    try:
+        return len(to_json(args, SESSION_BUFFER_CHARACTERS).text)
+    except TooLarge:
+        return SESSION_BUFFER_CHARACTERS
+    except NotPlain:
+        # The flush refuses them.
+        return 0
