@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import os
 import sys
 from typing import NoReturn
@@ -12,6 +12,10 @@ from app.db.errors import in_full
 from app.errors import BackchatError, DatabaseUnavailable
 from app.settings import Settings
 
+from . import loop
+
+logger = logging.getLogger(__name__)
+
 
 async def work(settings: Settings) -> None:
     """Run sessions until SIGTERM or SIGINT.
@@ -20,6 +24,7 @@ async def work(settings: Settings) -> None:
         SchemaOutdated: the database must be migrated first; the message names the command.
         DatabaseUnavailable: it can't be reached at the start.
         Invalid: a setting can't be used.
+        Exception: a part that all sessions depend on has failed; they were handed back.
     """
     # After the settings: prometheus-client looks into the environment as it is imported.
     from .process.worker_process import WorkerProcess
@@ -36,6 +41,7 @@ async def work(settings: Settings) -> None:
             name=process.name,
             stop_grace_s=settings.stop_grace_s,
         )
+        process.when_broken(worker.fail)
         gc.keep_what_is_loaded()
         await worker.serve()
     finally:
@@ -43,7 +49,7 @@ async def work(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Exit status: 0 stopped, 69 the database can't be reached, 78 the configuration or the schema is not right."""
+    """Exit status: 0 stopped, 69 no database, 70 it broke, 78 the configuration or the schema is not right."""
     # The threads that talk to Redis and the database wait for the loop after each answer; 5 ms, Python's default,
     # would make starting hundreds of sessions take seconds.
     sys.setswitchinterval(0.0005)
@@ -55,11 +61,16 @@ def main() -> None:
         logs.configure(settings.log_level)
         if not settings.redis_url:
             raise BackchatError("REDIS_URL is not set; `make run` brings a broker of its own")
-        asyncio.run(work(settings))
+        loop.run(work(settings))
     except DatabaseUnavailable as error:
         _give_up(in_full(error), os.EX_UNAVAILABLE)
     except BackchatError as error:
         _give_up(error.detail, os.EX_CONFIG)
+    except Exception:
+        logger.critical("the worker broke", exc_info=True)
+        logging.shutdown()
+        # Python would wait for the threads first, and one of them may never return.
+        os._exit(os.EX_SOFTWARE)
 
 
 def _give_up(why: str, status: int) -> NoReturn:

@@ -190,3 +190,52 @@ def test_what_sessions_hand_over_or_raise_hurts_none_of_those_beside_them(
     ]
     counted = messages.of_session(OWNER, kept["usage without measure"]).rows[-1]["metadata"]["tokenUsage"]
     assert set(counted.values()) == {2**31 - 1}
+
+
+def cancel_everything() -> None:
+    for task in asyncio.all_tasks():
+        if task.get_name() != "test":
+            task.cancel()
+
+
+def cancel_the_writer() -> None:
+    for task in asyncio.all_tasks():
+        if task.get_name() == "flush":
+            task.cancel()
+
+
+@pytest.mark.parametrize("harm", [cancel_everything, cancel_the_writer])
+def test_a_worker_whose_writer_was_ended_hands_its_sessions_back_and_says_why(
+    settings: Settings,  # noqa: F811
+    harm: Callable[[], None],
+) -> None:
+    culprit, innocent = make_session(message="culprit"), make_session(message="innocent")
+    told: list[Exception] = []
+
+    async def answer(turn: Turn) -> AsyncIterator[Any]:
+        yield "half"
+        yield Checkpoint(1)
+        if turn.message == "culprit":
+            while row(innocent).checkpoint is None:
+                await asyncio.sleep(0.01)
+            harm()
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        asyncio.current_task().set_name("test")  # type: ignore[union-attr]
+        async with working(settings, answer) as runtime:
+            runtime.when_broken(told.append)
+            runs = [asyncio.create_task(runtime.run(each)) for each in (culprit, innocent)]
+            await asyncio.wait(runs)
+            assert not any(run.exception() for run in runs if not run.cancelled())
+            await runtime.run(make_session())
+
+    play(run())
+
+    assert [str(error) for error in told] in (
+        ["flush was cancelled"],
+        ["leases was cancelled"],
+        ["watch was cancelled"],
+    )
+    for session_id in (culprit, innocent):
+        assert (row(session_id).status, row(session_id).handbacks, row(session_id).checkpoint) == ("running", 1, "1")

@@ -1,5 +1,6 @@
 """What runs in a worker process beside RQ: claims, runs, the event writer, leases, the sweeper."""
 
+from .supervision import WorkerBroken
 from .worker_process import WorkerProcess
 
-__all__ = ["WorkerProcess"]
+__all__ = ["WorkerBroken", "WorkerProcess"]

@@ -11,6 +11,8 @@ from app.sessions import claims
 from app.sessions.claims import Claim
 from app.settings import Settings
 
+from .supervision import Supervision
+
 logger = logging.getLogger(__name__)
 
 #: One transaction takes no more than this: it holds the locks of their conversations.
@@ -30,7 +32,9 @@ class Claimer:
         *,
         take: Callable[..., tuple[list[Claim], list[str]]] = claims.take,
         hand_back: Callable[[Claim], bool] = claims.hand_back,
+        supervision: Supervision | None = None,
     ) -> None:
+        self._supervision = supervision or Supervision()
         self._name = name
         self._settings = settings
         self._in_thread = in_thread
@@ -63,7 +67,7 @@ class Claimer:
 
     def _go_on(self) -> None:
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._take_all(), name="claims")
+            self._task = self._supervision.errand("claims", self._take_all())
 
     async def close(self) -> None:
         """Return once nothing is being taken any more."""
@@ -102,7 +106,7 @@ class Claimer:
     def _take_each_alone(self, asked: list[_Asked]) -> None:
         for session_id, answer in asked:
             if not answer.done():
-                task = asyncio.create_task(self._take([(session_id, answer)], wait=True), name=f"claim {session_id}")
+                task = self._supervision.errand(f"claim {session_id}", self._take([(session_id, answer)], wait=True))
                 self._alone.add(task)
                 task.add_done_callback(self._alone.discard)
 

@@ -23,6 +23,7 @@ from app.sessions.claims import Claim
 from app.sessions.commit import Batch, Committed
 
 from .session_buffer import SessionBuffer, size_of
+from .supervision import Supervision
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 FLUSH_CHARACTERS = 8 * 1024 * 1024
 #: How often the heads of the live sessions are looked up: twice within the time to live of a head.
 WATCH_S = 0.4
+#: Names of its tasks.
+FLUSH, WATCH = "flush", "watch"
 _RETRY_S = (0.1, 0.2, 0.5, 1.0)
 
 
@@ -41,6 +44,7 @@ class EventWriter:
         record: Commits batches; runs on the writer's own thread.
         look: Reads the heads of sessions; runs on the same thread, so that what it reads is never older than
             what was committed before.
+        supervision: Of its tasks; None: of its own.
     """
 
     def __init__(
@@ -50,7 +54,9 @@ class EventWriter:
         flush_s: float,
         record: Callable[[Sequence[Batch]], list[Committed]] = commit.commit,
         look: Callable[[Sequence[str]], dict[str, Head]] = session_queries.heads,
+        supervision: Supervision | None = None,
     ) -> None:
+        self._supervision = supervision or Supervision()
         self._heads = heads
         self._flush_s = flush_s
         self._record = record
@@ -61,18 +67,16 @@ class EventWriter:
         self._publishing = ThreadPoolExecutor(1, thread_name_prefix="heads")
         self._news = asyncio.Event()
         self._urgent = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._flush_for_ever()), asyncio.create_task(self._watch_for_ever())]
+        self._supervision.start(FLUSH, self._flush_for_ever())
+        self._supervision.start(WATCH, self._watch_for_ever())
 
     async def close(self) -> None:
         """Stop writing. Whatever is not committed is left to the next attempt."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._supervision.close()
         for thread in (self._thread, self._publishing):
-            thread.shutdown(wait=True)
+            thread.shutdown(wait=self._supervision.broken is None)
 
     def open(self, claim: Claim, on_stopped: Callable[[], object]) -> SessionBuffer:
         """A buffer for *claim*; *on_stopped* is called when nothing more can be written of it."""
@@ -110,7 +114,8 @@ class EventWriter:
             self._news.clear()
             self._urgent.clear()
             try:
-                await self._flush()
+                with self._supervision.at_work(FLUSH):
+                    await self._flush()
                 failures = 0
             except DatabaseUnavailable:
                 failures += 1
@@ -175,7 +180,8 @@ class EventWriter:
             # Only claims made before the look: what it reads is at least as new as they are.
             watched = {buffer.claim.session_id: buffer for buffer in self._buffers.values()}
             try:
-                heads = await self._run(self._look_and_publish, list(watched))
+                with self._supervision.at_work(WATCH):
+                    heads = await self._run(self._look_and_publish, list(watched))
             except DatabaseUnavailable:
                 continue
             except Exception:

@@ -91,6 +91,12 @@ class Run:
             self._stop = why
             self._interrupt()
 
+    def give_up(self) -> None:
+        """The worker is broken: hand the session back as it is stored, whatever was asked before."""
+        self._stop = Stop.HAND_BACK
+        self._buffer.fence()
+        self._interrupt()
+
     def _interrupt(self) -> None:
         if not self._interruption.done():
             self._interruption.set_result(None)
@@ -121,14 +127,13 @@ class Run:
                 except asyncio.CancelledError:
                     await self._after_cancel(self._drive)
         except Fenced:
-            logger.info("fenced", extra=self._fields())
-            return None
+            pass
         except RecordingFailed:
             await self._end(Error("internal_error", "the session could not be stored"))
             return None
         finally:
             self._buffer.close()
-        if self._buffer.fenced:
+        if self._buffer.fenced and self._stop is not Stop.HAND_BACK:
             logger.info("fenced", extra=self._fields())
             return None
         if self._buffer.failure is not None:

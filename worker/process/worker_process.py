@@ -27,6 +27,7 @@ from app.settings import Settings
 from .claimer import Claimer
 from .event_writer import EventWriter
 from .run import Answer, Run, Stop
+from .supervision import Supervision, WorkerBroken
 from .sweeper import Sweeper
 
 logger = logging.getLogger(__name__)
@@ -62,9 +63,11 @@ class WorkerProcess:
         self._sweep_thread = ThreadPoolExecutor(1, thread_name_prefix="sweeper")
         self._prune_thread = ThreadPoolExecutor(1, thread_name_prefix="retention")
         self._pruner = Pruner(self.name, settings)
-        self._claimer = Claimer(self.name, settings, self._in_thread)
+        #: Of the tasks that all sessions depend on.
+        self._tell_broken: Callable[[WorkerBroken], object] = lambda _: None
+        self.supervision = Supervision(on_broken=self._give_up)
+        self._claimer = Claimer(self.name, settings, self._in_thread, supervision=self.supervision)
         self._runs: dict[int, Run] = {}
-        self._tasks: list[asyncio.Task[None]] = []
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
@@ -86,15 +89,27 @@ class WorkerProcess:
             )
 
             self._answer = cast(Answer, load(self._settings))
-        self._writer = EventWriter(self._heads, flush_s=self._settings.flush_ms / 1000)
+        self._writer = EventWriter(self._heads, flush_s=self._settings.flush_ms / 1000, supervision=self.supervision)
         self._writer.start()
-        self._tasks.append(asyncio.create_task(self._for_ever(self._settings.renew_s, self._lease_thread, self._renew)))
+        start = self.supervision.start
+        start("leases", self._for_ever("leases", self._settings.renew_s, self._lease_thread, self._renew))
         if self._sweeps:
             sweeper = Sweeper(self.name, self._settings, self._queue, self._doorbell)
-            self._tasks.append(
-                asyncio.create_task(self._for_ever(self._settings.sweep_s, self._sweep_thread, sweeper.sweep))
-            )
-            self._tasks.append(asyncio.create_task(self._prune_for_ever()))
+            start("sweeper", self._for_ever("sweeper", self._settings.sweep_s, self._sweep_thread, sweeper.sweep))
+            start("retention", self._prune_for_ever())
+        start("supervision", self.supervision.watch())
+
+    def when_broken(self, tell: Callable[[WorkerBroken], object]) -> None:
+        """Call *tell* when a task that all sessions depend on has failed. Its sessions are handed back by then."""
+        self._tell_broken = tell
+        if self.supervision.broken is not None:
+            tell(self.supervision.broken)
+
+    def _give_up(self, error: WorkerBroken) -> None:
+        self._draining = True
+        for run in list(self._runs.values()):
+            run.give_up()
+        self._tell_broken(error)
 
     async def run(self, session_id: str) -> None:
         """Run a session if it can be claimed; returns when it has ended or is no longer ours."""
@@ -173,9 +188,7 @@ class WorkerProcess:
     async def close(self) -> None:
         """Stop the loops and free what was opened. Sessions still running are left to their leases."""
         self._pruner.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.supervision.close()
         await self._claimer.close()
         if hasattr(self, "_writer"):
             await self._writer.close()
@@ -183,7 +196,8 @@ class WorkerProcess:
         if close_answer is not None:
             await close_answer()
         for threads in (self._threads, self._lease_thread, self._sweep_thread, self._prune_thread):
-            threads.shutdown(wait=True)
+            # A stalled one would be waited for in vain.
+            threads.shutdown(wait=self.supervision.broken is None)
 
     def _renew(self) -> None:
         try:
@@ -203,11 +217,14 @@ class WorkerProcess:
                 logger.exception("pruning failed")
             await asyncio.sleep(pause_s)
 
-    async def _for_ever(self, pause_s: float, thread: ThreadPoolExecutor, work: Callable[[], object]) -> None:
+    async def _for_ever(
+        self, name: str, pause_s: float, thread: ThreadPoolExecutor, work: Callable[[], object]
+    ) -> None:
         while True:
             # First thing: the worker that this one replaces may have left sessions behind.
             try:
-                await asyncio.get_running_loop().run_in_executor(thread, work)
+                with self.supervision.at_work(name):
+                    await asyncio.get_running_loop().run_in_executor(thread, work)
             except Exception:
                 # The loop is what keeps sessions alive: it must outlive any one failure.
                 logger.exception("background work failed", extra={"work": getattr(work, "__qualname__", "")})

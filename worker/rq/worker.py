@@ -94,7 +94,7 @@ class SessionWorker:
         """Work until SIGTERM, SIGINT or `request_stop`; returns with nothing running and the registries clean.
 
         Raises:
-            Exception: a thread of the worker failed for another reason than Redis.
+            Exception: what `fail` was told, or a thread of the worker failed for another reason than Redis.
         """
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
@@ -107,7 +107,11 @@ class SessionWorker:
         keeper = self._thread("registries", self._registries.keep)
         subscriber = self._thread("commands", self._subscribe)
         logger.info("worker started", extra={"worker": self.name})
-        await self._stopping.wait()
+        try:
+            await self._stopping.wait()
+        except asyncio.CancelledError:
+            # Nobody cancels it but the code of a session that cancels every task it finds.
+            self.fail(WorkerStopped("the worker's own task was cancelled"))
 
         logger.info("worker stopping", extra={"worker": self.name, "sessions": len(self._registries.slots)})
         self._taker.stop()
@@ -135,6 +139,13 @@ class SessionWorker:
         # A terminal's Ctrl-C reaches the whole group, and the runner of a Procfile passes it on as SIGTERM.
         if signum != first and time.monotonic() - at < 1:
             return
+        self._hurry.set()
+
+    def fail(self, error: Exception) -> None:
+        """Hand everything back at once and have `serve` raise *error*. Call it on the loop."""
+        if self._crash is None:
+            self._crash = error
+        self._stopping.set()
         self._hurry.set()
 
     async def _drain_sessions(self) -> None:
