@@ -6,9 +6,14 @@ import asyncio
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count, repeat
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from worker.tools import repeatable
 
@@ -88,6 +93,40 @@ async def cancelled(code: int) -> str:
     raise asyncio.CancelledError(code)
 
 
+async def interrupted(code: int) -> str:
+    """Says that somebody pressed Ctrl-C."""
+    raise KeyboardInterrupt(code)
+
+
+async def closed(code: int) -> str:
+    """Ends as a generator does that is closed."""
+    raise GeneratorExit(code)
+
+
+async def panics(code: int) -> str:
+    """Raises what is no Exception."""
+
+    class Panic(BaseException):
+        pass
+
+    raise Panic(code)
+
+
+def interrupted_on_a_thread(code: int) -> str:
+    """Says that somebody pressed Ctrl-C, on its thread."""
+    raise KeyboardInterrupt(code)
+
+
+def silent(code: int) -> str:
+    """Raises what ends the process that tries to say it."""
+
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise SystemExit(code)
+
+    raise Silent
+
+
 def unspeakable(code: int) -> str:
     """Raises what can't even be said."""
 
@@ -127,3 +166,54 @@ def sleep(seconds: float) -> str:
     sleeping.set()
     time.sleep(seconds)
     return "rested"
+
+
+class _Endless(BaseModel):
+    numbers: Any
+
+
+@dataclass
+class _Record:
+    numbers: Any
+
+
+class _Mute:
+    def __repr__(self) -> str:
+        raise SystemExit
+
+
+def _itself() -> list[object]:
+    value: list[object] = []
+    value.append(value)
+    return value
+
+
+#: What no tool should return, by name: without an end, without a bottom, without words, or too large.
+NO_RESULTS: dict[str, Callable[[], object]] = {
+    "endless iterator": count,
+    "endless generator": lambda: (n for n in count()),
+    "endless within": lambda: {"a": [repeat("x")]},
+    "endless in a model": lambda: _Endless(numbers=(n for n in count())),
+    "endless in a record": lambda: _Record(iter(count())),
+    "in itself": _itself,
+    "mute": _Mute,
+    "many": lambda: list(range(1_000_000)),
+    "large": lambda: {"a": "x" * 50_000_000},
+    "large text": lambda: "x" * 50_000_000,
+    "large bytes": lambda: b"x" * 50_000_000,
+}
+
+
+def returns_no_result(name: str) -> object:
+    """Returns one of `NO_RESULTS`."""
+    return NO_RESULTS[name]()
+
+
+async def returns_no_result_async(name: str) -> object:
+    """Returns one of `NO_RESULTS`, on the loop."""
+    return NO_RESULTS[name]()
+
+
+def structured(size: int) -> dict[str, object]:
+    """Says *size* numbers."""
+    return {"numbers": list(range(size))}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.model_server import ModelServer
+from tests.sample_tools import NO_RESULTS
 from tests.turns import Recorded, answer, make_agent, make_settings
 
 SAY_RESULT = {"steps": [{"text": "It is "}, {"echo": "tool"}]}
@@ -32,6 +33,11 @@ def turn_with(server: ModelServer, tool: str, arguments: str = "{}", checkpoint:
         ("runs_out", "StopIteration: "),
         ("cancelled", "CancelledError: 3"),
         ("unspeakable", "UnspeakableError"),
+        ("silent", "Silent"),
+        ("interrupted", "KeyboardInterrupt: 3"),
+        ("interrupted_on_a_thread", "KeyboardInterrupt: 3"),
+        ("closed", "GeneratorExit: 3"),
+        ("panics", "Panic: 3"),
     ],
 )
 def test_a_tool_that_raises_what_nobody_expects_fails_alone(model_server: ModelServer, tool: str, says: str) -> None:
@@ -59,6 +65,33 @@ def test_a_resumed_turn_tells_the_model_the_same_result(model_server: ModelServe
     assert first.calls("a")[1].tool_result == says
     assert first.done.content == resumed.done.content == f"It is {says}"
     assert resumed.calls("a") == []
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("tool", ["returns_no_result", "returns_no_result_async"])
+def test_a_result_without_an_end_or_a_measure_fails_alone_and_the_loop_goes_on(
+    model_server: ModelServer, tool: str
+) -> None:
+    for name in NO_RESULTS:
+        fragment = {"index": 0, "id": "a", "name": tool, "arguments": json.dumps({"name": name})}
+        model = model_server.add({"answers": [{"steps": [{"tool": fragment}]}, {"steps": [{"text": "went on"}]}]})
+        agent = make_agent(tools=(f"tests.sample_tools:{tool}",))
+        settings = make_settings(model_server, max_content_bytes=1_000_000)
+
+        turn = answer(settings, f"openai-chat:{model}", agent=agent)
+
+        [_, after] = turn.calls("a")
+        assert (name, after.tool_success, turn.done.content) == (name, False, "went on")
+        assert str(after.tool_result).startswith("The result is ")
+
+
+def test_a_large_result_is_kept_as_the_text_that_the_model_is_told(model_server: ModelServer) -> None:
+    turn = turn_with(model_server, "structured", '{"size": 10000}')
+
+    [_, after] = turn.calls("a")
+    text = json.dumps({"numbers": list(range(10_000))}, separators=(",", ":"))
+    assert (after.tool_success, after.tool_result) == (True, text)
+    assert turn.done.content == f"It is {text}"
 
 
 def test_arguments_that_are_nested_too_deep_are_told_to_the_model(model_server: ModelServer) -> None:

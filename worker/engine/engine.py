@@ -18,7 +18,7 @@ from .checkpoint import Progress
 from .model_calls import ModelCalls
 from .provider_limits import ProviderLimits
 from .providers import Providers
-from .tool_calls import ToolThreads
+from .tool_threads import ToolThreads
 from .toolsets import AgentTools
 from .turn import EngineTurn
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
-from pydantic_ai import BinaryContent, RunContext, ToolReturn
+from pydantic_ai import RunContext, ToolReturn
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
-from pydantic_ai.messages import ToolCallPart, ToolReturnPart, tool_return_ta
+from pydantic_ai.messages import ToolCallPart, ToolReturnPart
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 
 from worker.orchestrator import Turn, is_stopped
+from worker.plain import TooLarge
+
+from .tool_results import stored
+from .tool_threads import said_by
 
 OUTCOME_UNKNOWN = (
     "The outcome of this call is unknown: the worker stopped while it ran, and it is not safe to run it again. "
@@ -31,23 +32,9 @@ class ToolResult:
 
     #: Its `outcome` is `success`, `failed` or, when the call itself was wrong, `retried`.
     part: ToolReturnPart
+    #: With a note in place of each file.
+    text: str
     duration_ms: int
-
-    @property
-    def text(self) -> str:
-        """Its text, with a note in place of each file."""
-        text = self.part.model_response_str(wrap_if_error=False)
-        files = [f"[{file.media_type}, {len(file.data)} bytes]" for file in self._files]
-        return "\n".join([text, *files] if text else files)
-
-    @property
-    def size(self) -> int:
-        """Its bytes, those of its files included."""
-        return len(self.text.encode("utf-8", "surrogatepass")) + sum(len(file.data) for file in self._files)
-
-    @property
-    def _files(self) -> list[BinaryContent]:
-        return [file for file in self.part.files if isinstance(file, BinaryContent)]
 
 
 def arguments(call: ToolCallPart) -> Any:
@@ -72,6 +59,7 @@ async def run_call(
     A call that was *interrupted* when an earlier worker died runs again only if its tool is declared repeatable.
     """
     started = time.monotonic()
+    outcome: Literal["success", "failed", "retried"]
     try:
         content, outcome = await _run(call, toolset, tools, context, interrupted), "success"
     except ValidationError as error:
@@ -83,74 +71,24 @@ async def run_call(
     except BaseException as error:
         if _ends_the_turn(error):
             raise
-        content, outcome = _said_by(error), "failed"
+        content, outcome = said_by(error), "failed"
     duration_ms = round((time.monotonic() - started) * 1000)
 
-    def result(content: Any, outcome: Any) -> ToolResult:
-        return ToolResult(ToolReturnPart(call.tool_name, content, call.tool_call_id, outcome=outcome), duration_ms)
-
     try:
-        made = result(_as_stored(content), outcome)
-        size = made.size
-    except ValueError as error:
-        return result(f"The result is no JSON: {error}", "failed")
-    limit = context.deps.settings.max_content_bytes
-    return made if size <= limit else result(f"The result is larger than {limit} bytes.", "failed")
-
-
-class ToolThreads(Executor):
-    """Runs plain functions, each on a thread of its own that a process need not wait for when it ends.
-
-    What they raise always reaches the loop, and never ends it.
-    """
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-
-        def run() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                result = fn(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - raised again where the call is awaited
-                # No asyncio future takes a StopIteration: it would be awaited for ever. SystemExit would end the loop.
-                plain = isinstance(error, Exception) and not isinstance(error, StopIteration)
-                future.set_exception(error if plain else ToolFailed(_said_by(error)))
-            else:
-                future.set_result(result)
-
-        # A pool would run out of threads by tools that never return, and be waited for at the exit of the process.
-        threading.Thread(target=run, name="tool", daemon=True).start()
-        return future
+        content, text = await stored(content, context.deps.settings.max_content_bytes)
+    except BaseException as error:
+        if _ends_the_turn(error):
+            raise
+        why = str(error) if isinstance(error, TooLarge) else f"no JSON: {said_by(error)}"
+        content = text = f"The result is {why}."
+        outcome = "failed"
+    part = ToolReturnPart(call.tool_name, content, call.tool_call_id, outcome=outcome)
+    return ToolResult(part, text, duration_ms)
 
 
 def _ends_the_turn(error: BaseException) -> bool:
     """*error* is not the tool's own: the turn is stopped. A tool may raise CancelledError without that."""
-    if isinstance(error, asyncio.CancelledError):
-        return is_stopped()
-    return isinstance(error, (KeyboardInterrupt, GeneratorExit))
-
-
-def _said_by(error: BaseException) -> str:
-    kind = type(error).__name__
-    try:
-        return f"{kind}: {error}"
-    except Exception:  # noqa: BLE001 - its __str__ is the tool's code as well
-        return kind
-
-
-def _as_stored(content: Any) -> Any:
-    """*content* as a checkpoint gives it back: a resumed turn must give the model the same.
-
-    Raises:
-        ValueError: it holds what no JSON can say.
-    """
-    if isinstance(content, str):
-        # Lone surrogates: no request to a model can hold them.
-        return content.encode("utf-8", "replace").decode()
-    if content is None or ToolReturnPart("", content, "").files:
-        return content
-    return json.loads(tool_return_ta.dump_json(content, by_alias=True))
+    return isinstance(error, asyncio.CancelledError) and is_stopped()
 
 
 async def _run(
