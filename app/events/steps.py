@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -20,6 +20,10 @@ from .fold import Part, fold
 KEPT_CHARACTERS = 64 * 1024
 #: Reasoning without anything in between that is longer becomes several steps.
 THOUGHT_CHARACTERS = 1024 * 1024
+#: Of one session so many bytes of all this are kept, the first ones: ending it depends on the size of its answer only.
+KEPT_BYTES = 8 * 1024 * 1024
+#: A session of fewer events can't have much more.
+_FEW_EVENTS = 64
 #: The tool calls of a message are no longer, as JSON.
 # What does not fit `max_allowed_packet` would keep its session from ever ending.
 SUMMARY_CALL_CHARACTERS = 1024 * 1024
@@ -44,7 +48,7 @@ class ToolUse:
     started_at: datetime
     #: Cut at `KEPT_CHARACTERS`; None: the session ended before it.
     result: str | None
-    #: The arguments or the result were cut.
+    #: The arguments or the result were cut or left out.
     truncated: bool
     ok: bool | None
     duration_ms: int | None
@@ -84,24 +88,46 @@ def _size(call: dict[str, Any]) -> int:
     return len(json.dumps(call))
 
 
-def read(session_ids: Sequence[str]) -> dict[str, Steps]:
-    """What each of these sessions did so far. Runs inside the caller's connection or transaction."""
+def read(last_seqs: Mapping[str, int]) -> dict[str, Steps]:
+    """What each of these sessions did up to its last seq. Runs inside the caller's connection or transaction."""
+    few = [session_id for session_id, last_seq in last_seqs.items() if last_seq <= _FEW_EVENTS]
+    many = [session_id for session_id, last_seq in last_seqs.items() if last_seq > _FEW_EVENTS]
+    found: dict[str, Steps] = {}
+    for session_ids, source, kept in ((few, _ALL, "1"), (many, _MEASURED, "room > 0")):
+        if session_ids:
+            found |= _read(session_ids, source, kept)
+    return {session_id: found.get(session_id, Steps()) for session_id in last_seqs}
+
+
+def _read(session_ids: Sequence[str], source: str, kept: str) -> dict[str, Steps]:
     # SQLite's SUBSTR of a text ends at the first NUL; of bytes it gives enough for so many characters.
-    result = "SUBSTR(CAST(toolResult AS BLOB), 1, 4 * ?)" if db.is_sqlite() else "SUBSTR(toolResult, 1, ?)"
-    statement = _READ.format(result=result, marks=db.marks(len(session_ids)))
-    rows = db.sql(statement, [*(KEPT_CHARACTERS + 1,) * 2, *session_ids]).fetchall()
-    found = {session_id: _steps(fold(_events(some)).parts) for session_id, some in groupby(rows, itemgetter(0))}
-    return {session_id: found.get(session_id, Steps()) for session_id in session_ids}
+    result = "SUBSTR(CAST(toolResult AS BLOB), 1, 4 * {n})" if db.is_sqlite() else "SUBSTR(toolResult, 1, {n})"
+    large = ("content", f"SUBSTR(toolArgs, 1, {KEPT_CHARACTERS + 1})", result.format(n=KEPT_CHARACTERS + 1))
+    content, args, result = (f"CASE WHEN {kept} THEN {column} END" for column in large)
+    statement = (
+        f"SELECT e.sessionId, e.seq, eventType, {content}, supersedesFrom, toolCallId, toolName, {args}, {result},"
+        f" toolSuccess, durationMs, createdAt, {kept} FROM {source.format(wanted=_WANTED)}"
+        " ORDER BY e.sessionId, e.seq"
+    ).format(marks=db.marks(len(session_ids)))
+    rows = db.sql(statement, session_ids).fetchall()
+    return {session_id: _steps(fold(_events(some)).parts) for session_id, some in groupby(rows, itemgetter(0))}
 
 
-_READ = (
-    "SELECT sessionId, seq, eventType, content, supersedesFrom, toolCallId, toolName, SUBSTR(toolArgs, 1, ?),"
-    " {result}, toolSuccess, durationMs, createdAt FROM chatEvents"
-    " WHERE sessionId IN ({marks}) AND eventType IN ('thinking', 'tool_call') ORDER BY sessionId, seq"
+_WANTED = "sessionId IN ({marks}) AND eventType IN ('thinking', 'tool_call')"
+_ALL = "chatEvents AS e WHERE {wanted}"
+_SIZE = " + ".join(
+    f"CASE WHEN LENGTH({column}) > {KEPT_CHARACTERS} THEN {KEPT_CHARACTERS} ELSE COALESCE(LENGTH({column}), 0) END"
+    for column in ("content", "toolArgs", "toolResult")
+)
+# The sizes apart from the texts: a database that sorts or sums carries along what it selects.
+_MEASURED = (
+    f"(SELECT sessionId, seq, {KEPT_BYTES} - SUM(size) OVER (PARTITION BY sessionId ORDER BY seq) + size AS room FROM"
+    f" (SELECT sessionId, seq, {_SIZE} AS size FROM chatEvents WHERE {{wanted}}) AS sized) AS measured"
+    " JOIN chatEvents AS e ON e.sessionId = measured.sessionId AND e.seq = measured.seq"
 )
 _FIELDS = (
     "seq", "eventType", "content", "supersedesFrom", "toolCallId", "toolName", "toolArgs", "toolResult", "toolSuccess",
-    "durationMs", "createdAt",
+    "durationMs", "createdAt", "kept",
 )  # fmt: skip
 
 
@@ -114,6 +140,7 @@ def _events(rows: Iterable[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
             # Seqs have no gap: what was not read is text of the answer, and thoughts before and after it are two.
             yield {"seq": next_seq, "eventType": "delta", "content": "…"}
         next_seq = event["seq"] + 1
+        event["content"] = event["content"] or ""
         yield event
 
 
@@ -150,7 +177,7 @@ def _use(part: Part) -> ToolUse:
         args=args[:KEPT_CHARACTERS] if cut else Event.tool_args.python_value(begun["toolArgs"]),
         started_at=_time(begun["createdAt"]),
         result=None if result is None else result[:KEPT_CHARACTERS],
-        truncated=cut or len(result or "") > KEPT_CHARACTERS,
+        truncated=cut or len(result or "") > KEPT_CHARACTERS or not (begun["kept"] and (ended or begun)["kept"]),
         ok=None if ended is None else bool(ended["toolSuccess"]),
         duration_ms=None if ended is None else ended["durationMs"],
     )

@@ -162,7 +162,7 @@ def finish(ends: Sequence[End]) -> None:
 
 def _finish(end: End) -> Outcome:
     now = utc_now()
-    outcome = outcomes.of(end.row, end.conversation, end.terminal, attempt=end.attempt, now=now)
+    outcome = outcomes.of(end.row, end.conversation, end.terminal, attempt=end.attempt, last_seq=end.last_seq, now=now)
     Session.update(
         outcome.columns
         | {

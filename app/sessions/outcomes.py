@@ -32,13 +32,23 @@ class Outcome:
     #: The answer, whole or partial.
     text: str
     duration_ms: int
+    #: Of its terminal event.
+    last_seq: int
     #: New values of the session's row, by field.
     columns: dict[str, Any]
     #: Of the message; `store` adds `toolCalls`.
     metadata: dict[str, Any]
 
 
-def of(row: Session, conversation: Conversation | None, terminal: Terminal, *, attempt: int, now: datetime) -> Outcome:
+def of(
+    row: Session,
+    conversation: Conversation | None,
+    terminal: Terminal,
+    *,
+    attempt: int,
+    last_seq: int,
+    now: datetime,
+) -> Outcome:
     """The outcome of *terminal*: new values of the row, and the metadata of the message."""
     text = log.text_of(terminal.content) or ""
     duration_ms = elapsed_ms(row, now)
@@ -77,7 +87,7 @@ def of(row: Session, conversation: Conversation | None, terminal: Terminal, *, a
         if terminal.provider_said is not None:
             columns["provider_said"] = log.text_of(terminal.provider_said)
         metadata |= {"errorCode": code, "errorMessage": message}
-    return Outcome(row, conversation, text, duration_ms, columns, metadata)
+    return Outcome(row, conversation, text, duration_ms, last_seq, columns, metadata)
 
 
 def _provider(model: str | None) -> str | None:
@@ -97,7 +107,7 @@ def store(outcomes: Sequence[Outcome]) -> None:
     kept = [(outcome, outcome.conversation) for outcome in outcomes if outcome.conversation is not None]
     if not kept:
         return
-    by_session = steps.read([outcome.row.session_id for outcome, _ in kept])
+    by_session = steps.read({outcome.row.session_id: outcome.last_seq for outcome, _ in kept})
     answers: list[NewMessage] = []
     for outcome, conversation in kept:
         metadata = outcome.metadata

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import pytest
 
 from app import db, sessions
 from app.db.models import AgentEvent, Session
-from app.events import Done, Error, Thinking, ToolCall, Usage
+from app.events import Delta, Done, Error, Thinking, ToolCall, Usage
 from app.sessions import commit
 from app.sessions.commit import Batch
-from tests.factories import change, make_claim, write
+from tests.factories import change, make_claim, shown, write
 from tests.stage import Echo, Held, Stage, saying, working
 from worker.orchestrator import Checkpoint, TurnFailed
 
@@ -494,3 +495,26 @@ def test_large_answers_that_end_in_one_flush_are_all_stored(stage: Stage) -> Non
     assert stage.get("/api/agents/1/conversation/summary")["totalEvents"] == 24
     found = stage.get("/api/conversations/search", q="京東")["results"]
     assert [match["sessionId"] for match in found] == [claims[0].session_id]
+
+
+@pytest.mark.usefixtures("store")
+def test_of_a_session_that_thought_and_did_a_lot_the_first_part_is_kept() -> None:
+    claim = make_claim()
+    thoughts = [Thinking(f"{n:04}" + "x" * 65_000) for n in range(200)]
+    call = ToolCall("late", "read", {"a": 1})
+    write(claim, Thinking(""), ToolCall("early", "read", {"a": 1}), *thoughts, call)
+    write(claim, replace(call, tool_result="r", tool_success=True, duration_ms=1), Delta("answer"))
+
+    sessions.end(claim.session_id, Error("cancelled", "…"))
+
+    mine = AgentEvent.session_id == claim.session_id
+    kept = db.reading(lambda: list(AgentEvent.select().where(mine).order_by(AgentEvent.seq)))
+    thinking = "".join(entry.content for entry in kept if entry.event_type == "thinking")
+    tools = [entry.metadata for entry in kept if entry.event_type == "tool_use"]
+    assert 8_000_000 < len(thinking) < 9_000_000
+    assert thinking == "".join(each.content for each in thoughts)[: len(thinking)]
+    assert [(tool["toolCallId"], tool["input"], tool["ok"], tool["truncated"]) for tool in tools] == [
+        ("early", {"a": 1}, None, False),
+        ("late", None, True, True),
+    ]
+    assert shown(claim.session_id)["finalResponse"] == "answer"
