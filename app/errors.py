@@ -67,6 +67,12 @@ class DatabaseUnavailable(BackchatError):
     code = "database_unavailable"
 
 
+class DatabaseBusy(DatabaseUnavailable):
+    """Somebody else holds what is needed; nothing was written, and a little later it may work."""
+
+    code = "busy"
+
+
 class QueueUnavailable(BackchatError):
     """Redis can't be reached; what it was asked for may have happened or not."""
 

@@ -88,6 +88,12 @@ def lock_many(conversation_ids: Iterable[str | None], *, wait: bool = True) -> d
     return {row.conversation_id: row for row in _select(rest, wanted)}
 
 
+def exists(conversation_id: str | None) -> bool:
+    """Whether there is this conversation, also one that somebody else has locked."""
+    wanted = Conversation.conversation_id == conversation_id
+    return conversation_id is not None and bool(Conversation.select().where(wanted).exists())
+
+
 _select = Select(*Conversation._meta.sorted_fields)
 
 

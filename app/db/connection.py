@@ -17,7 +17,7 @@ import pymysql.err
 from playhouse.pool import PooledMySQLDatabase
 from pymysql.constants import CLIENT
 
-from app.errors import DatabaseUnavailable, Invalid
+from app.errors import DatabaseBusy, DatabaseUnavailable, Invalid
 
 from . import errors as database_errors
 from .dialect import database, is_sqlite
@@ -135,9 +135,10 @@ def _open_mysql(url: str, connections: int, answer_s: int | None) -> peewee.Data
         "client_flag": CLIENT.FOUND_ROWS,
         # READ COMMITTED: a page never sees half a flush either way, and a scan takes no gap locks that delay posts.
         # MariaDB and MySQL name the same variable differently; each reads only its own kind of comment.
-        "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 3 /*M!100300 , tx_isolation ="
-        f" 'READ-COMMITTED', idle_transaction_timeout = {_IDLE_TRANSACTION_S} */ /*!80000 , transaction_isolation ="
-        f" 'READ-COMMITTED', wait_timeout = {_IDLE_TRANSACTION_S} */",
+        # lock_wait_timeout is of whole tables, which an ALTER locks, and a day by default.
+        "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 3, lock_wait_timeout = 3"
+        f" /*M!100300 , tx_isolation = 'READ-COMMITTED', idle_transaction_timeout = {_IDLE_TRANSACTION_S} */"
+        f" /*!80000 , transaction_isolation = 'READ-COMMITTED', wait_timeout = {_IDLE_TRANSACTION_S} */",
         "cursorclass": _Cursor,
     }
     return _Pool(
@@ -201,16 +202,16 @@ def _discard_connection() -> None:
         logger.debug("broken connection could not be closed", exc_info=True)
 
 
-def transaction(work: Callable[[], T]) -> T:
+def transaction(work: Callable[[], T], *, patience_s: float = _PATIENCE_S) -> T:
     """Run *work* in one write transaction and return what it returns.
 
     Deadlocks and lock timeouts run it again, so *work* must build all of its state anew at each call.
 
     Raises:
-        DatabaseUnavailable: no connection, or others held its locks for too long; when the connection broke during
-            COMMIT the transaction may have happened or not.
+        DatabaseBusy: others held its locks for *patience_s*.
+        DatabaseUnavailable: no connection; when it broke during COMMIT the transaction may have happened or not.
     """
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             with connected(), _write(), _committing():
@@ -219,7 +220,7 @@ def transaction(work: Callable[[], T]) -> T:
             if not database_errors.is_retryable(error):
                 raise
             if time.monotonic() > deadline:
-                raise DatabaseUnavailable("the database is busy") from error
+                raise DatabaseBusy("the database is busy") from error
             # Jitter, so that two transactions that blocked each other don't do so again.
             time.sleep(random.uniform(0, 0.05))  # noqa: S311 - jitter, no secret
 
@@ -262,7 +263,7 @@ def without_idle_limit() -> None:
     """Let the current connection think for as long as it likes between two statements: migrations do."""
     if not is_sqlite():
         database.execute_sql(
-            "SET innodb_lock_wait_timeout = 50 /*M!100300 , idle_transaction_timeout = 0 */"
+            "SET innodb_lock_wait_timeout = 50, lock_wait_timeout = 300 /*M!100300 , idle_transaction_timeout = 0 */"
             " /*!80000 , wait_timeout = 28800 */"
         )
 
@@ -271,14 +272,20 @@ def reading(work: Callable[[], T]) -> T:
     """Run *work*, which only reads, on a connection of its own or the current one.
 
     Raises:
+        DatabaseBusy: somebody has locked a whole table.
         DatabaseUnavailable: no connection.
     """
+    within_transaction = not database.is_closed()
     try:
         with connected():
             return work()
     except DatabaseUnavailable as error:
         if not database_errors.was_hung_up(error.__cause__):
             raise
+    except (peewee.OperationalError, peewee.InternalError) as error:
+        if within_transaction or not database_errors.is_retryable(error):
+            raise
+        raise DatabaseBusy("the database is busy") from error
     # A pooled connection may have died with a server that is back by now: this one is new.
     with connected():
         return work()

@@ -11,6 +11,9 @@ import peewee
 database: Any = peewee.DatabaseProxy()
 
 
+_SKIP_LOCKED = "FOR UPDATE /*M!100600 SKIP LOCKED */ /*!80000 SKIP LOCKED */"
+
+
 def is_sqlite() -> bool:
     return isinstance(database.obj, peewee.SqliteDatabase)
 
@@ -29,7 +32,7 @@ def for_update(*, wait: bool = True) -> str:
     """
     if is_sqlite():
         return ""
-    return " FOR UPDATE" if wait else " FOR UPDATE /*M!100600 SKIP LOCKED */ /*!80000 SKIP LOCKED */"
+    return " FOR UPDATE" if wait else f" {_SKIP_LOCKED}"
 
 
 def only_by(index: str) -> str:
@@ -38,9 +41,11 @@ def only_by(index: str) -> str:
     return "" if is_sqlite() else f" FORCE INDEX ({index})"
 
 
-def locked(query: Any) -> Any:
-    """*query* as a locking read. SQLite needs none: its write transactions run one at a time."""
-    return query if is_sqlite() else query.for_update()
+def locked(query: Any, *, wait: bool = True) -> Any:
+    """*query* as a locking read; without *wait* as `for_update` says. SQLite needs none: it writes one at a time."""
+    if is_sqlite():
+        return query
+    return query.for_update() if wait else query.for_update(_SKIP_LOCKED)
 
 
 def sql(statement: str, parameters: Sequence[Any] = ()) -> Any:

@@ -68,3 +68,5 @@ def _one_at_a_time() -> Iterator[None]:
             yield
         finally:
             db.database.execute_sql("SELECT RELEASE_LOCK(%s)", (lock_name,))
+            # Not back into the pool: without its limits it would wait for a locked table for minutes.
+            db.database.manual_close()

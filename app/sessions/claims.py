@@ -71,10 +71,12 @@ def _take(
     wanted = _next_of_their_conversations(session_ids)
     locked = threads.lock_many((each.conversation_id for each in wanted.values()), wait=wait)
     held_up: list[str] = []
-    for row_id, each in list(wanted.items()):
-        if not wait and each.conversation_id is not None and each.conversation_id not in locked:
-            held_up.append(each.session_id)
-            del wanted[row_id]
+    if not wait:
+        mine = [row_id for row_id, each in wanted.items() if each.conversation_id in {None, *locked}]
+        # Rows of locked conversations only: two claimers that each held what the other needs would take nothing.
+        unlocked = _unlocked(mine)
+        held_up = [each.session_id for row_id, each in wanted.items() if row_id not in unlocked]
+        wanted = {row_id: each for row_id, each in wanted.items() if row_id in unlocked}
     if not wanted:
         return [], held_up
     clock = db.now_ms().sql
@@ -96,6 +98,15 @@ def _take(
         # The leases run from here on: recording many large messages takes seconds.
         _store(claims, locked, worker, lease_s, turn_timeout_s)
     return claims, held_up
+
+
+def _unlocked(row_ids: list[int]) -> set[int]:
+    """Those of these rows that nobody else has locked; they are locked from now on."""
+    if not row_ids:
+        return set()
+    where = f"WHERE id IN ({db.marks(len(row_ids))}) ORDER BY id{db.for_update(wait=False)}"
+    found = db.sql(f"SELECT id FROM chatSessions{db.only_by('PRIMARY')} {where}", row_ids)
+    return {row_id for (row_id,) in found.fetchall()}
 
 
 class _Next(NamedTuple):
@@ -166,13 +177,15 @@ def renew(claims: Sequence[Claim], *, lease_s: float) -> None:
     workers = {claim.row_id: claim for claim in claims}
 
     def update() -> None:
+        # A row that somebody else has locked must not cost the others their leases.
+        free = _unlocked(list(workers))
         held = peewee.Tuple(Session.id, Session.attempt).in_(
             [peewee.Tuple(claim.row_id, claim.attempt) for claim in workers.values()]
         )
         # A session that was just handed back must not get a lease again: it would wait for a worker that let it go.
         leased = Session.lease_until_ms.is_null(False)
         Session.update(lease_until_ms=db.now_ms(int(lease_s * 1000))).where(
-            Session.id.in_(list(workers)) & held & leased & (Session.status == "running")
+            Session.id.in_(free) & held & leased & (Session.status == "running")
         ).execute()
 
     db.transaction(update)

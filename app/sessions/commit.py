@@ -40,16 +40,19 @@ class Batch:
 class Committed:
     """The outcome of one batch."""
 
-    #: False: the attempt is no longer current and nothing of the batch was written.
+    #: False: nothing of the batch was written; the attempt is no longer current, unless it is `held_up`.
     current: bool
     last_seq: int = 0
     status: str = "running"
+    #: Somebody else has locked its row: try again.
+    held_up: bool = False
 
 
 def commit(batches: Sequence[Batch]) -> list[Committed]:
     """Number and store the events of *batches*, their checkpoints and ends; outcomes in the order given.
 
     One batch per session. A batch whose attempt is no longer current writes nothing; the others are not affected.
+    Nobody waits for a row that somebody else has locked: its batch is `held_up`.
     A batch that says `retried` and finds itself committed already is not written again.
 
     Raises:
@@ -59,13 +62,18 @@ def commit(batches: Sequence[Batch]) -> list[Committed]:
 
 
 def _commit(batches: Sequence[Batch]) -> list[Committed]:
-    locked = threads.lock_many(batch.claim.conversation_id for batch in batches if batch.terminal is not None)
+    ending = {batch.claim.conversation_id for batch in batches if batch.terminal is not None}
+    locked = threads.lock_many(ending, wait=False)
     rows = _lock_rows([batch.claim.row_id for batch in batches])
+    held_up = _held_up(batches, rows, {each for each in ending - locked.keys() if threads.exists(each)})
     outcomes: list[Committed] = []
     new_events: list[Row] = []
     appended: list[tuple[Batch, int]] = []
     for batch in batches:
         row = rows.get(batch.claim.row_id)
+        if batch.claim.row_id in held_up:
+            outcomes.append(Committed(current=False, last_seq=batch.after, held_up=True))
+            continue
         outcome = _outcome(row, batch)
         outcomes.append(outcome)
         if row is None or not outcome.current or row.last_seq == outcome.last_seq != batch.after:
@@ -84,8 +92,20 @@ def _commit(batches: Sequence[Batch]) -> list[Committed]:
 
 
 def _lock_rows(row_ids: list[int]) -> dict[int, Session]:
-    rest = f" WHERE id IN ({db.marks(len(row_ids))}) ORDER BY id{db.for_update()}"
+    rest = f" WHERE id IN ({db.marks(len(row_ids))}) ORDER BY id{db.for_update(wait=False)}"
     return {row.id: row for row in _select(rest, row_ids)}
+
+
+def _held_up(batches: Sequence[Batch], rows: dict[int, Session], conversations: set[str | None]) -> set[int]:
+    """Row ids of batches whose row, or whose conversation if they end, is locked by somebody else."""
+    missing = [batch.claim.row_id for batch in batches if batch.claim.row_id not in rows]
+    found = db.tuples(Session.select(Session.id).where(Session.id.in_(missing))) if missing else []
+    waiting = {
+        batch.claim.row_id
+        for batch in batches
+        if batch.terminal is not None and batch.claim.conversation_id in conversations
+    }
+    return waiting | {row_id for (row_id,) in found}
 
 
 _select = Select(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -17,16 +18,19 @@ from app.conversations.messages import NewMessage
 from app.db.ids import new_id
 from app.db.models import Conversation, Session
 from app.db.times import utc_now
-from app.errors import BackchatError, Busy, IdempotencyConflict, NotFound
+from app.errors import BackchatError, Busy, IdempotencyConflict
 from app.events import Error, Terminal, log
 
 from . import outcomes
+from .locking import lock_with_conversation, patiently
 from .outcomes import Outcome
 
 logger = logging.getLogger(__name__)
 
 OnBusy = Literal["enqueue", "reject", "interrupt"]
 IDEMPOTENCY_KEPT = timedelta(hours=24)
+#: How long an end waits for a row that somebody else has locked.
+PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,7 @@ def end(session_id: str, error: Error, *, owner: str | None = None) -> Ended:
 
     Raises:
         NotFound: no such session for this owner.
+        DatabaseBusy: somebody else has locked it for too long; nothing was written.
         DatabaseUnavailable: no connection.
     """
     return _end_if(session_id, error, owner, still=None)
@@ -199,19 +204,22 @@ def end_attempt(session_id: str, attempt: int, error: Error) -> Ended:
 
 def end_overdue(session_id: str, attempt: int, error: Error) -> Ended:
     """End a session as `end` does, if *attempt* is its current one and its deadline has passed."""
-    return _end_if(session_id, error, None, still=(Session.attempt == attempt) & (Session.deadline_ms < db.now_ms()))
+    late = (Session.attempt == attempt) & (Session.deadline_ms < db.now_ms())
+    return _end_if(session_id, error, None, still=late, patience_s=0)
 
 
 def end_orphaned(session_id: str, attempt: int, error: Error) -> Ended:
     """End a session as `end` does, if *attempt* is its current one and nobody renewed its lease."""
-    return _end_if(session_id, error, None, still=(Session.attempt == attempt) & (Session.lease_until_ms < db.now_ms()))
+    orphaned = (Session.attempt == attempt) & (Session.lease_until_ms < db.now_ms())
+    return _end_if(session_id, error, None, still=orphaned, patience_s=0)
 
 
-def _end_if(session_id: str, error: Error, owner: str | None, *, still: Any) -> Ended:
+def _end_if(session_id: str, error: Error, owner: str | None, *, still: Any, patience_s: float = PATIENCE_S) -> Ended:
     """End a session if *still* holds under the lock of its row; None: in any case."""
+    deadline = time.monotonic() + patience_s
 
     def work(*, message: bool, text: bool) -> Ended:
-        row, conversation = lock_with_conversation(session_id, owner)
+        row, conversation = lock_with_conversation(session_id, owner, wait=False)
         if still is not None and not Session.select().where((Session.id == row.id) & still).exists():
             return ended(row, row.last_seq, changed=False)
         return _end(row, conversation if message else None, error, text=text)
@@ -219,26 +227,12 @@ def _end_if(session_id: str, error: Error, owner: str | None, *, still: Any) -> 
     # Twice with message and history: what was in the way may be over.
     for message in (True, True, False):
         try:
-            return db.transaction(partial(work, message=message, text=True))
+            return patiently(partial(work, message=message, text=True), deadline)
         except BackchatError:
             raise
         except Exception:
             logger.exception("message or history of a session rejected", extra={"session_id": session_id})
-    return db.transaction(partial(work, message=False, text=False))
-
-
-def lock_with_conversation(session_id: str, owner: str | None) -> tuple[Session, Conversation | None]:
-    wanted = Session.session_id == session_id
-    if owner is not None:
-        wanted &= Session.owner == owner
-    found = Session.select(Session.conversation_id).where(wanted).first()
-    if found is None:
-        raise NotFound("no such session")
-    conversation = threads.lock_many([found.conversation_id]).get(found.conversation_id or "")
-    row = db.locked(Session.select().where(wanted)).first()
-    if row is None:
-        raise NotFound("no such session")
-    return row, conversation
+    return patiently(partial(work, message=False, text=False), deadline)
 
 
 def _end(row: Session, conversation: Conversation | None, error: Error, *, text: bool = True) -> Ended:

@@ -14,7 +14,8 @@ from app.db.models import AgentEvent, Conversation, Event, Message, Session
 from app.history import entries
 
 from . import Ended
-from .lifecycle import ended, lock_with_conversation
+from .lifecycle import ended
+from .locking import lock_with_conversation
 
 #: Events and messages that one transaction deletes, about.
 _ROWS_AT_ONCE = 2000

@@ -33,6 +33,8 @@ FLUSH_CHARACTERS = 8 * 1024 * 1024
 WATCH_S = 0.4
 #: Names of its tasks.
 FLUSH, WATCH = "flush", "watch"
+#: A session whose row somebody else has locked is tried again after so long.
+HELD_UP_S = 0.1
 _RETRY_S = (0.1, 0.2, 0.5, 1.0)
 
 
@@ -126,7 +128,8 @@ class EventWriter:
     async def _flush(self) -> None:
         taken: list[tuple[SessionBuffer, Batch]] = []
         size = 0
-        for buffer in list(self._buffers.values()):
+        # Those that wait for a lock come last: a large one must not keep the others out of each flush.
+        for buffer in sorted(self._buffers.values(), key=lambda buffer: buffer.held_up):
             try:
                 batch = buffer.take()
             except Exception as error:
@@ -163,6 +166,8 @@ class EventWriter:
             return
         for (buffer, _), outcome in zip(taken, outcomes, strict=True):
             buffer.settle(outcome)
+        if any(outcome.held_up for outcome in outcomes):
+            asyncio.get_running_loop().call_later(HELD_UP_S, self.wake)
 
     def _record_and_publish(self, batches: Sequence[Batch]) -> list[Committed]:
         outcomes = self._record(batches)

@@ -15,7 +15,7 @@ from app import db, sessions
 from app.agents import Agent, Agents
 from app.conversations import exchanges, messages
 from app.db.times import iso
-from app.errors import DatabaseUnavailable, Fenced, NotFound, UnknownAgent
+from app.errors import DatabaseBusy, DatabaseUnavailable, Fenced, NotFound, UnknownAgent
 from app.events import Done, Error, Terminal, Thinking, log
 from app.sessions import claims
 from app.sessions.claims import Claim
@@ -166,8 +166,13 @@ class Run:
         if self._taken_up:
             # Also what was not stored any more: text is kept whatever stood beside it.
             error = replace(error, content=self._door.answer)
-        with suppress(NotFound):  # deleted meanwhile
-            await self._in_thread(sessions.end_attempt, self.claim.session_id, self.claim.attempt, error)
+        while True:
+            try:
+                with suppress(NotFound):  # deleted meanwhile
+                    await self._in_thread(sessions.end_attempt, self.claim.session_id, self.claim.attempt, error)
+                return
+            except DatabaseBusy:
+                await asyncio.sleep(_READ_AGAIN_S)
 
     async def _answer_turn(self) -> None:
         """Drive the orchestrator until it is known how the session ends; then close it.
@@ -257,14 +262,10 @@ class Run:
                 self._door.keep()
                 self._permanent_seq = self._buffer.last_seq
             elif plain is not None:
-                self._check_events()
+                if self._buffer.last_seq > (limit := self._settings.max_turn_events):
+                    raise TurnFailed("too_many_events", f"The turn has over {limit} events.")
                 await self._buffer.put(plain)
         return Done(self._door.answer)
-
-    def _check_events(self) -> None:
-        limit = self._settings.max_turn_events
-        if self._buffer.last_seq > limit:
-            raise TurnFailed("too_many_events", f"The turn has over {limit} events.")
 
     async def _read(self, work: Callable[[], T]) -> T:
         """Read from the database, waiting while it is away."""

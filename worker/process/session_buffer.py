@@ -33,6 +33,8 @@ class SessionBuffer:
         self.fenced = False
         #: The terminal event is committed.
         self.finished = False
+        #: Somebody else has locked its row: the batch in flight is tried again.
+        self.held_up = False
         #: The database refused what this session wanted to store.
         self.failure: RecordingFailed | None = None
         self._writer = writer
@@ -146,7 +148,10 @@ class SessionBuffer:
             self._in_flight = Batch(batch.claim, batch.after, batch.events, batch.checkpoint, retried=True)
 
     def settle(self, outcome: Committed) -> None:
-        """The batch in flight is committed, or refused because the attempt is no longer current."""
+        """The batch in flight is committed, waits for a lock, or is refused: the attempt is no longer current."""
+        self.held_up = outcome.held_up
+        if outcome.held_up:
+            return
         if not outcome.current:
             self.fence()
             return

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from app import sessions
 from app.broker.queue import TurnQueue, job_id
 from app.db import leases
-from app.errors import DatabaseUnavailable, NotFound, QueueUnavailable
+from app.errors import DatabaseBusy, DatabaseUnavailable, NotFound, QueueUnavailable
 from app.events import Error
 from app.sessions import Ended
 from app.sessions import queries as session_queries
@@ -78,6 +78,9 @@ class Sweeper:
     def _attend_alone(self, found: Unattended, queued: set[str] | None) -> bool:
         try:
             return self._attend(found, queued)
+        except DatabaseBusy:
+            # Somebody else has locked it: the next sweep looks again.
+            return False
         except DatabaseUnavailable:
             raise
         except Exception:
