@@ -33,6 +33,7 @@ _SQLITE_WAIT_MS = 50
 #: A process that is frozen inside a transaction keeps its locks for so long; then the server rolls back.
 _IDLE_TRANSACTION_S = 8
 _CONNECT_S = 10.0
+_SQL_MODE = "PIPES_AS_CONCAT,STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 _ANSWER_S = 30
 _PING_S = 1.0
 #: Bytes that a row may hold beside its text: mostly the tool calls of a message (`app.events.steps`).
@@ -139,6 +140,8 @@ def _open_mysql(url: str, connections: int, answer_s: int | None) -> peewee.Data
         "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 3, lock_wait_timeout = 3"
         f" /*M!100300 , tx_isolation = 'READ-COMMITTED', idle_transaction_timeout = {_IDLE_TRANSACTION_S} */"
         f" /*!80000 , transaction_isolation = 'READ-COMMITTED', wait_timeout = {_IDLE_TRANSACTION_S} */",
+        # The server's own may be any: ORACLE understands other SQL, and without STRICT a number is clipped in silence.
+        "sql_mode": _SQL_MODE,
         "cursorclass": _Cursor,
     }
     return _Pool(

@@ -7,24 +7,26 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import peewee
 import pytest
 
-from app import db
+from app import db, sessions
 from app.conversations import threads
 from app.errors import DatabaseUnavailable
-from tests.factories import OWNER, at_once, failures, make_session
+from tests.conftest import opened
+from tests.factories import OWNER, at_once, change, failures, make_new, make_session, messages_of
 from tests.servers import MariaDB
 
 
 def test_sqlite_keeps_every_commit_through_a_power_cut(tmp_path: Path) -> None:
-    opened = db.open_database(f"sqlite:///{tmp_path / 'chat.db'}")
+    made = db.open_database(f"sqlite:///{tmp_path / 'chat.db'}")
     full = 2
 
     with db.connected():
         assert db.sql("PRAGMA journal_mode").fetchone() == ("wal",)
         assert db.sql("PRAGMA synchronous").fetchone() == (full,)
 
-    opened.close()
+    made.close()
 
 
 def test_a_pool_without_a_free_connection_is_an_unavailable_database(
@@ -72,15 +74,15 @@ def test_a_server_without_a_connection_for_this_user_is_an_unavailable_database(
 
 
 def test_a_full_disk_is_an_unavailable_database(tmp_path: Path) -> None:
-    opened = db.open_database(f"sqlite:///{tmp_path / 'chat.db'}")
+    made = db.open_database(f"sqlite:///{tmp_path / 'chat.db'}")
     db.transaction(lambda: db.sql("CREATE TABLE texts (text TEXT)"))
 
     def write() -> None:
         db.sql("INSERT INTO texts VALUES (?)", ["x" * 100_000])
 
     def limit(pages: int) -> None:
-        opened.pragma("max_page_count", pages, permanent=True)
-        opened.close()
+        made.pragma("max_page_count", pages, permanent=True)
+        made.close()
 
     limit(4)
     with pytest.raises(DatabaseUnavailable):
@@ -133,3 +135,17 @@ def test_a_read_does_not_notice_that_the_database_was_restarted(make_mariadb: Ca
     db.database.close_all()
 
     assert first == second == [(1,)] * 3
+
+
+def test_the_sql_mode_of_the_server_changes_nothing(make_mariadb: Callable[[], MariaDB]) -> None:
+    server = make_mariadb()
+    bound = db.database.obj
+    for number, mode in enumerate(["ORACLE", "", "ANSI", "PAD_CHAR_TO_FULL_LENGTH,NO_BACKSLASH_ESCAPES"]):
+        server.execute(f"SET GLOBAL sql_mode = '{mode}'")
+        with opened(server.create_database(f"chat{number}")):
+            created = sessions.create(make_new(message="a\\'b"))
+
+            assert messages_of(created.session_id) == [("user", "a\\'b")]
+            with pytest.raises(peewee.DataError):
+                change(created.session_id, last_seq=2**40)
+    db.database.initialize(bound)
