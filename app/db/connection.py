@@ -33,6 +33,7 @@ _SQLITE_WAIT_MS = 50
 #: A process that is frozen inside a transaction keeps its locks for so long; then the server rolls back.
 _IDLE_TRANSACTION_S = 8
 _CONNECT_S = 10.0
+# The server's own may clip numbers in silence, or understand other SQL.
 _SQL_MODE = "PIPES_AS_CONCAT,STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 _ANSWER_S = 30
 _PING_S = 1.0
@@ -134,13 +135,10 @@ def _open_mysql(url: str, connections: int, answer_s: int | None) -> peewee.Data
         "write_timeout": _ANSWER_S,
         # Without it the row count is of *changed* rows: renewing a lease to the same instant would look like losing it.
         "client_flag": CLIENT.FOUND_ROWS,
-        # READ COMMITTED: a page never sees half a flush either way, and a scan takes no gap locks that delay posts.
-        # MariaDB and MySQL name the same variable differently; each reads only its own kind of comment.
-        # lock_wait_timeout is of whole tables, which an ALTER locks, and a day by default.
+        # READ COMMITTED takes no gap locks; lock_wait_timeout is of tables; each server reads its own kind of comment.
         "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 3, lock_wait_timeout = 3"
         f" /*M!100300 , tx_isolation = 'READ-COMMITTED', idle_transaction_timeout = {_IDLE_TRANSACTION_S} */"
         f" /*!80000 , transaction_isolation = 'READ-COMMITTED', wait_timeout = {_IDLE_TRANSACTION_S} */",
-        # The server's own may be any: ORACLE understands other SQL, and without STRICT a number is clipped in silence.
         "sql_mode": _SQL_MODE,
         "cursorclass": _Cursor,
     }
@@ -275,8 +273,7 @@ def reading(work: Callable[[], T]) -> T:
     """Run *work*, which only reads, on a connection of its own or the current one.
 
     Raises:
-        DatabaseBusy: somebody has locked a whole table.
-        DatabaseUnavailable: no connection.
+        DatabaseUnavailable: no connection, or somebody has locked a whole table.
     """
     within_transaction = not database.is_closed()
     try:

@@ -72,16 +72,20 @@ def test_a_resumed_turn_tells_the_model_the_same_result(model_server: ModelServe
 def test_a_result_without_an_end_or_a_measure_fails_alone_and_the_loop_goes_on(
     model_server: ModelServer, tool: str
 ) -> None:
-    for name in NO_RESULTS:
-        fragment = {"index": 0, "id": "a", "name": tool, "arguments": json.dumps({"name": name})}
-        model = model_server.add({"answers": [{"steps": [{"tool": fragment}]}, {"steps": [{"text": "went on"}]}]})
-        agent = make_agent(tools=(f"tests.sample_tools:{tool}",))
-        settings = make_settings(model_server, max_content_bytes=1_000_000)
+    calls = [
+        {"index": n, "id": f"call {n}", "name": tool, "arguments": json.dumps({"name": name})}
+        for n, name in enumerate(NO_RESULTS)
+    ]
+    answers = [{"steps": [{"tool": call} for call in calls]}, {"steps": [{"text": "went on"}]}]
+    model = model_server.add({"answers": answers})
+    agent = make_agent(tools=(f"tests.sample_tools:{tool}",))
 
-        turn = answer(settings, f"openai-chat:{model}", agent=agent)
+    turn = answer(make_settings(model_server, max_content_bytes=1_000_000), f"openai-chat:{model}", agent=agent)
 
-        [_, after] = turn.calls("a")
-        assert (name, after.tool_success, turn.done.content) == (name, False, "went on")
+    assert turn.done.content == "went on"
+    for n, name in enumerate(NO_RESULTS):
+        [_, after] = turn.calls(f"call {n}")
+        assert (name, after.tool_success) == (name, False)
         assert str(after.tool_result).startswith("The result is ")
 
 

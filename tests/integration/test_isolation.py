@@ -232,10 +232,6 @@ def test_a_worker_whose_writer_was_ended_hands_its_sessions_back_and_says_why(
 
     play(run())
 
-    assert [str(error) for error in told] in (
-        ["flush was cancelled"],
-        ["leases was cancelled"],
-        ["watch was cancelled"],
-    )
+    assert [str(error).partition(" ")[2] for error in told] == ["was cancelled"]
     for session_id in (culprit, innocent):
         assert (row(session_id).status, row(session_id).handbacks, row(session_id).checkpoint) == ("running", 1, "1")

@@ -17,7 +17,8 @@ from app.broker.queue import QUEUE_NAME, TurnQueue
 from app.db import schema
 from app.events import log
 from app.sessions import NewSession
-from tests.servers import MariaDB, Process, free_port, wait_until
+from tests.factories import row
+from tests.servers import ROOT, MariaDB, Process, free_port, wait_until
 
 #: On a busy machine the engine alone takes seconds to import.
 START_S = 90.0
@@ -74,6 +75,26 @@ def test_the_worker_process_answers_and_ends_clean_on_sigterm(
     assert worker.wait() == 0, worker
     assert not queue.heard_from(here, 60)
     assert_nothing_left(redis_url)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("database_url", "redis_url"), [("mariadb", "redis")], indirect=True)
+def test_a_worker_outlives_sessions_that_stop_its_loop_and_gives_up_when_they_end_its_own_tasks(
+    migrated_url: str, redis_url: str, make_process: Callable[..., Process]
+) -> None:
+    harmful = {"ORCHESTRATOR": "tests.sample_orchestrators:harmful", "PYTHONPATH": str(ROOT)}
+    worker = make_process("-m", "worker", DATABASE_URL=migrated_url, REDIS_URL=redis_url, **harmful)
+    worker.wait_for_line("worker started", START_S)
+    queue = TurnQueue(redis_url)
+
+    innocent = ask(queue, "wait")
+    wait_until(lambda: len(log.read("", innocent, 0, 10).events) == 2, "the first words of the innocent")
+    survived = [ask(queue, message) for message in ("stop the loop", "interrupt", "nothing")]
+    wait_until(lambda: all(status(session) == "done" for session in survived), "the answers")
+    culprit = ask(queue, "cancel everything")
+
+    assert worker.wait() == 70, worker
+    assert [(row(each).status, row(each).handbacks) for each in (innocent, culprit)] == [("running", 1)] * 2
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 from worker.plain import MOST, NotPlain, TooLarge, number_of, text_of, to_json
@@ -51,6 +52,7 @@ json_values = st.recursive(
 )
 
 
+@example_settings(max_examples=40)
 @given(json_values, st.booleans())
 def test_what_is_plain_already_is_said_as_json_says_it(value: Any, ascii_only: bool) -> None:
     made = to_json(value, 1_000_000, ascii_only=ascii_only)

@@ -15,25 +15,23 @@ from app import db, sessions
 from app.agents import Agent, Agents
 from app.conversations import exchanges, messages
 from app.db.times import iso
-from app.errors import DatabaseBusy, DatabaseUnavailable, Fenced, NotFound, UnknownAgent
+from app.errors import DatabaseBusy, DatabaseUnavailable, Fenced, NotFound
 from app.events import Done, Error, Terminal, Thinking, log
 from app.sessions import claims
 from app.sessions.claims import Claim
 from app.settings import Settings
 from worker.orchestrator import CancelScope, Message, Turn, TurnFailed, Withdrawal, Yielded, is_stopped
-from worker.plain import text_of
 
 from . import model_context
-from .door import AnswerTooLarge, Door, State
+from .door import Door, State
 from .event_writer import EventWriter
+from .failures import ORCHESTRATOR_ERROR, failure_of
 from .session_buffer import RecordingFailed, SessionBuffer
 
 logger = logging.getLogger(__name__)
 
 #: How long a stopped orchestrator may take to close what it has open.
 CLOSE_S = 5.0
-#: Of the sentence that says why a turn failed.
-DETAIL_CHARACTERS = 8_000
 
 #: What `Run` drives: an orchestrator as an async generator.
 Answer = Callable[[Turn], AsyncGenerator[Yielded, None]]
@@ -210,27 +208,14 @@ class Run:
             if self._interruption.done() or is_stopped():
                 # It may have made something else of its cancellation.
                 raise asyncio.CancelledError from error
-            terminal = self._failure(error, late=limit.expired())
+            late = self._settings.turn_timeout_s if limit.expired() else None
+            terminal = failure_of(error, late_s=late, max_content_bytes=self._max_content_bytes)
+            if terminal.error_code == ORCHESTRATOR_ERROR:
+                logger.error("orchestrator failed", exc_info=error, extra=self._fields())
         elapsed_ms = int((asyncio.get_running_loop().time() - started) * 1000)
         if isinstance(terminal, Error):
             return replace(terminal, content=self._door.answer, duration_ms=elapsed_ms)
         return replace(terminal, duration_ms=elapsed_ms, model=terminal.model or self.claim.model or "")
-
-    def _failure(self, error: BaseException, *, late: bool) -> Error:
-        if late:
-            return Error("timeout", f"the turn took longer than {self._settings.turn_timeout_s} s")
-        if isinstance(error, TurnFailed | UnknownAgent):
-            code, detail = text_of(error.code), text_of(error.detail)
-            said = text_of(error.provider_said) if isinstance(error, TurnFailed) else None
-            return Error(
-                (code or "orchestrator_error")[:64],
-                (detail or "")[:DETAIL_CHARACTERS],
-                provider_said=said and said[:DETAIL_CHARACTERS],
-            )
-        if isinstance(error, AnswerTooLarge):
-            return Error("answer_too_large", f"the answer is larger than {self._max_content_bytes} bytes")
-        logger.error("orchestrator failed", exc_info=error, extra=self._fields())
-        return Error("orchestrator_error", "the orchestrator failed; the log of the worker says why")
 
     async def _take_up(self) -> None:
         """Take over the text that earlier attempts had committed with a checkpoint."""
