@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 
 LOCKS = {".ready": "requirements.txt", ".ready-dev": "requirements-dev.txt"}
 #: pip itself: the one of Python 3.11 takes three times as long.
@@ -119,8 +120,9 @@ def remove_halves(packages):
 
 
 def make(venv, markers, folder):
+    """An empty environment with the locked pip, which the wheel of pip that comes with Python installs."""
     try:
-        import ensurepip  # noqa: F401
+        import ensurepip
         import venv as _  # noqa: F401
     except ImportError:
         python = sys.executable
@@ -128,31 +130,32 @@ def make(venv, markers, folder):
     for marker in markers:
         if os.path.exists(marker):
             os.remove(marker)
-    code, output = run([sys.executable, "-m", "venv", "--clear", venv], folder)
+    wheels = os.path.join(os.path.dirname(ensurepip.__file__), "_bundled")
+    # Debian has them elsewhere.
+    found = glob.glob(os.path.join(glob.escape(sysconfig.get_config_var("WHEEL_PKG_DIR") or wheels), "pip-*.whl"))
+    # venv would unpack and compile pip and setuptools first, which takes seconds.
+    arguments = ["--clear", "--without-pip"] if found else ["--clear"]
+    code, output = run([sys.executable, "-m", "venv"] + arguments + [venv], folder)
     if code:
         sys.exit("no environment could be made in {}: {}".format(venv, last_line(output)))
+    pip_install(venv, PIP_LOCK, folder, [os.path.join(found[0], "pip")] if found else ["-m", "pip"])
     if not has_pip(venv):
         sys.exit("{} makes environments without pip, which is needed to install packages".format(sys.executable))
-    pip_install(venv, PIP_LOCK, folder)
 
 
 def fill(venv, lock_file, folder):
     """Installs what the lock names; returns what `pip check` finds missing or at odds, in one line."""
     pip_install(venv, lock_file, folder)
-    code, output = run(pip_of(venv) + ["check"], folder)
+    # -I: neither PYTHONPATH nor a file in this folder stands for a package.
+    code, output = run([python_of(venv), "-I", "-m", "pip", "--disable-pip-version-check", "check"], folder)
     return "; ".join(output.strip().split("\n")) if code else ""
 
 
-def pip_install(venv, lock_file, folder):
-    arguments = ["--quiet", "--no-input", "--no-compile", "--no-deps", "--require-hashes", "-r", lock_file]
-    code, output = run(pip_of(venv) + ["install"] + arguments, folder)
+def pip_install(venv, lock_file, folder, pip=("-m", "pip")):
+    command = [python_of(venv), "-I"] + list(pip) + ["install", "--disable-pip-version-check", "--quiet", "--no-input"]
+    code, output = run(command + ["--no-compile", "--no-deps", "--require-hashes", "-r", lock_file], folder)
     if code:
         explain(output, lock_file, venv)
-
-
-def pip_of(venv):
-    # -I: neither PYTHONPATH nor a file in this folder stands for a package.
-    return [python_of(venv), "-I", "-m", "pip", "--disable-pip-version-check"]
 
 
 def explain(output, lock_file, venv):

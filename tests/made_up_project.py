@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ensurepip
 import hashlib
 import os
 import re
 import shutil
 import subprocess
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -24,6 +26,14 @@ def pack(folder: Path, name: str, version: str, *needs: str) -> str:
         file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{info}/RECORD", "")
     return f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+
+
+def copy_pip(folder: Path) -> str:
+    """The pip that comes with Python."""
+    wheels = sysconfig.get_config_var("WHEEL_PKG_DIR") or Path(ensurepip.__file__).parent / "_bundled"
+    wheel = next(Path(wheels).glob("pip-*.whl"))
+    shutil.copy(wheel, folder)
+    return f"pip=={wheel.name.split('-')[1]} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
 
 
 class Project:
@@ -47,7 +57,7 @@ class Project:
         # What broke an install that resolves: a newer release of what a package asks for with an extra.
         pack(project.wheels, "model", "99.0", "web; extra == 'fast'")
         check = pack(project.wheels, "check", "3.0", "web")
-        (folder / "requirements-pip.txt").write_text("")
+        (folder / "requirements-pip.txt").write_text(copy_pip(project.wheels))
         (folder / "requirements.txt").write_text(web + model)
         (folder / "requirements-dev.txt").write_text(web + model + check)
         return project
