@@ -79,14 +79,16 @@ def run(arguments: argparse.Namespace, queue: TurnQueue) -> list[float]:
     """Post the sessions and wait for their ends; how long each took."""
     new = [sessions.NewSession("local", f"message {n}", 1, "openai-chat:m") for n in range(arguments.sessions)]
     ids = [sessions.create(each).session_id for each in new]
+    rung_at = {}
     for session_id in ids:
+        rung_at[session_id] = time.time()
         queue.ring(session_id, 0)
-    started = time.time()
     while Session.select().where(Session.status == "running").exists():
         time.sleep(0.25)
     failed = [session.error_code for session in Session.select().where(Session.status != "done")]
     assert not failed, f"{len(failed)} sessions failed: {set(failed)}"
-    return [ended.timestamp() - started for (ended,) in db.tuples(Session.select(Session.ended_at))]
+    ended = db.tuples(Session.select(Session.session_id, Session.ended_at))
+    return [at.timestamp() - rung_at[session_id] for session_id, at in ended]
 
 
 def main() -> None:

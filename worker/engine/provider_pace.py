@@ -125,7 +125,7 @@ class ProviderPace:
 
     def _growth(self, now: float) -> float:
         grown_s = max(0.0, now - self._grows_from) * self._pace_of_growth
-        return float(1.0 + 0.02 * grown_s + (grown_s / 10.0) ** 3)
+        return float(1.0 + 0.01 * grown_s + (grown_s / 15.0) ** 3)
 
     def _pause_s(self, request: Request, now: float, retry_after_s: float | None) -> float:
         if retry_after_s is not None:
