@@ -21,12 +21,13 @@ required = true                      # optional: no turn without it
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import Invalid, UnknownAgent
+from .settings import Settings
 
 #: Tools that an agent has when its file names none.
 DEFAULT_TOOLS = ("current_time", "calculate", "search_conversation")
@@ -138,8 +139,17 @@ class Agents:
             raise Invalid(f"agents file {path}: two agents share an id")
         return cls(parsed.agents)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Agent]:
         return iter(sorted(self._by_id.values(), key=lambda agent: agent.id))
+
+    def offers(self, model: str, settings: Settings) -> bool:
+        """Sessions may use *model*: it is the deployment's, an agent's, or of MODELS (`provider:*`: all of one)."""
+        # Whatever else a library could load by its name would be loaded with the server's keys.
+        if model == settings.chat_model or any(model == agent.model for agent in self):
+            return True
+        named = {each.strip() for each in settings.models.split(",")} - {"", "*", ":*"}
+        provider, colon, _ = model.partition(":")
+        return model in named or (bool(colon) and f"{provider}:*" in named)
 
     def get(self, agent_id: int) -> Agent:
         """The agent with this id.
@@ -150,4 +160,4 @@ class Agents:
         try:
             return self._by_id[agent_id]
         except KeyError:
-            raise UnknownAgent(f"no agent {agent_id} is configured") from None
+            raise UnknownAgent.of(agent_id) from None

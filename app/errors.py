@@ -42,11 +42,33 @@ class UnknownAgent(Invalid):
 
     code = "unknown_agent"
 
+    @classmethod
+    def of(cls, agent_id: int) -> UnknownAgent:
+        """The same words for one that is not there and for one that the caller is not told of."""
+        return cls(f"no agent {agent_id} is configured")
+
+
+class UnknownModel(Invalid):
+    """The request names a model that is not offered."""
+
+    code = "unknown_model"
+
+    @classmethod
+    def of(cls, model: str) -> UnknownModel:
+        """The same words for one that is not there and for one that the caller is not told of."""
+        return cls(f"the model {model!r} is not offered: name one of CHAT_MODEL, MODELS or the agents")
+
 
 class Unauthorized(BackchatError):
     """No valid credential came with the request."""
 
     code = "unauthorized"
+
+
+class Forbidden(BackchatError):
+    """The caller is known, and what they may do does not cover this."""
+
+    code = "forbidden"
 
 
 class Busy(BackchatError):

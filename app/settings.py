@@ -34,13 +34,15 @@ class Settings:
     port: int = 8000
     #: The model of agents that name none: `demo` or a pydantic-ai name such as `openai:gpt-5-mini`.
     chat_model: str = "demo"
+    #: What callers may name beside CHAT_MODEL and the agents' models, comma-separated; `provider:*`: all of one.
+    models: str = ""
     openai_api_key: str = field(default="", repr=False)
     openai_base_url: str = ""
     #: `package.module:function` that replaces the engine; empty: the engine.
     orchestrator: str = ""
     #: TOML file of agents; empty: agent 1 alone.
     agents_file: str = ""
-    #: Root key of the macaroons; empty: only loopback is served.
+    #: Keys of the tokens, `id:secret[,id:secret…]`, the first signs; empty: only loopback is served.
     chat_secret: str = field(default="", repr=False)
     #: Folder of files that are named as settings are and hold what stands in no variable; empty: none.
     secrets_dir: str = ""

@@ -108,7 +108,7 @@ def fill(history: int, messages: int, seed: int = 1) -> Filled:
                 words = " ".join(chance.choices(WORDS, k=6))
                 if said_rows < NEEDLES:
                     words += " needle"
-                tables["chatMessages"].add(conversation_id, session_id, role, words, "{}", moment)
+                tables["chatMessages"].add(OWNER, conversation_id, session_id, role, words, "{}", moment)
                 indexed = " ".join(f"xx{word}" for word in words.split())
                 tables["chatSearch"].add(OWNER, conversation_id, session_id, messages - said_rows, indexed)
         tables["chatConversations"].add(
@@ -132,7 +132,7 @@ COLUMNS = {
     "chatConversations": "conversationId owner agentId title historySeq messageCount createdAt updatedAt",
     "chatSessions": "sessionId conversationId owner agentId status userMessage finalResponse lastSeq createdAt"
     " updatedAt endedAt",
-    "chatMessages": "conversationId sessionId role content metadata createdAt",
+    "chatMessages": "owner conversationId sessionId role content metadata createdAt",
     "chatSearch": "owner conversationId sessionId messageId words",
     "chatAgentEvents": "id agentId owner conversationId sessionId seq sessionNumber eventType content metadata"
     " createdAt",

@@ -104,6 +104,7 @@ def main() -> None:
                 "DATABASE_URL": url,
                 "REDIS_URL": redis.url,
                 "OPENAI_API_KEY": "key",
+                "MODELS": "openai-chat:*",
                 "OPENAI_BASE_URL": server.url,
                 "WORKER_CONCURRENCY": str(arguments.sessions),
             }

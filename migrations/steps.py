@@ -32,3 +32,10 @@ def add_index(db: Any, table: str, name: str, columns: tuple[str, ...], *, uniqu
     listed = ", ".join(f"{quote}{column}{quote}" for column in columns)
     kind = "UNIQUE INDEX" if unique else "INDEX"
     db.execute_sql(f"CREATE {kind} {quote}{name}{quote} ON {quote}{table}{quote} ({listed})")
+
+
+def drop_index(db: Any, table: str, name: str) -> None:
+    """Drop the index if it stands."""
+    if not any(index.name == name for index in db.get_indexes(table)):
+        return
+    db.execute_sql(f'DROP INDEX "{name}"' if is_sqlite(db) else f"DROP INDEX `{name}` ON `{table}`")

@@ -19,7 +19,7 @@ class Stack:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.environment = {"PORT": str(self.port), "LOG_LEVEL": "WARNING"} | environment
+        self.environment = {"PORT": str(self.port), "LOG_LEVEL": "WARNING", "MODELS": "openai-chat:*"} | environment
         gunicorn = ("-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app")
         self.web = Process.python(*gunicorn, log=folder / "web.log", environment=self.environment)
         self.worker = PreloadedProcess("worker", log=folder / "worker.log", environment=self.environment)

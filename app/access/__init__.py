@@ -1,5 +1,23 @@
-"""Who calls: tokens that name an owner. Knows no HTTP."""
+"""Who calls: principals, from tokens that are checked here. Knows no HTTP."""
 
-from .tokens import LOCAL_OWNER, issue, owner_of
+from .authenticator import Authenticator
+from .keys import report_short
+from .principal import LOCAL, LOCAL_OWNER, RIGHTS, Principal, Right
+from .revocations import Revocations, revoke_owner, revoke_token
+from .tokens import issue, issue_for_session, verify
 
-__all__ = ["LOCAL_OWNER", "issue", "owner_of"]
+__all__ = [
+    "LOCAL",
+    "LOCAL_OWNER",
+    "RIGHTS",
+    "Authenticator",
+    "Principal",
+    "Revocations",
+    "Right",
+    "issue",
+    "issue_for_session",
+    "report_short",
+    "revoke_owner",
+    "revoke_token",
+    "verify",
+]

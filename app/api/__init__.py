@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import flask_swagger_ui
 from apiflask import APIBlueprint, APIFlask
@@ -19,13 +20,15 @@ from app.sessions.doorbell import Doorbell
 from ..agents import Agents
 from ..errors import Invalid
 from ..settings import Settings
-from . import agents, compression, conversations, cross_origin, health, openapi, prefix, problems, sessions, web
+from . import access, agents, compression, conversations, cross_origin, health, openapi, prefix, problems, sessions, web
 from .polling.hub import Hub
 from .polling.reader import Reader
 from .schemas import ProblemOut
 from .services import Services
 from .services import install as install_services
 
+#: The document and its page, which are the same for everybody.
+_OF_THE_FRAMEWORK = {"openapi.spec", "openapi.docs", "openapi.swagger_ui_oauth_redirect"}
 _SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
 
 
@@ -35,20 +38,24 @@ def create_app(settings: Settings) -> APIFlask:
     Raises:
         SchemaOutdated: the database must be migrated first; the message names the command.
         DatabaseUnavailable: it can't be reached.
-        Invalid: a setting can't be used.
+        Invalid: a setting can't be used, or would serve everybody.
     """
+    access.require_guard(settings)
     db.open_database(settings.database_url)
     schema.require_current()
-    app = APIFlask(__name__, title="Backchat", version="0.1.0", docs_path="/docs")
+    no_folder: Any = None  # the page has a route of its own
+    app = APIFlask(__name__, title="Backchat", version="0.1.0", docs_path="/docs", static_folder=no_folder)
     # Flask would answer a doubled slash with a redirect in HTML, which clients don't follow with their body.
     app.url_map.merge_slashes = False
     _configure(app, settings)
     install_services(app.extensions, _services(settings))
     problems.install(app)
     app.spec_processor(openapi.complete)
-    _require_json(app)
     compression.install(app)
+    # In this order: a preflight has no token, and a body is read for whom it may come from.
     cross_origin.install(app, settings.cors_origins)
+    access.install(app, settings)
+    _require_json(app)
     for blueprint in (
         sessions.blueprint,
         conversations.blueprint,
@@ -59,6 +66,9 @@ def create_app(settings: Settings) -> APIFlask:
     ):
         app.register_blueprint(blueprint)
     prefix.install(app, settings.url_prefix)
+    for endpoint in _OF_THE_FRAMEWORK & app.view_functions.keys():
+        app.view_functions[endpoint] = access.public(app.view_functions[endpoint])
+    access.require_every_route_declared(app)
     return app
 
 
@@ -97,7 +107,8 @@ def _require_json(app: APIFlask) -> None:
     @app.before_request
     def only_json() -> Response | None:
         # A page of another site can post text/plain without asking; JSON makes its browser ask first.
-        if request.content_length and not request.is_json:
+        has_body = request.content_length or "Transfer-Encoding" in request.headers
+        if has_body and not request.is_json:
             return problems.problem(415, "unsupported_media_type", "send application/json")
         # Flask cuts a body of unknown length silently at the limit, and the rest may still parse as JSON.
         if request.content_length is None and len(_read_body()) >= app.config["MAX_CONTENT_LENGTH"]:
@@ -119,6 +130,7 @@ def _docs_assets() -> APIBlueprint:
     blueprint = APIBlueprint("docs_assets", __name__, url_prefix="/docs/assets", enable_openapi=False)
 
     @blueprint.get("/<path:name>")
+    @access.public
     def asset(name: str) -> Response:
         return send_from_directory(_SWAGGER_UI, name, max_age=86_400)
 

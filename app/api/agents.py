@@ -12,7 +12,7 @@ from app.history.queries import Place, Wanted
 
 from ..agents import Agent
 from ..errors import NotFound, UnknownAgent
-from .access import owner
+from .access import caller, needs, owner
 from .agent_schemas import (
     AGENT,
     EVENT,
@@ -34,18 +34,19 @@ blueprint = APIBlueprint("agents", __name__, url_prefix="/api/agents", tag="Agen
 
 
 @blueprint.get("")
+@needs("read", within=("session", "conversation", "agent"))
 @blueprint.output(AgentsOut, example={"agents": [AGENT]})
 @blueprint.doc(summary="The configured agents")
 def every() -> dict[str, Any]:
-    owner()
-    return {"agents": [_shown(agent) for agent in services().agents]}
+    allowed = caller().agents
+    return {"agents": [_shown(agent) for agent in services().agents if allowed is None or agent.id in allowed]}
 
 
 @blueprint.get("/<int:agent_id>")
+@needs("read", within=("session", "conversation"))
 @blueprint.output(AgentOut, example=AGENT)
 @blueprint.doc(summary="One agent")
 def show(agent_id: int) -> dict[str, Any]:
-    owner()
     return _shown(_agent(agent_id))
 
 
@@ -74,6 +75,7 @@ def _shown(agent: Agent) -> dict[str, Any]:
 
 
 @blueprint.get("/<int:agent_id>/conversation")
+@needs("read")
 @blueprint.input(HistoryQuery, location="query", arg_name="query")
 @blueprint.output(HistoryOut, example=HISTORY)
 def history(agent_id: int, query: HistoryQuery) -> dict[str, Any]:
@@ -112,6 +114,7 @@ def _place(value: str | None, parameter: str) -> Place | None:
 
 
 @blueprint.get("/<int:agent_id>/conversation/summary")
+@needs("read")
 @blueprint.output(SummaryOut, example=SUMMARY)
 @blueprint.doc(summary="What the history of an agent has")
 def summary(agent_id: int) -> dict[str, Any]:
@@ -119,6 +122,7 @@ def summary(agent_id: int) -> dict[str, Any]:
 
 
 @blueprint.get("/<int:agent_id>/conversation/<event_id>")
+@needs("read")
 @blueprint.output(HistoryEventOut, example=EVENT)
 @blueprint.doc(summary="One row of the history")
 def event(agent_id: int, event_id: str) -> dict[str, Any]:
@@ -126,6 +130,7 @@ def event(agent_id: int, event_id: str) -> dict[str, Any]:
 
 
 @blueprint.delete("/<int:agent_id>/conversation")
+@needs("write")
 @blueprint.output({}, 204)
 def delete(agent_id: int) -> str:
     """Delete the history of an agent

@@ -11,7 +11,7 @@ from app.conversations import queries as conversation_queries
 from app.conversations import search as message_search
 from app.sessions import removal
 
-from .access import owner
+from .access import caller, needs, owner
 from .conversation_schemas import (
     CONVERSATION,
     CONVERSATIONS,
@@ -33,6 +33,7 @@ blueprint = APIBlueprint("conversations", __name__, url_prefix="/api", tag="Conv
 
 
 @blueprint.get("/conversations")
+@needs("read", within=("conversation", "agent"))
 @blueprint.input(ConversationsQuery, location="query", arg_name="query")
 @blueprint.output(ConversationsOut, example=CONVERSATIONS)
 def recent(query: ConversationsQuery) -> dict[str, Any]:
@@ -40,10 +41,11 @@ def recent(query: ConversationsQuery) -> dict[str, Any]:
 
     A conversation begins with the first `POST /api/chat/session` that names it, or that names none.
     """
-    return page_json("conversations", conversation_queries.list_recent(owner(), **query.model_dump()))
+    return page_json("conversations", conversation_queries.list_recent(owner(), within=caller(), **query.model_dump()))
 
 
 @blueprint.get("/conversations/search")
+@needs("read")
 @blueprint.input(SearchQuery, location="query", arg_name="query")
 @blueprint.output(SearchOut, example=MATCHES)
 def search(query: SearchQuery) -> dict[str, Any]:
@@ -56,6 +58,7 @@ def search(query: SearchQuery) -> dict[str, Any]:
 
 
 @blueprint.get("/conversations/<conversation_id>")
+@needs("read")
 @blueprint.output(ConversationOut, example=CONVERSATION)
 @blueprint.doc(summary="One conversation")
 def show(conversation_id: str) -> dict[str, Any]:
@@ -63,6 +66,7 @@ def show(conversation_id: str) -> dict[str, Any]:
 
 
 @blueprint.patch("/conversations/<conversation_id>")
+@needs("write")
 @blueprint.input(TitleIn, location="json", arg_name="body", example={"title": "Taxes of 2026"})
 @blueprint.output(ConversationOut, example=CONVERSATION | {"title": "Taxes of 2026"})
 @blueprint.doc(summary="Change the title")
@@ -73,6 +77,7 @@ def rename(conversation_id: str, body: TitleIn) -> dict[str, Any]:
 
 
 @blueprint.delete("/conversations/<conversation_id>")
+@needs("write")
 @blueprint.output({}, 204)
 def delete(conversation_id: str) -> str:
     """Delete a conversation with all that it has
@@ -86,6 +91,7 @@ def delete(conversation_id: str) -> str:
 
 
 @blueprint.get("/conversations/<conversation_id>/messages")
+@needs("read")
 @blueprint.input(MessagesQuery, location="query", arg_name="query")
 @blueprint.output(MessagesOut, example=MESSAGES)
 def of_conversation(conversation_id: str, query: MessagesQuery) -> dict[str, Any]:
@@ -98,6 +104,7 @@ def of_conversation(conversation_id: str, query: MessagesQuery) -> dict[str, Any
 
 
 @blueprint.delete("/conversations/<conversation_id>/messages")
+@needs("write")
 @blueprint.output({}, 204)
 def clear(conversation_id: str) -> str:
     """Clear the context
@@ -110,6 +117,7 @@ def clear(conversation_id: str) -> str:
 
 
 @blueprint.get("/sessions/<session_id>/messages")
+@needs("read")
 @blueprint.input(MessagesQuery, location="query", arg_name="query")
 @blueprint.output(MessagesOut, example=MESSAGES)
 @blueprint.doc(summary="Messages of a session")

@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from apiflask import APIFlask
 from flask import Response, request
 
+from app.errors import Forbidden
+
+from .access import GUARDED
+
 logger = logging.getLogger(__name__)
 
 _ALLOWED = {
@@ -25,11 +29,20 @@ _EXPOSED = "ETag, Location, Retry-After"
 def install(app: APIFlask, origins: str) -> None:
     """Allow these *origins*: `https://one.example,https://other.example`, or `*` for all; empty: none."""
     allowed = frozenset(_named(origins))
-    if not allowed:
-        return
 
     def is_allowed(origin: str) -> bool:
         return bool(origin) and ("*" in allowed or origin.lower() in allowed)
+
+    @app.before_request
+    def refuse_other_sites() -> None:
+        # The browser says so, also where it would send no Origin: for images, scripts and forms.
+        if request.headers.get("Sec-Fetch-Site", "").lower() != "cross-site" or not request.path.startswith(GUARDED):
+            return
+        if not is_allowed(request.headers.get("Origin", "")):
+            raise Forbidden("pages of this origin may not call it; CORS_ORIGINS names those that may")
+
+    if not allowed:
+        return
 
     @app.before_request
     def preflight() -> Response | None:

@@ -12,6 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from app.db import schema
 
 from ..errors import BackchatError
+from .access import public, require_operator
 from .problems import problem
 from .schemas import HealthOut, ReadyOut
 from .services import services
@@ -20,6 +21,7 @@ blueprint = APIBlueprint("health", __name__, tag="Health")
 
 
 @blueprint.get("/healthz")
+@public
 @blueprint.output(HealthOut)
 @blueprint.doc(summary="The process is alive")
 def healthz() -> dict[str, str]:
@@ -27,6 +29,7 @@ def healthz() -> dict[str, str]:
 
 
 @blueprint.get("/readyz")
+@public
 @blueprint.output(ReadyOut)
 @blueprint.doc(summary="It can serve: database, schema, broker", responses={503: "Something it needs is missing."})
 def readyz() -> Response | dict[str, Any]:
@@ -43,9 +46,11 @@ def readyz() -> Response | dict[str, Any]:
 
 
 @blueprint.get("/metrics")
+@public
 @blueprint.doc(hide=True)
 def metrics() -> Response:
     """Prometheus; of all processes that share PROMETHEUS_MULTIPROC_DIR where that is set, else of this one."""
+    require_operator()
     registry = REGISTRY
     if services().settings.prometheus_multiproc_dir:
         registry = CollectorRegistry()

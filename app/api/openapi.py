@@ -36,6 +36,7 @@ def _complete_responses(path: str, responses: dict[str, Any], *, takes_body: boo
     problem = {"schema": {"$ref": "#/components/schemas/HTTPError"}}
     if path.startswith("/api/"):
         responses.setdefault("401", {"description": "No valid token came with the request."})
+        responses.setdefault("403", {"description": "The token does not allow it."})
         responses.setdefault("503", {"description": _UNAVAILABLE})
     if takes_body:
         responses.setdefault("413", {"description": "The body is too large."})

@@ -18,6 +18,7 @@ from ..errors import (
     BackchatError,
     Busy,
     DatabaseUnavailable,
+    Forbidden,
     Gone,
     IdempotencyConflict,
     Invalid,
@@ -26,6 +27,7 @@ from ..errors import (
     SchemaOutdated,
     Unauthorized,
     UnknownAgent,
+    UnknownModel,
 )
 
 logger = logging.getLogger(__name__)
@@ -33,8 +35,10 @@ logger = logging.getLogger(__name__)
 #: The one table of domain error → HTTP status; subclasses take the first that fits.
 STATUS: tuple[tuple[type[BackchatError], int], ...] = (
     (UnknownAgent, 400),
+    (UnknownModel, 400),
     (Invalid, 400),
     (Unauthorized, 401),
+    (Forbidden, 403),
     (NotFound, 404),
     (Busy, 409),
     (Gone, 410),

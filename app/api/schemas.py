@@ -71,6 +71,11 @@ class SessionStarted(Shown):
     session_id: str
     conversation_id: str
     status: Literal["running"]
+    token: str | None = Field(
+        None,
+        description="Reads and cancels this session, and nothing else, for a day; where tokens are used.",
+        exclude_if=lambda token: token is None,
+    )
 
 
 class SessionOut(Shown):

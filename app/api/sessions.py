@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from typing import Any
@@ -9,14 +10,15 @@ from typing import Any
 from apiflask import APIBlueprint
 from flask import Response, request
 
-from app import sessions
-from app.errors import Invalid
+from app import access, sessions
+from app.conversations import queries as conversation_queries
+from app.errors import Forbidden, Invalid, NotFound, UnknownAgent, UnknownModel
 from app.events import Error
 from app.sessions import queries as session_queries
 from app.sessions import removal
 
 from . import openapi
-from .access import owner
+from .access import caller, needs, owner
 from .compression import takes_gzip
 from .polling import held
 from .polling.hub import Subscriber
@@ -57,6 +59,7 @@ _POLL: _Responses = {
 
 
 @blueprint.post("/session")
+@needs("write", within=("conversation", "agent"))
 @blueprint.input(SessionIn, location="json", arg_name="body")
 @blueprint.output(SessionStarted, 202, description="Committed; a worker answers it.")
 @blueprint.doc(responses=_START)
@@ -67,13 +70,14 @@ def start(body: SessionIn) -> tuple[dict[str, Any], int, dict[str, str]]:
     safe: for 24 h the same key and body give the same session.
     """
     here = services()
-    agent = here.agents.get(body.agent_id)
+    agent_id, model = _agent_and_model(body)
+    _require_conversation_in_scope(body.conversation_id)
     created = sessions.create(
         sessions.NewSession(
             owner=owner(),
             message=body.message,
-            agent_id=agent.id,
-            model=body.model or agent.model or here.settings.chat_model,
+            agent_id=agent_id,
+            model=model,
             conversation_id=body.conversation_id,
             on_busy=body.on_busy,
             idempotency_key=_idempotency_key(),
@@ -85,7 +89,33 @@ def start(body: SessionIn) -> tuple[dict[str, Any], int, dict[str, str]]:
     if created.new:
         here.doorbell.ring(created.session_id)
     answer = {"sessionId": created.session_id, "conversationId": created.conversation_id, "status": "running"}
+    if here.settings.chat_secret:
+        answer["token"] = access.issue_for_session(here.settings.chat_secret, caller(), created.session_id)
     return answer, 202, {"Location": f"{request.script_root}/api/chat/session/{created.session_id}"}
+
+
+def _agent_and_model(body: SessionIn) -> tuple[int, str]:
+    """The agent and the model of a new session; what the caller's scope leaves out is as what does not exist."""
+    who, here = caller(), services()
+    agent = here.agents.get(body.agent_id)
+    if who.agents is not None and agent.id not in who.agents:
+        raise UnknownAgent.of(agent.id)
+    model = body.model or agent.model or here.settings.chat_model
+    if not here.agents.offers(model, here.settings) or (who.models is not None and model not in who.models):
+        raise UnknownModel.of(model)
+    return agent.id, model
+
+
+def _require_conversation_in_scope(conversation_id: str | None) -> None:
+    who = caller()
+    if who.conversations is not None and conversation_id is None:
+        raise Forbidden("the token is limited to one conversation: name it")
+    if who.conversations is not None and conversation_id not in who.conversations:
+        raise NotFound("no such conversation")
+    if who.agents is not None and conversation_id is not None:
+        with contextlib.suppress(NotFound):  # then it begins here
+            if conversation_queries.agent_of(owner(), conversation_id) not in who.agents:
+                raise Forbidden("the conversation belongs to an agent that the token is not for")
 
 
 def _idempotency_key() -> str | None:
@@ -102,6 +132,7 @@ def _hash(body: SessionIn) -> str:
 
 
 @blueprint.get("/session/<session_id>")
+@needs("read")
 @blueprint.output(SessionOut)
 @blueprint.doc(summary="One session")
 def show(session_id: str) -> dict[str, Any]:
@@ -109,6 +140,7 @@ def show(session_id: str) -> dict[str, Any]:
 
 
 @blueprint.get("/session/<session_id>/events")
+@needs("read")
 @blueprint.input(EventsQuery, location="query", arg_name="query")
 @blueprint.doc(responses=_POLL)
 def poll(session_id: str, query: EventsQuery) -> Response:
@@ -130,6 +162,7 @@ def poll(session_id: str, query: EventsQuery) -> Response:
 
 
 @blueprint.get("/session/<session_id>/stream")
+@needs("read")
 @blueprint.input(StreamQuery, location="query", arg_name="query")
 @blueprint.doc(responses=_STREAM)
 def stream(session_id: str, query: StreamQuery) -> Response:
@@ -156,6 +189,7 @@ def _subscriber(me: str, session_id: str, after: int, limit: int) -> Subscriber:
 
 
 @blueprint.post("/session/<session_id>/cancel")
+@needs("cancel")
 @blueprint.output(SessionOut)
 def cancel(session_id: str) -> dict[str, Any]:
     """End a session
@@ -170,6 +204,7 @@ def cancel(session_id: str) -> dict[str, Any]:
 
 
 @blueprint.delete("/session/<session_id>")
+@needs("write")
 @blueprint.output({}, 204)
 @blueprint.doc(summary="Delete a session with its events and messages")
 def delete(session_id: str) -> str:
@@ -180,8 +215,9 @@ def delete(session_id: str) -> str:
 
 
 @blueprint.get("/sessions")
+@needs("read", within=("session", "conversation", "agent"))
 @blueprint.input(SessionsQuery, location="query", arg_name="query")
 @blueprint.output(SessionsOut)
 @blueprint.doc(summary="Recent sessions, newest first")
 def recent(query: SessionsQuery) -> dict[str, Any]:
-    return page_json("sessions", session_queries.list_recent(owner(), **query.model_dump()))
+    return page_json("sessions", session_queries.list_recent(owner(), within=caller(), **query.model_dump()))

@@ -7,6 +7,8 @@ from pathlib import Path
 from apiflask import APIBlueprint
 from flask import Response, send_from_directory
 
+from .access import public
+
 blueprint = APIBlueprint("web", __name__, enable_openapi=False)
 
 _FILES = Path(__file__).resolve().parent.parent / "web"
@@ -33,6 +35,7 @@ _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".
 
 
 @blueprint.get("/")
+@public
 def page() -> Response:
     response = _file("index.html")
     response.headers["Content-Security-Policy"] = _POLICY
@@ -41,6 +44,7 @@ def page() -> Response:
 
 
 @blueprint.get("/web/<path:name>")
+@public
 def asset(name: str) -> Response:
     response = _file(name)
     # Pages of other origins import the client from here; there is nothing secret in it.

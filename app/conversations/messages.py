@@ -52,12 +52,21 @@ def _row(message: NewMessage) -> Row:
     conversation.message_count += 1
     metadata = Message.metadata.db_value(message.metadata | {"timestamp": iso(now)})
     at = Message.created_at.db_value(now)
-    return (conversation.conversation_id, message.session_id, message.role, message.content, metadata, at)
+    return (
+        conversation.owner,
+        conversation.conversation_id,
+        message.session_id,
+        message.role,
+        message.content,
+        metadata,
+        at,
+    )
 
 
 _insert = Insert(
-    Message.conversation_id, Message.session_id, Message.role, Message.content, Message.metadata, Message.created_at
-)
+    Message.owner, Message.conversation_id, Message.session_id, Message.role, Message.content, Message.metadata,
+    Message.created_at,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,8 @@ def of_conversation(
         found = db.tuples(counted)
         if not found:
             raise NotFound("no such conversation")
-        return _page(conversation_id, Message.conversation_id == conversation_id, found[0][0], limit, position, order)
+        of_it = (Message.conversation_id == conversation_id) & (Message.owner == owner)
+        return _page(conversation_id, of_it, found[0][0], limit, position, order)
 
     position = _position(cursor, offset)
     return db.reading(read)
@@ -169,14 +179,12 @@ def _page(
     return MessagePage([to_json(row) for row in rows], next_cursor, conversation_id, total)
 
 
-def containing(conversation_id: str | None, text: str, limit: int) -> list[Message]:
+def containing(owner: str, conversation_id: str | None, text: str, limit: int) -> list[Message]:
     """Messages of one conversation that contain *text* (any case), newest first."""
     if conversation_id is None or not text.strip():
         return []
+    mine = (Message.conversation_id == conversation_id) & (Message.owner == owner)
     query = (
-        Message.select()
-        .where((Message.conversation_id == conversation_id) & Message.content.contains(text.strip()))
-        .order_by(Message.id.desc())
-        .limit(limit)
+        Message.select().where(mine & Message.content.contains(text.strip())).order_by(Message.id.desc()).limit(limit)
     )
     return db.reading(lambda: list(query))

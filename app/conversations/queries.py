@@ -8,6 +8,7 @@ from typing import Any
 import peewee
 
 from app import db
+from app.access import Principal
 from app.db.cursors import Cursor
 from app.db.models import Conversation, Session
 from app.db.paging import Page, cut
@@ -35,16 +36,39 @@ def get(owner: str, conversation_id: str) -> dict[str, Any]:
     return found[0]
 
 
-def list_recent(owner: str, *, limit: int = 20, cursor: str | None = None) -> Page[dict[str, Any]]:
+def agent_of(owner: str, conversation_id: str) -> int:
+    """The agent that a conversation began with; it never changes.
+
+    Raises:
+        NotFound: no such conversation for this owner.
+        DatabaseUnavailable: no connection.
+    """
+    mine = (Conversation.conversation_id == conversation_id) & (Conversation.owner == owner)
+    found = db.reading(lambda: db.tuples(Conversation.select(Conversation.agent_id).where(mine)))
+    if not found:
+        raise NotFound("no such conversation")
+    return int(found[0][0])
+
+
+def list_recent(
+    owner: str, *, limit: int = 20, cursor: str | None = None, within: Principal | None = None
+) -> Page[dict[str, Any]]:
     """Conversations of *owner*, those with the newest message first.
 
     One that gets a message while somebody pages moves to the front and is not shown again.
+
+    Args:
+        within: Only those in the scope of this principal; None: all.
 
     Raises:
         Invalid: the cursor is not one of ours.
         DatabaseUnavailable: no connection.
     """
     wanted = Conversation.owner == owner
+    if within is not None and within.conversations is not None:
+        wanted &= Conversation.conversation_id.in_(list(within.conversations))
+    if within is not None and within.agents is not None:
+        wanted &= Conversation.agent_id.in_(list(within.agents))
     if cursor is not None:
         milliseconds, row_id = _CURSOR.decode(cursor)
         before = from_ms(milliseconds)
@@ -63,7 +87,8 @@ def list_recent(owner: str, *, limit: int = 20, cursor: str | None = None) -> Pa
 
 
 def _to_json(rows: Sequence[Conversation]) -> list[dict[str, Any]]:
-    running = _running([row.conversation_id for row in rows])
+    # All of one owner.
+    running = _running(rows[0].owner, [row.conversation_id for row in rows]) if rows else {}
     return [
         {
             "conversationId": row.conversation_id,
@@ -78,11 +103,10 @@ def _to_json(rows: Sequence[Conversation]) -> list[dict[str, Any]]:
     ]
 
 
-def _running(conversation_ids: Sequence[str]) -> dict[str, str]:
+def _running(owner: str, conversation_ids: Sequence[str]) -> dict[str, str]:
     """The session that runs in each of these conversations: the oldest, others wait for it."""
-    if not conversation_ids:
-        return {}
-    is_running = Session.conversation_id.in_(conversation_ids) & (Session.status == "running")
+    mine = Session.conversation_id.in_(conversation_ids) & (Session.owner == owner)
+    is_running = mine & (Session.status == "running")
     oldest = Session.select(peewee.fn.MIN(Session.id)).where(is_running).group_by(Session.conversation_id)
     row_ids = [row_id for (row_id,) in db.tuples(oldest)]
     if not row_ids:

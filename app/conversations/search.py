@@ -125,8 +125,12 @@ _insert = Insert(
 
 def rename(conversation: Conversation, title: str) -> None:
     """Index another title."""
-    mine = (SearchEntry.conversation_id == conversation.conversation_id) & SearchEntry.message_id.is_null()
-    SearchEntry.update(words=_indexed(title)).where(mine).execute()
+    SearchEntry.update(words=_indexed(title)).where(_of(conversation) & SearchEntry.message_id.is_null()).execute()
+
+
+def _of(conversation: Conversation) -> Any:
+    same_id = SearchEntry.conversation_id == conversation.conversation_id
+    return same_id & (SearchEntry.owner == conversation.owner)
 
 
 def forget(session_ids: Sequence[str]) -> None:
@@ -134,15 +138,15 @@ def forget(session_ids: Sequence[str]) -> None:
     SearchEntry.delete().where(SearchEntry.session_id.in_(session_ids)).execute()
 
 
-def forget_all_but(conversation_id: str, session_ids: Sequence[str]) -> None:
+def forget_all_but(conversation: Conversation, session_ids: Sequence[str]) -> None:
     """Forget the messages of a conversation, but those of these sessions and the title."""
     others = SearchEntry.message_id.is_null(False) & SearchEntry.session_id.not_in(session_ids)
-    SearchEntry.delete().where((SearchEntry.conversation_id == conversation_id) & others).execute()
+    SearchEntry.delete().where(_of(conversation) & others).execute()
 
 
-def forget_conversation(conversation_id: str) -> None:
+def forget_conversation(conversation: Conversation) -> None:
     """Forget what is left of a conversation: its title."""
-    SearchEntry.delete().where(SearchEntry.conversation_id == conversation_id).execute()
+    SearchEntry.delete().where(_of(conversation)).execute()
 
 
 def search(owner: str, query: str, *, limit: int = 20, cursor: str | None = None) -> Page[dict[str, Any]]:
@@ -212,7 +216,11 @@ def _results(entry_ids: Sequence[int], query: str) -> list[dict[str, Any]]:
     )
     rows = db.tuples(
         SearchEntry.select(*columns)
-        .join(Conversation, on=(Conversation.conversation_id == SearchEntry.conversation_id))
+        .join(
+            Conversation,
+            on=(Conversation.conversation_id == SearchEntry.conversation_id)
+            & (Conversation.owner == SearchEntry.owner),
+        )
         .switch(SearchEntry)
         .join(Message, peewee.JOIN.LEFT_OUTER, on=(Message.id == SearchEntry.message_id))
         .where(SearchEntry.id.in_(entry_ids))

@@ -23,6 +23,9 @@ from app.history.entries import Entry
 from . import search as message_search
 from .search import Text
 
+#: The owner of a conversation and its id.
+Key = tuple[str, str | None]
+
 _TITLE_CHARACTERS = 80
 _EXCHANGES_AT_ONCE = 50
 _INSERT_CHARACTERS = 512 * 1024
@@ -31,12 +34,8 @@ _STORED_AT_ONCE = 100
 
 
 def lock_or_create(owner: str, conversation_id: str, agent_id: int, first_message: str) -> Conversation:
-    """The conversation, locked until the transaction ends; created when it does not exist.
-
-    Raises:
-        NotFound: it belongs to another owner.
-    """
-    found = _lock(conversation_id)
+    """The conversation, locked until the transaction ends; created when it does not exist."""
+    found = _lock(owner, conversation_id)
     if found is None:
         created = False
         try:
@@ -48,17 +47,17 @@ def lock_or_create(owner: str, conversation_id: str, agent_id: int, first_messag
         except peewee.IntegrityError:
             # Another request created it between the look and the insert.
             pass
-        found = _lock(conversation_id)
+        found = _lock(owner, conversation_id)
         if created and found is not None:
             message_search.add([Text(found, found.title)])
-    if found is None or found.owner != owner:
-        raise NotFound("no such conversation")
+    if found is None:
+        raise NotFound("no such conversation")  # deleted since
     return found
 
 
-def _lock(conversation_id: str) -> Conversation | None:
-    query = Conversation.select().where(Conversation.conversation_id == conversation_id)
-    return db.locked(query).first()  # type: ignore[no-any-return]
+def _lock(owner: str, conversation_id: str) -> Conversation | None:
+    mine = (Conversation.conversation_id == conversation_id) & (Conversation.owner == owner)
+    return db.locked(Conversation.select().where(mine)).first()  # type: ignore[no-any-return]
 
 
 def lock(owner: str, conversation_id: str) -> Conversation:
@@ -67,30 +66,34 @@ def lock(owner: str, conversation_id: str) -> Conversation:
     Raises:
         NotFound: no such conversation for this owner.
     """
-    found = _lock(conversation_id)
-    if found is None or found.owner != owner:
+    found = _lock(owner, conversation_id)
+    if found is None:
         raise NotFound("no such conversation")
     return found
 
 
-def lock_many(conversation_ids: Iterable[str | None], *, wait: bool = True) -> dict[str, Conversation]:
+def lock_many(keys: Iterable[Key], *, wait: bool = True) -> dict[Key, Conversation]:
     """Lock these conversations in id order; None is passed over (adopted sessions have no conversation).
 
     Without *wait* those that others have locked are left out.
     """
-    wanted = sorted({each for each in conversation_ids if each is not None})
+    wanted = {key for key in keys if key[1] is not None}
     if not wanted:
         return {}
+    owners, ids = sorted({owner for owner, _ in wanted}), sorted({each for _, each in wanted if each is not None})
     rest = (
-        f"{db.only_by('conversationId')} WHERE conversationId IN ({db.marks(len(wanted))})"
-        f" ORDER BY conversationId{db.for_update(wait=wait)}"
+        f"{db.only_by('conversations_of_owner')} WHERE conversationId IN ({db.marks(len(ids))})"
+        f" AND owner IN ({db.marks(len(owners))}) ORDER BY conversationId, owner{db.for_update(wait=wait)}"
     )
-    return {row.conversation_id: row for row in _select(rest, wanted)}
+    found = {(row.owner, row.conversation_id): row for row in _select(rest, [*ids, *owners])}
+    # Two owners may use the same id.
+    return {key: row for key, row in found.items() if key in wanted}
 
 
-def exists(conversation_id: str | None) -> bool:
+def exists(key: Key) -> bool:
     """Whether there is this conversation, also one that somebody else has locked."""
-    wanted = Conversation.conversation_id == conversation_id
+    owner, conversation_id = key
+    wanted = (Conversation.owner == owner) & (Conversation.conversation_id == conversation_id)
     return conversation_id is not None and bool(Conversation.select().where(wanted).exists())
 
 
@@ -167,16 +170,17 @@ def clear(owner: str, conversation_id: str) -> None:
 
 def _clear(owner: str, conversation_id: str) -> None:
     conversation = lock(owner, conversation_id)
-    of_it = Session.conversation_id == conversation_id
+    of_it = (Session.conversation_id == conversation_id) & (Session.owner == owner)
     running = db.tuples(
         Session.select(Session.id, Session.session_id).where(of_it & (Session.status == "running")).order_by(Session.id)
     )
     running_ids = [session_id for _, session_id in running]
-    said = (Message.conversation_id == conversation_id) & Message.session_id.not_in(running_ids)
+    mine = (Message.conversation_id == conversation_id) & (Message.owner == owner)
+    said = mine & Message.session_id.not_in(running_ids)
     cleared = Message.delete().where(said).execute()
     if not cleared:
         return
-    message_search.forget_all_but(conversation_id, running_ids)
+    message_search.forget_all_but(conversation, running_ids)
     ((last,),) = db.tuples(Session.select(peewee.fn.MAX(Session.id)).where(of_it))
     conversation.context_after = running[0][0] - 1 if running else last
     conversation.session_number += 1

@@ -153,7 +153,8 @@ class Conversation(Base):
     """The thread that sessions belong to. Its row is the lock that keeps their order."""
 
     id = BigAutoField()
-    conversation_id = CharField(64, column_name="conversationId", unique=True)
+    #: Clients choose it: unique for each owner.
+    conversation_id = CharField(64, column_name="conversationId")
     owner = CharField(64)
     agent_id = IntegerField(column_name="agentId", default=1)
     title = CharField(255, default="")
@@ -169,12 +170,14 @@ class Conversation(Base):
 
     class Meta:
         table_name = "chatConversations"
+        indexes = ((("conversation_id", "owner"), True),)
 
 
 class Message(Base):
     """What the user said or the assistant answered."""
 
     id = BigAutoField()
+    owner = CharField(64)
     conversation_id = CharField(64, column_name="conversationId")
     session_id = CharField(64, column_name="sessionId")
     #: `user` or `assistant`.
@@ -251,6 +254,18 @@ class Lease(Base):
         table_name = "chatLeases"
 
 
+class Revocation(Base):
+    """Tokens that hold no longer: those that were issued up to a moment, of one id or of one owner."""
+
+    #: `token ID`, or `owner HASH`: under a key, as it outlives what its owner has erased.
+    subject = CharField(160, primary_key=True)
+    #: Milliseconds since 1970.
+    until_ms = BigIntegerField(column_name="untilMs")
+
+    class Meta:
+        table_name = "chatRevocations"
+
+
 MODELS: tuple[type[Base], ...] = (
-    Session, Event, Conversation, Message, SearchEntry, AgentEvent, AgentCount, Lease,
+    Session, Event, Conversation, Message, SearchEntry, AgentEvent, AgentCount, Lease, Revocation,
 )  # fmt: skip

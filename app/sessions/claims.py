@@ -36,6 +36,10 @@ class Claim:
     #: Its conversation has complete turns before this one.
     has_history: bool = True
 
+    @property
+    def conversation(self) -> threads.Key:
+        return self.owner, self.conversation_id
+
 
 def take(
     session_ids: Sequence[str],
@@ -69,10 +73,12 @@ def _take(
     session_ids: Sequence[str], worker: str, lease_s: float, max_attempts: int, turn_timeout_s: int, wait: bool
 ) -> tuple[list[Claim], list[str]]:
     wanted = _next_of_their_conversations(session_ids)
-    locked = threads.lock_many((each.conversation_id for each in wanted.values()), wait=wait)
+    locked = threads.lock_many((each.conversation for each in wanted.values()), wait=wait)
     held_up: list[str] = []
     if not wait:
-        mine = [row_id for row_id, each in wanted.items() if each.conversation_id in {None, *locked}]
+        mine = [
+            row_id for row_id, each in wanted.items() if each.conversation[1] is None or each.conversation in locked
+        ]
         # Rows of locked conversations only: two claimers that each held what the other needs would take nothing.
         unlocked = _unlocked(mine)
         held_up = [each.session_id for row_id, each in wanted.items() if row_id not in unlocked]
@@ -113,34 +119,35 @@ class _Next(NamedTuple):
     """A running session that no earlier one keeps waiting."""
 
     session_id: str
-    conversation_id: str | None
+    conversation: threads.Key
     has_history: bool
 
 
 def _next_of_their_conversations(session_ids: Sequence[str]) -> dict[int, _Next]:
     """Those of these sessions that are next in their conversations, by row id."""
     # Ids of one conversation are given under its lock, so an earlier one can't appear after this look.
-    earlier = "SELECT 1 FROM chatSessions AS e WHERE e.conversationId = s.conversationId AND e.id < s.id AND e.status ="
+    earlier = (
+        "SELECT 1 FROM chatSessions AS e WHERE e.conversationId = s.conversationId AND e.owner = s.owner"
+        " AND e.id < s.id AND e.status ="
+    )
     look = (
-        f"SELECT id, sessionId, conversationId, EXISTS({earlier} 'done') FROM chatSessions AS s"
+        f"SELECT id, sessionId, owner, conversationId, EXISTS({earlier} 'done') FROM chatSessions AS s"
         f" WHERE sessionId IN ({db.marks(len(session_ids))}) AND status = 'running'"
         f" AND NOT EXISTS({earlier} 'running')"
     )
     found = db.sql(look, session_ids).fetchall()
     return {
-        row_id: _Next(session_id, conversation_id, bool(has_history))
-        for row_id, session_id, conversation_id, has_history in found
+        row_id: _Next(session_id, (owner, conversation_id), bool(has_history))
+        for row_id, session_id, owner, conversation_id, has_history in found
     }
 
 
 def _store(
-    claims: Sequence[Claim], locked: dict[str, Conversation], worker: str, lease_s: float, turn_timeout_s: int
+    claims: Sequence[Claim], locked: dict[threads.Key, Conversation], worker: str, lease_s: float, turn_timeout_s: int
 ) -> None:
     now, clock = Session.started_at.db_value(utc_now()), db.now_ms().sql
     numbers = {
-        claim.row_id: locked[claim.conversation_id].session_number
-        for claim in claims
-        if claim.conversation_id in locked
+        claim.row_id: locked[claim.conversation].session_number for claim in claims if claim.conversation in locked
     }
     number, number_values = db.by_id(numbers)
     db.sql(
@@ -154,12 +161,12 @@ def _store(
     )  # fmt: skip
 
 
-def _record_starts(claims: Sequence[Claim], locked: dict[str, Conversation]) -> None:
+def _record_starts(claims: Sequence[Claim], locked: dict[threads.Key, Conversation]) -> None:
     """Store the start of sessions in the history of their agents; only a first claim is one."""
     rows: list[Row] = []
     changed: list[Conversation] = []
     for claim in claims:
-        conversation = locked.get(claim.conversation_id or "")
+        conversation = locked.get(claim.conversation)
         if conversation is None or claim.attempt > 1:
             continue
         now = conversation.updated_at = threads.now_in(conversation)

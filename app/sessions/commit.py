@@ -62,7 +62,7 @@ def commit(batches: Sequence[Batch]) -> list[Committed]:
 
 
 def _commit(batches: Sequence[Batch]) -> list[Committed]:
-    ending = {batch.claim.conversation_id for batch in batches if batch.terminal is not None}
+    ending = {batch.claim.conversation for batch in batches if batch.terminal is not None}
     locked = threads.lock_many(ending, wait=False)
     rows = _lock_rows([batch.claim.row_id for batch in batches])
     held_up = _held_up(batches, rows, {each for each in ending - locked.keys() if threads.exists(each)})
@@ -83,7 +83,7 @@ def _commit(batches: Sequence[Batch]) -> list[Committed]:
     log.insert(new_events)
     _advance(appended)
     ends = [
-        End(row, locked.get(row.conversation_id or ""), batch.terminal, batch.claim.attempt, last_seq)
+        End(row, locked.get(batch.claim.conversation), batch.terminal, batch.claim.attempt, last_seq)
         for batch, last_seq in appended
         if batch.terminal is not None and (row := rows[batch.claim.row_id])
     ]
@@ -96,14 +96,14 @@ def _lock_rows(row_ids: list[int]) -> dict[int, Session]:
     return {row.id: row for row in _select(rest, row_ids)}
 
 
-def _held_up(batches: Sequence[Batch], rows: dict[int, Session], conversations: set[str | None]) -> set[int]:
+def _held_up(batches: Sequence[Batch], rows: dict[int, Session], conversations: set[threads.Key]) -> set[int]:
     """Row ids of batches whose row, or whose conversation if they end, is locked by somebody else."""
     missing = [batch.claim.row_id for batch in batches if batch.claim.row_id not in rows]
     found = db.tuples(Session.select(Session.id).where(Session.id.in_(missing))) if missing else []
     waiting = {
         batch.claim.row_id
         for batch in batches
-        if batch.terminal is not None and batch.claim.conversation_id in conversations
+        if batch.terminal is not None and batch.claim.conversation in conversations
     }
     return waiting | {row_id for (row_id,) in found}
 

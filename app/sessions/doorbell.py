@@ -35,13 +35,13 @@ class Doorbell:
             return
         self._heads.publish([Head(ended.session_id, ended.owner, ended.last_seq, ended.status, time.time())])
         self.stop(ended)
-        self.ring_next(ended.conversation_id)
+        self.ring_next(ended.owner, ended.conversation_id)
 
     def deleted(self, ended: Ended) -> None:
         """A session was deleted."""
         self._heads.forget(ended.session_id)
         self.stop(ended)
-        self.ring_next(ended.conversation_id)
+        self.ring_next(ended.owner, ended.conversation_id)
 
     def stop(self, ended: Ended) -> None:
         """Stop the run at once; without Redis its worker learns of it from the database within a second."""
@@ -55,10 +55,10 @@ class Doorbell:
                 "stop not sent, the worker will see it in the database", extra={"session_id": ended.session_id}
             )
 
-    def ring_next(self, conversation_id: str | None) -> None:
+    def ring_next(self, owner: str, conversation_id: str | None) -> None:
         """Start what waited in this conversation."""
         try:
-            waiting = session_queries.next_waiting(conversation_id)
+            waiting = session_queries.next_waiting(owner, conversation_id)
         except DatabaseUnavailable:
             return
         if waiting is not None:

@@ -79,7 +79,6 @@ def create(new: NewSession) -> Created:
     """Commit a session and its user message, or find the one that this idempotency key made.
 
     Raises:
-        NotFound: the conversation belongs to another owner.
         Busy: `on_busy` is `reject` and the conversation has a running session; `extra["sessionId"]` names it.
         IdempotencyConflict: the key was used with another request.
         DatabaseUnavailable: nothing is known to be written.
@@ -106,7 +105,7 @@ def _create(new: NewSession) -> Created:
         return earlier
     interrupted: list[Ended] = []
     if new.on_busy != "enqueue":
-        for running in _running_in(conversation_id):
+        for running in _running_in(new.owner, conversation_id):
             if new.on_busy == "reject":
                 raise Busy("the conversation has a running session", sessionId=running.session_id)
             interrupted.append(_end(running, conversation, Error("cancelled", "interrupted by the next message")))
@@ -141,9 +140,9 @@ def _by_idempotency_key(new: NewSession) -> Created | None:
     return Created(found.session_id, found.conversation_id, new=False)
 
 
-def _running_in(conversation_id: str) -> list[Session]:
-    query = Session.select().where((Session.conversation_id == conversation_id) & (Session.status == "running"))
-    return list(db.locked(query.order_by(Session.id)))
+def _running_in(owner: str, conversation_id: str) -> list[Session]:
+    mine = (Session.conversation_id == conversation_id) & (Session.owner == owner)
+    return list(db.locked(Session.select().where(mine & (Session.status == "running")).order_by(Session.id)))
 
 
 @dataclass(frozen=True, slots=True)

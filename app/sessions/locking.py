@@ -52,11 +52,12 @@ def lock_with_conversation(
     wanted = Session.session_id == session_id
     if owner is not None:
         wanted &= Session.owner == owner
-    found = Session.select(Session.conversation_id).where(wanted).first()
+    found = Session.select(Session.owner, Session.conversation_id).where(wanted).first()
     if found is None:
         raise NotFound("no such session")
-    conversation = threads.lock_many([found.conversation_id], wait=wait).get(found.conversation_id or "")
-    if conversation is None and threads.exists(found.conversation_id):
+    key = (found.owner, found.conversation_id)
+    conversation = threads.lock_many([key], wait=wait).get(key)
+    if conversation is None and threads.exists(key):
         raise _HeldUp
     row = db.locked(Session.select().where(wanted), wait=wait).first()
     if row is None:

@@ -11,6 +11,7 @@ from typing import Any
 import peewee
 
 from app import db
+from app.access import Principal
 from app.broker.heads import Head
 from app.db.cursors import Cursor
 from app.db.models import Session
@@ -50,6 +51,20 @@ def get(owner: str, session_id: str) -> dict[str, Any]:
     return to_json(row)
 
 
+def place(owner: str, session_id: str) -> tuple[str | None, int]:
+    """The conversation and the agent of a session; they never change.
+
+    Raises:
+        NotFound: no such session for this owner.
+        DatabaseUnavailable: no connection.
+    """
+    mine = (Session.session_id == session_id) & (Session.owner == owner)
+    found = db.reading(lambda: db.tuples(Session.select(Session.conversation_id, Session.agent_id).where(mine)))
+    if not found:
+        raise NotFound("no such session")
+    return found[0][0], found[0][1]
+
+
 def list_recent(
     owner: str,
     *,
@@ -58,8 +73,12 @@ def list_recent(
     status: str | None = None,
     agent_id: int | None = None,
     conversation_id: str | None = None,
+    within: Principal | None = None,
 ) -> Page[dict[str, Any]]:
     """Sessions of *owner*, newest first: at most *limit*, fewer when their texts are large.
+
+    Args:
+        within: Only those in the scope of this principal; None: all.
 
     Raises:
         Invalid: the cursor is not one of ours.
@@ -72,6 +91,8 @@ def list_recent(
         wanted &= Session.agent_id == agent_id
     if conversation_id is not None:
         wanted &= Session.conversation_id == conversation_id
+    if within is not None:
+        wanted &= _in_scope(within)
     if cursor is not None:
         wanted &= Session.id < _CURSOR.decode(cursor)[0]
     size = size_of(Session.user_message, Session.final_response, Session.error_message)
@@ -84,6 +105,18 @@ def list_recent(
         return Page([to_json(row) for row in rows], next_cursor)
 
     return db.reading(read)
+
+
+def _in_scope(who: Principal) -> Any:
+    scope: Any = peewee.SQL("1 = 1")
+    for column, allowed in (
+        (Session.session_id, who.sessions),
+        (Session.conversation_id, who.conversations),
+        (Session.agent_id, who.agents),
+    ):
+        if allowed is not None:
+            scope = scope & column.in_(list(allowed))
+    return scope
 
 
 def heads(session_ids: Sequence[str]) -> dict[str, Head]:
@@ -132,6 +165,7 @@ def unattended(limit: int = 500) -> list[Unattended]:
     waits_for_earlier = peewee.fn.EXISTS(
         earlier.select(earlier.id).where(
             (earlier.conversation_id == Session.conversation_id)
+            & (earlier.owner == Session.owner)
             & (earlier.status == "running")
             & (earlier.id < Session.id)
         )
@@ -160,16 +194,17 @@ def unattended(limit: int = 500) -> list[Unattended]:
     ]
 
 
-def next_waiting(conversation_id: str | None) -> tuple[str, int] | None:
+def next_waiting(owner: str, conversation_id: str | None) -> tuple[str, int] | None:
     """The oldest running session of a conversation that nobody has claimed, and its attempt.
 
     It is what may start once an earlier one has ended.
     """
     if conversation_id is None:
         return None
+    mine = (Session.conversation_id == conversation_id) & (Session.owner == owner)
     query = (
         Session.select(Session.session_id, Session.attempt, Session.lease_until_ms)
-        .where((Session.conversation_id == conversation_id) & (Session.status == "running"))
+        .where(mine & (Session.status == "running"))
         .order_by(Session.id)
         .limit(1)
     )

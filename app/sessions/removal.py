@@ -6,6 +6,7 @@ Locks as everywhere: the conversation, then its sessions in id order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from app import db
 from app.conversations import search as message_search
@@ -50,9 +51,17 @@ def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[E
         message_search.forget(session_ids)
         conversation.message_count -= deleted
         threads.store([conversation])
-        mine = (AgentEvent.conversation_id == conversation.conversation_id) & AgentEvent.session_id.in_(session_ids)
-        entries.delete_rows(mine)
+        entries.delete_rows(_history_of(conversation) & AgentEvent.session_id.in_(session_ids))
     return [ended(row, row.last_seq, changed=True) for row in rows]
+
+
+def _history_of(conversation: Conversation) -> Any:
+    same_id = AgentEvent.conversation_id == conversation.conversation_id
+    return same_id & (AgentEvent.owner == conversation.owner)
+
+
+def _sessions_of(conversation: Conversation) -> Any:
+    return (Session.conversation_id == conversation.conversation_id) & (Session.owner == conversation.owner)
 
 
 def delete_conversation(owner: str, conversation_id: str) -> list[Ended]:
@@ -71,7 +80,7 @@ def delete_conversation(owner: str, conversation_id: str) -> list[Ended]:
 
 def _delete_some_ended(owner: str, conversation_id: str) -> int:
     conversation = threads.lock(owner, conversation_id)
-    ended = (Session.conversation_id == conversation_id) & (Session.status != "running")
+    ended = _sessions_of(conversation) & (Session.status != "running")
     rows = list(db.locked(Session.select().where(ended).order_by(Session.id).limit(_ROWS_AT_ONCE // 10)))
     few: list[Session] = []
     for row in rows:
@@ -85,12 +94,10 @@ def _delete_some_ended(owner: str, conversation_id: str) -> int:
 
 def _delete_rest(owner: str, conversation_id: str) -> list[Ended]:
     conversation = threads.lock(owner, conversation_id)
-    rows: Sequence[Session] = list(
-        db.locked(Session.select().where(Session.conversation_id == conversation_id).order_by(Session.id))
-    )
+    rows: Sequence[Session] = list(db.locked(Session.select().where(_sessions_of(conversation)).order_by(Session.id)))
     running = {row.id for row in rows if row.status == "running"}
     removed = remove(rows, conversation)
-    message_search.forget_conversation(conversation_id)
-    entries.delete_rows(AgentEvent.conversation_id == conversation_id)
+    message_search.forget_conversation(conversation)
+    entries.delete_rows(_history_of(conversation))
     Conversation.delete().where(Conversation.id == conversation.id).execute()
     return [each for each in removed if each.row_id in running]

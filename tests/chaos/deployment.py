@@ -120,6 +120,7 @@ class Deployment:
             "REDIS_URL": broker.url,
             "OPENAI_BASE_URL": model_server.url,
             "OPENAI_API_KEY": "secret-key",
+            "MODELS": "openai-chat:*",
             "AGENTS_FILE": str(agents),
             "CHAOS_CALLS": str(self.calls_file),
             **{name.upper(): str(value) for name, value in settings.items()},

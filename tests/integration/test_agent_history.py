@@ -34,7 +34,8 @@ def kinds(events: list[Any]) -> list[str]:
 # what is written
 
 
-def test_a_turn_is_told_in_order_with_result_before_idle(stage: Stage) -> None:
+def test_a_turn_is_told_in_order_with_result_before_idle(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(models="openai:gpt-x")
     call = {"tool_call_id": "a", "tool_name": "calculate", "tool_args": {"expression": "2 + 3"}}
     steps = [
         Thinking("First "),

@@ -72,7 +72,8 @@ def test_a_start_is_committed_told_and_rung(client: FlaskClient, redis_server: R
     assert queued(redis_server) == [f"{session_id}-0".encode()]
 
 
-def test_a_start_takes_model_agent_and_conversation(client: FlaskClient) -> None:
+def test_a_start_takes_model_agent_and_conversation(make_client: Callable[..., FlaskClient]) -> None:
+    client = make_client(models="openai:gpt-w, openai:gpt-x")
     conversation = str(uuid4())
 
     started = post(client, conversationId=conversation.upper(), agentId=1, model="openai:gpt-x", onBusy="enqueue")
@@ -645,11 +646,11 @@ def test_an_owner_sees_and_touches_only_what_is_theirs(make_client: Callable[...
         nobodys = client.open(f"/api/chat/session/{uuid4()}{rest}", method=method, headers=mallory)
         assert_problem(theirs, 404, "not_found")
         assert theirs.data == nobodys.data
-    into_theirs = {"message": "x", "conversationId": started["conversationId"]}
-    assert_problem(client.post("/api/chat/session", json=into_theirs, headers=mallory), 404, "not_found")
+    same_id = {"message": "x", "conversationId": started["conversationId"]}
+    assert client.post("/api/chat/session", json=same_id, headers=mallory).status_code == 202
     by_conversation = client.get(f"/api/chat/sessions?conversationId={started['conversationId']}", headers=mallory)
-    assert by_conversation.json == {"sessions": [], "nextCursor": None, "hasMore": False}
-    assert client.get("/api/chat/sessions", headers=mallory).json["sessions"] == []
+    assert [each["userMessage"] for each in by_conversation.json["sessions"]] == ["x"]
+    assert [each["userMessage"] for each in client.get("/api/chat/sessions", headers=mallory).json["sessions"]] == ["x"]
     assert client.get(path, headers=alice).json["status"] == "running"
 
 

@@ -137,10 +137,10 @@ def test_a_session_waits_for_the_earlier_ones_of_its_conversation_in_order() -> 
     assert try_claim(second) is None
     write(claim, Thinking(""), Done("answer"))
 
-    assert session_queries.next_waiting(conversation) == (second, 0)
+    assert session_queries.next_waiting(OWNER, conversation) == (second, 0)
     assert try_claim(third) is None
     assert try_claim(second) is not None
-    assert session_queries.next_waiting(conversation) is None
+    assert session_queries.next_waiting(OWNER, conversation) is None
 
 
 def test_a_session_does_not_wait_for_other_conversations_or_later_sessions() -> None:

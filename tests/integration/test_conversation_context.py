@@ -19,7 +19,9 @@ Said = list[tuple[str, str]]
 @pytest.fixture
 def make_model_stage(make_stage: Callable[..., Stage], model_server: ModelServer) -> Callable[..., Stage]:
     def make(**fields: Any) -> Stage:
-        return make_stage(openai_api_key="secret-key", openai_base_url=model_server.url, **fields)
+        return make_stage(
+            openai_api_key="secret-key", openai_base_url=model_server.url, models="openai-chat:*", **fields
+        )
 
     return make
 

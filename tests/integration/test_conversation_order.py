@@ -119,7 +119,7 @@ def test_a_worker_killed_in_mid_turn_leaves_one_answer_and_a_gapless_history(
     redis_server: RedisServer,
     make_process: Callable[..., Process],
 ) -> None:
-    stage = make_stage()
+    stage = make_stage(models="openai-chat:*")
     call = {"tool": {"index": 0, "id": "a", "name": "calculate", "arguments": '{"expression": "2 + 3"}'}}
     answer = {"steps": [{"text": "It is "}, {"delay": 4}, {"text": "5."}]}
     model = model_server.add({"answers": [{"steps": [{"reasoning": "hm"}, call]}, answer]})
@@ -128,6 +128,7 @@ def test_a_worker_killed_in_mid_turn_leaves_one_answer_and_a_gapless_history(
         "REDIS_URL": redis_server.url,
         "OPENAI_API_KEY": "secret-key",
         "OPENAI_BASE_URL": model_server.url,
+        "MODELS": "openai-chat:*",
         "LEASE_S": "2",
         "SWEEP_S": "0.5",
     }

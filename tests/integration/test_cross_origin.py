@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from app import db
+from app import access, db
 from app.api import create_app
 from app.db import schema
 from app.settings import Settings
 from tests.servers import RedisServer
 
+SECRET = "main:0123456789abcdef0123456789abcdef"
 ORIGIN = {"Origin": "https://chat.example"}
 PREFLIGHT = ORIGIN | {
     "Access-Control-Request-Method": "POST",
@@ -22,19 +23,19 @@ PREFLIGHT = ORIGIN | {
 
 
 @pytest.fixture
-def make_client(tmp_path: Path, redis_server: RedisServer) -> Callable[[str], FlaskClient]:
-    def make(origins: str) -> FlaskClient:
+def make_client(tmp_path: Path, redis_server: RedisServer) -> Callable[..., FlaskClient]:
+    def make(origins: str, secret: str = "") -> FlaskClient:
         url = f"sqlite:///{tmp_path / 'backchat.db'}"
         db.open_database(url)
         schema.migrate()
-        settings = Settings(database_url=url, redis_url=redis_server.url, cors_origins=origins)
+        settings = Settings(database_url=url, redis_url=redis_server.url, cors_origins=origins, chat_secret=secret)
         return create_app(settings).test_client()
 
     return make
 
 
 def test_an_allowed_origin_may_send_what_the_client_sends_and_see_what_it_reads(
-    make_client: Callable[[str], FlaskClient],
+    make_client: Callable[..., FlaskClient],
 ) -> None:
     client = make_client("https://other.example, https://chat.example/")
 
@@ -57,7 +58,7 @@ def test_an_allowed_origin_may_send_what_the_client_sends_and_see_what_it_reads(
 
 @pytest.mark.parametrize("origin", ["chat.example", "https://chat.example/page", "https://*.example", "https://"])
 def test_what_is_no_origin_is_named_in_the_log(
-    make_client: Callable[[str], FlaskClient], origin: str, caplog: pytest.LogCaptureFixture
+    make_client: Callable[..., FlaskClient], origin: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = make_client(f"{origin}, https://chat.example")
 
@@ -67,7 +68,7 @@ def test_what_is_no_origin_is_named_in_the_log(
 
 
 @pytest.mark.parametrize("origins", ["", "https://other.example", "chat.example"])
-def test_another_origin_is_told_nothing(make_client: Callable[[str], FlaskClient], origins: str) -> None:
+def test_another_origin_is_told_nothing(make_client: Callable[..., FlaskClient], origins: str) -> None:
     client = make_client(origins)
 
     for response in (
@@ -77,10 +78,13 @@ def test_another_origin_is_told_nothing(make_client: Callable[[str], FlaskClient
         assert not [name for name, _ in response.headers if name.startswith("Access-Control-")]
 
 
-def test_any_origin_can_be_allowed(make_client: Callable[[str], FlaskClient]) -> None:
-    client = make_client("*")
+def test_any_origin_can_be_allowed(make_client: Callable[..., FlaskClient]) -> None:
+    client = make_client("*", SECRET)
+    token = access.issue(SECRET, "alice")
 
-    response = client.get("/api/chat/sessions", headers=ORIGIN)
+    response = client.get("/api/chat/sessions", headers=ORIGIN | {"Authorization": f"Bearer {token}"})
+
+    assert response.status_code == 200
 
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert "Origin" not in response.headers.get("Vary", "")

@@ -62,6 +62,7 @@ def test_messages_of_equal_times_are_listed_once_either_way(how_many: int, limit
     conversation_id = str(uuid4())
     rows = [
         {
+            "owner": owner,
             "conversation_id": conversation_id,
             "session_id": str(uuid4()),
             "role": "user",
@@ -99,6 +100,7 @@ def test_a_page_of_large_messages_has_fewer_and_goes_on_with_the_next(order: Any
     contents = ["small", "x" * LARGE, "y" * (3 * LARGE), "z" * LARGE, "", "last"]
     rows = [
         {
+            "owner": "large",
             "conversation_id": conversation_id,
             "session_id": str(uuid4()),
             "role": "user",
@@ -133,7 +135,7 @@ def test_a_page_of_large_messages_has_fewer_and_goes_on_with_the_next(order: Any
 )
 def test_all_that_makes_a_message_large_counts(large: dict[str, Any]) -> None:
     conversation_id = str(uuid4())
-    message = {"conversation_id": conversation_id, "role": "user", "content": "x", "metadata": {}}
+    message = {"owner": "large", "conversation_id": conversation_id, "role": "user", "content": "x", "metadata": {}}
     rows = [message | {"session_id": str(uuid4())} | large for _ in range(3)]
     conversation = {"conversation_id": conversation_id, "owner": "large", "message_count": len(rows)}
     db.transaction(lambda: Conversation.insert(**conversation).execute())

@@ -54,7 +54,7 @@ def settings(store: str, redis_server: RedisServer) -> Iterator[Settings]:
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     bound = db.database.obj
-    yield Settings(database_url=store, redis_url=redis_server.url, flush_ms=20, lease_s=60.0)
+    yield Settings(database_url=store, redis_url=redis_server.url, flush_ms=20, lease_s=60.0, models="model-y")
     if db.database.obj is not bound:
         close_all(db.database.obj)
         db.database.initialize(bound)
@@ -375,6 +375,19 @@ def test_an_orchestrator_is_told_the_message_the_history_and_the_agent(settings:
         "two?", "model-y", DEFAULT_AGENT, 1, None,
     )  # fmt: skip
     assert (turn.session_id, turn.conversation_id) == (second, conversation)
+
+
+@pytest.mark.parametrize(
+    "model", ["huggingface:http://127.0.0.1:9/x", "openai-codex:gpt-5", "model-x", "test", "*", "", "model-y "]
+)
+def test_a_model_that_is_not_offered_is_not_loaded(settings: Settings, model: str) -> None:
+    session_id = make_session(model=model or "x")
+    answer = Scripted("x")
+
+    answered(settings, answer, session_id)
+
+    assert answer.turns == []
+    assert shown(session_id)["errorCode"] == "unknown_model"
 
 
 def test_the_end_of_a_session_rings_for_the_next_of_its_conversation(settings: Settings) -> None:

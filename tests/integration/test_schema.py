@@ -84,14 +84,14 @@ LISTS = (
     ("chatSessions", ("owner", "status"), "id"),
     ("chatSessions", ("owner", "agentId"), "id"),
     ("chatSessions", ("owner", "conversationId"), "id"),
-    ("chatSessions", ("conversationId", "status"), "id"),
+    ("chatSessions", ("conversationId", "owner", "status"), "id"),
     ("chatEvents", ("sessionId",), "seq"),
-    ("chatMessages", ("conversationId",), "id"),
+    ("chatMessages", ("conversationId", "owner"), "id"),
     ("chatConversations", ("owner",), "updatedAt"),
     ("chatAgentEvents", ("owner", "agentId"), "createdAt"),
     ("chatAgentEvents", ("owner", "agentId", "eventType"), "createdAt"),
     ("chatAgentEvents", ("owner", "agentId", "sessionId"), "createdAt"),
-    ("chatAgentEvents", ("conversationId",), "createdAt"),
+    ("chatAgentEvents", ("conversationId", "owner"), "createdAt"),
     ("chatAgentEvents", ("agentId",), "rowId"),
     ("chatSessions", ("eventsPrunedAt",), "endedAt"),
 )
@@ -113,9 +113,9 @@ def test_every_list_is_served_by_an_index_in_its_order(
         ("chatSessions", ("sessionId",)),
         ("chatSessions", ("owner", "idempotencyKey")),
         ("chatEvents", ("sessionId", "seq")),
-        ("chatConversations", ("conversationId",)),
+        ("chatConversations", ("conversationId", "owner")),
         ("chatMessages", ("sessionId", "role")),
-        ("chatAgentEvents", ("conversationId", "seq")),
+        ("chatAgentEvents", ("conversationId", "owner", "seq")),
         ("chatAgentEvents", ("id",)),
     ],
 )
@@ -132,7 +132,7 @@ def test_sqlite_lists_without_sorting_or_scanning(store: str) -> None:
     with statements() as asked:
         for filters in ({}, {"status": "done"}, {"agent_id": 1}, {"conversation_id": "c"}, {"cursor": "czU"}):
             session_queries.list_recent(OWNER, **filters)
-        session_queries.next_waiting("c")
+        session_queries.next_waiting("local", "c")
         conversation_queries.list_recent(OWNER)
         conversation_queries.list_recent(OWNER, cursor=Cursor("c", 2).encode(1, 1))
         for wanted in (

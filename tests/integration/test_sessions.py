@@ -73,13 +73,13 @@ def test_sessions_of_one_conversation_share_it() -> None:
     assert db.reading(lambda: Session.select().where(Session.conversation_id == conversation).count()) == 20
 
 
-def test_a_conversation_of_another_owner_looks_like_none() -> None:
-    conversation = make_created(owner="alice").conversation_id
+def test_an_id_that_another_owner_uses_is_as_free_as_any() -> None:
+    theirs = make_created(owner="alice")
 
-    with pytest.raises(NotFound):
-        make_created(owner="mallory", conversation_id=conversation)
+    mine = make_created(owner="mallory", conversation_id=theirs.conversation_id)
 
-    assert db.reading(lambda: Session.select().where(Session.owner == "mallory").count()) == 0
+    assert (mine.new, mine.conversation_id) == (True, theirs.conversation_id)
+    assert mine.session_id != theirs.session_id
 
 
 def test_a_refused_session_leaves_nothing_behind() -> None:
@@ -175,7 +175,7 @@ def test_a_request_that_waits_for_its_own_twin_is_that_session_and_finds_nothing
     locked, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        threads.lock_many([created.conversation_id])
+        threads.lock_many([(OWNER, created.conversation_id)])
         locked.set()
         assert release.wait(30)
 
@@ -447,7 +447,7 @@ def test_a_deleted_session_takes_its_events_and_messages_with_it() -> None:
         events_of(claim.session_id)
     with pytest.raises(NotFound):
         removal.delete(OWNER, claim.session_id)
-    assert session_queries.next_waiting(claim.conversation_id) == (other, 0)
+    assert session_queries.next_waiting(OWNER, claim.conversation_id) == (other, 0)
 
 
 def test_a_deleted_conversation_names_what_ran_and_waited_in_it_and_the_worker() -> None:

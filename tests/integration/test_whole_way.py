@@ -58,6 +58,7 @@ def settings(database_url: str, redis_server: RedisServer, model_server: ModelSe
         database_url=database_url,
         redis_url=redis_server.url,
         openai_api_key="secret-key",
+        models="openai-chat:*",
         openai_base_url=model_server.url,
         model_timeout_s=1.0,
     )

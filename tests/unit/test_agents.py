@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic_ai.models import KnownModelName
 
-from app.agents import DEFAULT_AGENT, DEFAULT_TOOLS, Agents
+from app.agents import DEFAULT_AGENT, DEFAULT_TOOLS, Agent, Agents
 from app.errors import Invalid, UnknownAgent
+from app.settings import Settings
 
 FULL = """
 [[agents]]
@@ -114,3 +117,25 @@ def test_what_is_wrong_in_a_file_is_told_on_one_line_with_its_place(write) -> No
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"nowhere\.toml"):
         Agents.load(str(tmp_path / "nowhere.toml"))
+
+
+def test_models_are_offered_that_the_settings_and_agents_name_and_no_others() -> None:
+    agents = Agents((Agent(id=2, name="Two", model="openai:gpt-a"),))
+    settings = Settings(chat_model="demo", models="openai-chat:llama, openai-chat:*,:*,*, test ,")
+
+    known = [
+        *get_args(KnownModelName.__value__),
+        "huggingface:http://127.0.0.1:9/x",
+        "openai-codex:gpt-5",
+        "*",
+        ":",
+        "",
+    ]
+
+    assert {name for name in known if agents.offers(name, settings)} <= {"test"} | {
+        name for name in known if name.startswith("openai-chat:")
+    }
+    for name in ("demo", "openai:gpt-a", "openai-chat:llama", "openai-chat:any:thing", "test"):
+        assert agents.offers(name, settings)
+    for name in ("Demo", "demo ", "openai:gpt-b", "openai-chat", ":x", "*", "", "x"):
+        assert not agents.offers(name, settings)

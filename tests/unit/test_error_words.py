@@ -10,7 +10,7 @@ from tests.servers import ROOT
 from worker.engine import failures
 
 #: Raised by a look-up, and shown by its own code.
-LOOKED_UP = {"unknown_agent", "worker_lost"}
+LOOKED_UP = {"unknown_agent", "unknown_model", "worker_lost"}
 
 
 def _codes_in(source: str) -> Iterator[str]:

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.events": {"app"},
     "app.event log": {"app", "app.db", "app.events"},
     "app.history": {"app", "app.db", "app.events", "app.event log"},
-    "app.conversations": {"app", "app.db", "app.events", "app.event log", "app.history"},
+    "app.conversations": {"app", "app.db", "app.access", "app.events", "app.event log", "app.history"},
     "app.sessions": {"app", "app.db", "app.broker", *NOUNS},
     "app.api": {"app", "app.db", "app.broker", *NOUNS},
     "app.dev": {"app", "app.db", "app.broker"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.errors import UnknownAgent
+from app.errors import UnknownAgent, UnknownModel
 from app.events import Error
 from worker.orchestrator import TurnFailed
 from worker.plain import text_of
@@ -23,7 +23,7 @@ def failure_of(error: BaseException, *, late_s: int | None, max_content_bytes: i
     """
     if late_s is not None:
         return Error("timeout", f"the turn took longer than {late_s} s")
-    if isinstance(error, TurnFailed | UnknownAgent):
+    if isinstance(error, TurnFailed | UnknownAgent | UnknownModel):
         code, detail = text_of(error.code), text_of(error.detail)
         said = text_of(error.provider_said) if isinstance(error, TurnFailed) else None
         return Error(

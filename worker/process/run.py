@@ -263,10 +263,14 @@ class Run:
     async def _prepare(self) -> Turn:
         claim = self.claim
         agent = self._agents.get(claim.agent_id)
+        model = claim.model or agent.model or self._settings.chat_model
+        if not self._agents.offers(model, self._settings):
+            # Checked when it was accepted, by a server that may have had other settings.
+            raise UnknownModel.of(model)
         history, omitted = await self._read(lambda: self._history(agent)) if claim.has_history else ((), 0)
 
         async def search(query: str, limit: int) -> list[Message]:
-            found = await self._read(lambda: messages.containing(claim.conversation_id, query, limit))
+            found = await self._read(lambda: messages.containing(claim.owner, claim.conversation_id, query, limit))
             return [Message(each.role, each.content, iso(each.created_at) or "") for each in found]
 
         return Turn(
@@ -274,7 +278,7 @@ class Run:
             conversation_id=claim.conversation_id or "",
             message=claim.message,
             agent=agent,
-            model=claim.model or agent.model or self._settings.chat_model,
+            model=model,
             settings=self._settings,
             history=history,
             omitted=omitted,
@@ -287,11 +291,11 @@ class Run:
     def _history(self, agent: Agent) -> tuple[tuple[Message, ...], int]:
         """The newest exchanges that fit the model's window, and how many earlier ones do not."""
         claim = self.claim
-        newest_first = exchanges.newest_first(claim.conversation_id, claim.row_id)
+        newest_first = exchanges.newest_first(claim.owner, claim.conversation_id, claim.row_id)
         kept, whole = model_context.fit(newest_first, model_context.budget_tokens(agent, claim.message))
         if whole:
             return tuple(kept), 0
-        return tuple(kept), exchanges.count(claim.conversation_id, claim.row_id) - len(kept) // 2
+        return tuple(kept), exchanges.count(claim.owner, claim.conversation_id, claim.row_id) - len(kept) // 2
 
     def _fields(self) -> dict[str, object]:
         return {"session_id": self.claim.session_id, "attempt": self.claim.attempt}

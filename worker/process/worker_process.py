@@ -149,7 +149,7 @@ class WorkerProcess:
         if stopped is Stop.HAND_BACK:
             await self._in_thread(self._doorbell.ring, session_id, claim.attempt)
         elif claim.conversation_id is not None:
-            await self._in_thread(self._doorbell.ring_next, claim.conversation_id)
+            await self._in_thread(self._doorbell.ring_next, claim.owner, claim.conversation_id)
 
     def _stopping(self) -> bool:
         return self._draining
