@@ -68,7 +68,7 @@ def measure(arguments: argparse.Namespace, worker: psutil.Process, queue: TurnQu
 
 def stock_session_mib(environment: dict[str, str], folder: Path, queue: TurnQueue, model: str) -> float:
     """Memory that one session takes under the stock `rq worker`: what its work-horse shares with nobody."""
-    arguments = ("-m", "rq.cli", "worker", "--url", environment["REDIS_URL"], QUEUE_NAME)
+    arguments = ("-m", "rq.cli", "worker", "--url", environment["REDIS_URL"], "--serializer", "json", QUEUE_NAME)
     with Process.python(*arguments, log=folder / "stock.log", environment=environment) as process:
         process.wait_for_line("Listening on")
         created = sessions.create(sessions.NewSession("local", "message", 1, f"openai-chat:{model}"))

@@ -5,6 +5,7 @@ Everything started here runs in a session of its own and ends with the test run,
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import re
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -377,9 +379,12 @@ class EmbeddedBroker(_Server):
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._process = Process.python("-m", "app.broker.embedded", "--port", str(self.port), log=folder / "broker.log")
+        # The path of a socket has 107 bytes at most; pytest's folders are longer.
+        short = tempfile.mkdtemp(prefix="broker-")
+        atexit.register(shutil.rmtree, short, ignore_errors=True)
+        self.path = Path(short) / "socket"
+        self.url = f"unix://{self.path}"
+        self._process = Process.python("-m", "app.broker.embedded", str(self.path), log=folder / "broker.log")
 
 
 class MariaDB(_Server):

@@ -10,7 +10,7 @@ from .process import WorkerProcess
 
 
 def run_session(session_id: str) -> None:
-    """The job: run a session to its end in this process, for the stock `rq worker`.
+    """The job: run a session to its end in this process, for the stock `rq worker --serializer json`.
 
     `SessionWorker` runs the same on its one loop instead, hundreds at a time.
     """

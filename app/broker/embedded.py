@@ -1,7 +1,8 @@
-"""A broker for machines without Redis: fakeredis over TCP, in a process of its own.
+"""A broker for machines without Redis: fakeredis on a unix socket, in a process of its own.
 
-    python -m app.broker.embedded --port 6400
+    python -m app.broker.embedded var/broker/socket
 
+Whoever writes to a broker tells workers what to do, and it asks for no password: the socket is its user's alone.
 It keeps its data in memory and is meant for development: the database is the truth, so a broker that
 comes back empty loses nothing. Served here and not by fakeredis' own TCP server because that one polls every
 connection, hands jobs to clients that are gone, closes on every error, and knows neither INFO nor a BLMOVE that waits.
@@ -10,13 +11,16 @@ connection, hands jobs to clients that are gone, closes on every error, and know
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
+import os
 import queue
 import signal
 import socket
 import socketserver
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fakeredis import FakeRedisConnection, FakeServer
@@ -34,7 +38,7 @@ VERSION = (7, 4)
 class _Session(FakeSocket):
     """The state of one client inside fakeredis."""
 
-    #: The client's TCP connection.
+    #: The client's connection.
     peer: socket.socket
 
     def _name_to_func(self, cmd_name: str) -> tuple[Callable[..., Any] | None, Signature]:
@@ -102,11 +106,8 @@ class _Handler(socketserver.BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
-        # Small answers wait 40 ms for each other otherwise.
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # RESP2 until the client says HELLO, as with a real server.
-        address = "{}:{}".format(*self.client_address)
-        connection = _Connection(server=self.server.data, client_info={"addr": address}, protocol=2)
+        connection = _Connection(server=self.server.data, client_info={"addr": "unix:0"}, protocol=2)
         session = connection.get_socket()
         assert isinstance(session, _Session)
         session.peer = self.request
@@ -138,25 +139,45 @@ class _Handler(socketserver.BaseRequestHandler):
 _CLOSE = object()
 
 
-class Broker(socketserver.ThreadingTCPServer):
+class Broker(socketserver.ThreadingUnixStreamServer):
     """Serves one set of data to any number of clients.
 
+    Args:
+        path: Of the socket; its folder is made when it is missing, for this user alone.
+
     Raises:
-        OSError: the address is taken.
+        OSError: another broker listens there, or the path can't be used.
     """
 
-    allow_reuse_address = True
     # Clients that stay connected must not keep the process alive.
     daemon_threads = True
     request_queue_size = 512
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.data = FakeServer(version=VERSION)
-        super().__init__((host, port), _Handler)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _remove_left_over(path)
+        # Whoever may not write to a socket can't connect to it.
+        umask = os.umask(0o177)
+        try:
+            super().__init__(str(path), _Handler)
+        finally:
+            os.umask(umask)
 
-    @property
-    def port(self) -> int:
-        return int(self.server_address[1])
+    def server_close(self) -> None:
+        super().server_close()
+        Path(str(self.server_address)).unlink(missing_ok=True)
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove the socket of a broker that was killed."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+    raise FileExistsError(errno.EEXIST, "another broker listens there", str(path))
 
 
 def main() -> None:
@@ -164,8 +185,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(
         prog="python -m app.broker.embedded", description="A broker that keeps its data in memory."
     )
-    arguments.add_argument("--host", default="127.0.0.1")
-    arguments.add_argument("--port", type=int, default=0, help="0: any free one")
+    arguments.add_argument("socket", type=Path, help="the path of its unix socket")
     options = arguments.parse_args()
     # A lock would not do: the kernel may interrupt another thread instead, and the one that waits would not notice.
     stopped, wakes = socket.socketpair()
@@ -173,9 +193,9 @@ def main() -> None:
     signal.set_wakeup_fd(wakes.fileno())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    with Broker(options.host, options.port) as broker:
+    with Broker(options.socket) as broker:
         threading.Thread(target=broker.serve_forever, daemon=True).start()
-        print(f"Ready to accept connections on {options.host}:{broker.port}", flush=True)
+        print(f"Ready to accept connections on {options.socket}", flush=True)
         stopped.recv(1)
 
 

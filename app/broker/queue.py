@@ -15,17 +15,11 @@ from rq.utils import now
 from app.errors import QueueUnavailable
 
 from .client import open_redis
+from .jobs import JOB_FUNCTION, SERIALIZER, SessionJob, job_id
 
 QUEUE_NAME = "sessions"
-#: By name: this package never imports `worker`.
-JOB_FUNCTION = "worker.run_session.run_session"
 #: How long a failed job stays visible to `rq info`. RQ's default is a year.
 FAILURE_TTL_S = 3600
-
-
-def job_id(session_id: str, attempt: int) -> str:
-    """The job that rings for *session_id* after *attempt* attempts."""
-    return f"{session_id}-{attempt}"
 
 
 class TurnQueue:
@@ -37,7 +31,7 @@ class TurnQueue:
 
     def __init__(self, redis: Redis | str) -> None:
         self.redis = open_redis(redis) if isinstance(redis, str) else redis
-        self._queue = Queue(QUEUE_NAME, connection=self.redis)
+        self._queue = Queue(QUEUE_NAME, connection=self.redis, job_class=SessionJob, serializer=SERIALIZER)
 
     def ring(self, session_id: str, attempt: int) -> None:
         """Have some worker look at a session; ringing twice leaves one job, in its first place.

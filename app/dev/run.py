@@ -9,12 +9,13 @@ import queue
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from redis.exceptions import RedisError
 
@@ -23,7 +24,7 @@ from app.broker.queue import TurnQueue
 from app.errors import QueueUnavailable
 from app.settings import Settings, environment_with
 
-from .addresses import free_port, require_free, require_redis
+from .addresses import require_free, require_redis
 from .child import Child
 from .errors import Failed, Stopped
 
@@ -33,6 +34,8 @@ VAR = Path("var")
 WORKER_PID = VAR / "worker.pid"
 START_LIMIT_S = 60.0
 LOOK_S = 1.0
+#: The path of a unix socket has 108 bytes at most, 104 on some systems.
+_LONGEST_SOCKET = 100
 #: Beyond the worker's grace period.
 STOP_LIMIT_S = 15.0
 #: A worker that lived for less died of its start, and the next one may as well.
@@ -46,6 +49,7 @@ class Run:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._children: list[Child] = []
+        self._folders = contextlib.ExitStack()
         self._short_lives = 0
         #: When the worker is started again; None: it runs.
         self._worker_due: float | None = None
@@ -98,6 +102,7 @@ class Run:
         brokers = [child for child in self._children if child.name == "broker"]
         self._end([child for child in self._children if child not in brokers])
         self._end(brokers)
+        self._folders.close()
         # Of this run: another one in the same folder may have kept this one from starting.
         if any(child.name == "worker" for child in self._children):
             WORKER_PID.unlink(missing_ok=True)
@@ -143,15 +148,16 @@ class Run:
 
     def _start_broker(self) -> str:
         folder = (VAR / "broker").resolve()
-        port = free_port()
+        path = self._socket_in(folder)
         server = shutil.which("redis-server") or shutil.which("valkey-server")
         if server:
-            command = [server, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
+            listen = ("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "600")
+            command = [server, *listen, "--dir", str(folder), "--save", ""]
         else:
-            command = [sys.executable, "-m", "app.broker.embedded", "--port", str(port)]
+            command = [sys.executable, "-m", "app.broker.embedded", str(path)]
         with _file(folder / "broker.log", "ab") as log:
             self._start("broker", command, environment_with(), log.fileno())
-        url = f"redis://127.0.0.1:{port}/0"
+        url = f"unix://{quote(str(path))}"
         client = open_redis(url)
 
         def answers() -> bool:
@@ -162,6 +168,16 @@ class Run:
         self._until(answers, f"the broker (its log: {folder / 'broker.log'})")
         client.close()
         return url
+
+    def _socket_in(self, folder: Path) -> Path:
+        """Where the broker listens, for this user alone: it asks for no password, and workers do what it says."""
+        if len(os.fsencode(folder / "socket")) > _LONGEST_SOCKET:
+            return Path(self._folders.enter_context(tempfile.TemporaryDirectory(prefix="backchat-"))) / "socket"
+        # What can't be written is told by the log, which stands there as well.
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)
+        return folder / "socket"
 
     def _migrate(self, environment: dict[str, str]) -> None:
         migration = self._start("migrate", [sys.executable, "-m", "app.cli", "migrate"], environment)

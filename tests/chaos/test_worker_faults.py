@@ -204,7 +204,9 @@ def test_the_stock_rq_worker_runs_a_session(deployment: Deployment) -> None:
     model = script(deployment, [talk("a", 3), use("once")], [talk("b", 3)])
     session_id = deployment.start_session(model)
 
-    deployment.start_worker("-m", "rq.cli", "worker", "--url", deployment.broker.url, "--burst", "sessions")
+    deployment.start_worker(
+        "-m", "rq.cli", "worker", "--url", deployment.broker.url, "--serializer", "json", "--burst", "sessions"
+    )
     row = deployment.wait_ended(session_id)
 
     assert (row["status"], row["attempt"]) == ("done", 1)

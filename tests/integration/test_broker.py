@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import stat
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,8 +32,17 @@ def client(embedded_broker: EmbeddedBroker) -> Iterator[Redis]:
         yield connection
 
 
-def test_it_ends_whichever_of_its_threads_the_signal_interrupts(make_process: Callable[..., Process]) -> None:
-    broker = make_process("-m", "app.broker.embedded")
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="broker-") as folder:
+        yield Path(folder)
+
+
+def test_it_ends_whichever_of_its_threads_the_signal_interrupts(
+    make_process: Callable[..., Process], short: Path
+) -> None:
+    broker = make_process("-m", "app.broker.embedded", str(short / "socket"))
     broker.wait_for_line("Ready to accept connections")
 
     broker.signal_another_thread(signal.SIGTERM)
@@ -125,9 +136,9 @@ def test_values_are_any_bytes_of_any_size(client: Redis) -> None:
 
 
 @pytest.fixture
-def broker() -> Iterator[Broker]:
+def broker(short: Path) -> Iterator[Broker]:
     """One inside the test's own process, to look into."""
-    with Broker("127.0.0.1", 0) as server:
+    with Broker(short / "socket") as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -138,7 +149,7 @@ def is_waited_on(broker: Broker) -> bool:
 
 
 def test_a_waiting_client_gets_its_job_at_once(broker: Broker) -> None:
-    with Redis(port=broker.port) as client, ThreadPoolExecutor() as threads:
+    with Redis(unix_socket_path=str(broker.server_address)) as client, ThreadPoolExecutor() as threads:
         waiting = threads.submit(client.blmove, "from", "to", 20)
         wait_until(lambda: is_waited_on(broker), "the wait")
 
@@ -150,8 +161,9 @@ def test_a_waiting_client_gets_its_job_at_once(broker: Broker) -> None:
 
 
 def test_a_client_that_died_while_it_waited_takes_no_job_with_it(broker: Broker) -> None:
-    with Redis(port=broker.port) as client:
-        with socket.create_connection(("127.0.0.1", broker.port)) as dying:
+    with Redis(unix_socket_path=str(broker.server_address)) as client:
+        with socket.socket(socket.AF_UNIX) as dying:
+            dying.connect(str(broker.server_address))
             dying.sendall(b"*3\r\n$5\r\nBLPOP\r\n$4\r\nfrom\r\n$1\r\n0\r\n")
             wait_until(lambda: is_waited_on(broker), "the wait")
 
@@ -180,10 +192,32 @@ def test_it_ends_on_sigterm_while_clients_are_connected(tmp_path: Path) -> None:
         assert server._process.stop(timeout_s=5) == 0
 
 
-def test_a_taken_port_is_told_and_ends_it(
-    embedded_broker: EmbeddedBroker, make_process: Callable[..., Process]
+def test_a_taken_socket_is_told_and_left_to_who_has_it(
+    embedded_broker: EmbeddedBroker, make_process: Callable[..., Process], client: Redis
 ) -> None:
-    second = make_process("-m", "app.broker.embedded", "--port", str(embedded_broker.port))
+    second = make_process("-m", "app.broker.embedded", str(embedded_broker.path))
 
     assert second.wait() == 1
-    assert "in use" in second.output
+    assert "another broker listens there" in second.output
+    assert client.ping()
+
+
+def test_the_socket_of_a_broker_that_was_killed_is_taken_over(tmp_path: Path) -> None:
+    server = EmbeddedBroker(tmp_path).start()
+    server.kill9()
+
+    server.start()
+
+    with Redis.from_url(server.url) as client:
+        assert client.ping()
+    server.kill9()
+
+
+def test_nobody_else_can_connect(short: Path) -> None:
+    path = short / "made" / "socket"
+
+    with Broker(path):
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    assert not path.exists()

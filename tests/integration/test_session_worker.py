@@ -18,6 +18,7 @@ from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Callback, Job, JobStatus
 from rq.registry import FailedJobRegistry, StartedJobRegistry
+from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
 
 from app.broker.queue import QUEUE_NAME, TurnQueue
@@ -260,7 +261,8 @@ def test_a_job_that_is_no_session_is_refused(redis_url: str) -> None:
         sessions, bell = Sessions(), TurnQueue(redis_url)
         async with working(redis_url, sessions):
             with Redis.from_url(redis_url) as client:
-                foreign = Queue(QUEUE_NAME, connection=client).enqueue("os.getpid", job_id="foreign")
+                queue = Queue(QUEUE_NAME, connection=client, serializer=JSONSerializer)
+                foreign = queue.enqueue("os.getpid", job_id="foreign")
                 client.hset("rq:job:torn", "last_heartbeat", "never")
                 client.rpush("rq:queue:sessions", "torn", "unknown")
                 bell.ring("a", 0)
@@ -412,7 +414,8 @@ def test_a_job_that_arrives_while_the_worker_stops_goes_to_the_next_one(redis_ur
 
             bell.ring("late", 0)
             with Redis.from_url(redis_url) as client:
-                taken = Queue.dequeue_any([Queue(QUEUE_NAME, connection=client)], None, connection=client)
+                queue = Queue(QUEUE_NAME, connection=client, serializer=JSONSerializer)
+                taken = Queue.dequeue_any([queue], None, connection=client, serializer=JSONSerializer)
                 assert taken is not None
                 worker._begin(taken[0])
             sessions.let_go("a")

@@ -105,7 +105,7 @@ def test_the_stock_rq_worker_runs_the_same_job(
     answered = ask(TurnQueue(redis_url), "What is 6 * 7?")
 
     worker = make_process(
-        *("-m", "rq.cli", "worker", "--url", redis_url, "--burst", QUEUE_NAME),
+        *("-m", "rq.cli", "worker", "--url", redis_url, "--serializer", "json", "--burst", QUEUE_NAME),
         DATABASE_URL=migrated_url,
         REDIS_URL=redis_url,
     )

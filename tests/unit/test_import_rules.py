@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.broker import queue
+from app.broker import jobs
 from tests.servers import ROOT
 
 #: Entry points at the top of `app`: they join what the rooms offer.
@@ -228,6 +228,6 @@ def test_no_module_has_more_than_three_hundred_lines() -> None:
 
 
 def test_the_job_that_is_queued_by_name_exists() -> None:
-    module, _, function = queue.JOB_FUNCTION.rpartition(".")
+    module, _, function = jobs.JOB_FUNCTION.rpartition(".")
 
     assert callable(getattr(importlib.import_module(module), function))

@@ -10,6 +10,7 @@ import pytest
 import redis
 from fakeredis import FakeRedis, FakeServer
 from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
 
 from app.broker.queue import FAILURE_TTL_S, JOB_FUNCTION, QUEUE_NAME, TurnQueue, job_id
 from app.errors import QueueUnavailable
@@ -30,8 +31,8 @@ def test_a_ring_queues_the_job_by_name_and_lets_go_of_its_result(client: redis.R
 
     TurnQueue(client).ring(session_id, 0)
 
-    job = Job.fetch(job_id(session_id, 0), connection=client)
-    assert (job.func_name, job.args, job.origin) == (JOB_FUNCTION, (session_id,), QUEUE_NAME)
+    job = Job.fetch(job_id(session_id, 0), connection=client, serializer=JSONSerializer)
+    assert (job.func_name, job.args, job.origin) == (JOB_FUNCTION, [session_id], QUEUE_NAME)
     assert (job.result_ttl, job.failure_ttl, job.timeout) == (0, FAILURE_TTL_S, -1)
     assert job.get_status() is JobStatus.QUEUED
     assert client.smembers("rq:queues") == {b"rq:queue:sessions"}

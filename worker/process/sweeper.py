@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 
 from app import sessions
-from app.broker.queue import TurnQueue, job_id
+from app.broker.jobs import job_id
+from app.broker.queue import TurnQueue
 from app.db import leases
 from app.errors import DatabaseBusy, DatabaseUnavailable, NotFound, QueueUnavailable
 from app.events import Error

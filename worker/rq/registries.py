@@ -36,6 +36,7 @@ from rq.worker import BaseWorker
 from rq.worker.base import WorkerStatus
 
 from app.broker.client import open_redis
+from app.broker.jobs import SERIALIZER, SessionJob
 from app.broker.queue import QUEUE_NAME
 
 from .outage import Outage
@@ -81,6 +82,8 @@ class Registries(BaseWorker):
             job_monitoring_interval=HEARTBEAT_S,
             maintenance_interval=MAINTENANCE_S,
             log_job_description=False,
+            job_class=SessionJob,
+            serializer=SERIALIZER,
             # It would ask Redis who we are, which may be away.
             prepare_for_work=False,
         )
@@ -203,8 +206,6 @@ class Registries(BaseWorker):
         job.ended_at = slot.ended_at
         if slot.stopped:
             own._stopped_job_id = job.id
-            if job.stopped_callback:
-                job.execute_stopped_callback(self.death_penalty_class)
             own.handle_job_failure(job, self.queue, registry, exc_string="Job stopped by user.")
         elif error is None:
             job._status = JobStatus.FINISHED
@@ -237,9 +238,11 @@ class Registries(BaseWorker):
             return
         try:
             for clean in (
-                StartedJobRegistry(queue=self.queue, death_penalty_class=TimerDeathPenalty).cleanup,
-                FinishedJobRegistry(queue=self.queue).cleanup,
-                FailedJobRegistry(queue=self.queue).cleanup,
+                StartedJobRegistry(
+                    queue=self.queue, job_class=SessionJob, death_penalty_class=TimerDeathPenalty
+                ).cleanup,
+                FinishedJobRegistry(queue=self.queue, job_class=SessionJob).cleanup,
+                FailedJobRegistry(queue=self.queue, job_class=SessionJob).cleanup,
                 partial(worker_registration.clean_worker_registry, self.queue),
                 partial(self.queue.intermediate_queue.cleanup, self, self.queue),
             ):
@@ -248,7 +251,7 @@ class Registries(BaseWorker):
                 except RedisError:
                     raise
                 except Exception:
-                    # Callbacks of abandoned jobs run in there, and RQ lets through what they raise.
+                    # A job that somebody else has made may hold anything.
                     logger.exception("registry clean-up failed")
         finally:
             self.queue.release_maintenance_lock()  # type: ignore[no-untyped-call]

@@ -14,6 +14,9 @@ from rq.job import Job
 from rq.suspension import is_suspended
 
 from app.broker.client import open_redis
+from app.broker.jobs import SERIALIZER, SessionJob, rings_for
+from app.broker.queue import TurnQueue
+from app.errors import QueueUnavailable
 
 from .outage import Outage
 from .registries import Registries
@@ -84,7 +87,13 @@ class Taker:
                 if is_suspended(self._registries.connection):
                     self._stop.wait(1.0)
                     continue
-                taken = Queue.dequeue_any([self._registries.queue], DEQUEUE_S, connection=self._client)
+                taken = Queue.dequeue_any(
+                    [self._registries.queue],
+                    DEQUEUE_S,
+                    connection=self._client,
+                    job_class=SessionJob,
+                    serializer=SERIALIZER,
+                )
             except DequeueTimeout:
                 self._after(outage)
                 continue
@@ -97,7 +106,12 @@ class Taker:
             self._after(outage)
             assert taken is not None
             job = taken[0]
+            assert isinstance(job, SessionJob)
             job.connection = self._registries.connection
+            if not job.is_readable and rings_for(job.id) is not None:
+                logger.warning("job of an older process", extra={"job": job.id})
+                self._ring_again(job.id)
+                continue
             if self._stop.is_set():
                 self._registries.put_back_now(job)
                 return None
@@ -108,12 +122,21 @@ class Taker:
         if outage.over():
             self._registries.register_again()
 
+    def _ring_again(self, job_id: str) -> None:
+        """A job that is not readable, as an older process's is not: its id says for whom it rings."""
+        with contextlib.suppress(RedisError, QueueUnavailable):
+            # The sweeper does it where this can't.
+            self._registries.connection.lrem(self._registries.queue.intermediate_queue_key, 1, job_id)
+            named = rings_for(job_id)
+            if named is not None:
+                self._registries.connection.delete(SessionJob.key_for(job_id))
+                TurnQueue(self._registries.connection).ring(*named)
+
     def _discard(self, error: Exception) -> None:
-        """A job whose hash can't be read goes no further; a session of that kind is rung again."""
+        """A job whose hash can't be read goes no further; one of a session is rung again."""
         job_id = getattr(error, "job_id", None)
         logger.error("unreadable job dropped", exc_info=error, extra={"job": job_id})
-        with contextlib.suppress(RedisError):
-            if job_id is not None:
-                self._registries.connection.lrem(self._registries.queue.intermediate_queue_key, 1, job_id)
+        if job_id is not None:
+            self._ring_again(job_id)
         # Whatever it is, it must not become a busy loop.
         self._stop.wait(0.1)

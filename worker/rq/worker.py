@@ -30,7 +30,7 @@ from rq.command import handle_command, parse_payload
 from rq.job import Job
 from rq.utils import now
 
-from app.broker.queue import JOB_FUNCTION
+from app.broker.jobs import JOB_FUNCTION
 
 from .outage import Outage
 from .registries import Registries, Slot

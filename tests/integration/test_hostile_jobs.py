@@ -1,0 +1,157 @@
+"""Whoever writes to Redis runs nothing here: no pickle is loaded, nothing that a job names is called or posted to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import time
+import zlib
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from rq import Queue
+from rq.executions import Execution
+from rq.registry import StartedJobRegistry
+
+from app.broker.jobs import SessionJob, rings_for
+from app.broker.queue import QUEUE_NAME, TurnQueue
+from tests.integration.test_session_worker import Sessions, eventually, working
+from worker.run_session import run_session
+
+RAN = Path("/nowhere")
+
+
+class Evil:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return open, (str(self.mark), "w")
+
+
+def called(*_: object) -> None:
+    """What a job names as its callback; it must not be called."""
+    RAN.touch()
+
+
+@pytest.fixture
+def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("tests.integration.test_hostile_jobs.RAN", tmp_path / "ran")
+    return tmp_path / "ran"
+
+
+CALLBACK = f"{__name__}.called"
+#: Field of a job's hash → what somebody has put there.
+HOSTILE: dict[str, Callable[[Path], dict[str, bytes | str]]] = {
+    "data": lambda mark: {"data": pickle.dumps(Evil(mark))},
+    "compressed data": lambda mark: {"data": zlib.compress(pickle.dumps(Evil(mark)))},
+    "meta": lambda mark: {"meta": pickle.dumps(Evil(mark))},
+    "result": lambda mark: {"result": pickle.dumps(Evil(mark))},
+    "exception": lambda mark: {"exc_info": zlib.compress(pickle.dumps(Evil(mark)))},
+    "on success": lambda _: {"success_callback_name": CALLBACK},
+    "on failure": lambda _: {"failure_callback_name": CALLBACK},
+    "when stopped": lambda _: {"stopped_callback_name": CALLBACK},
+    "dependencies": lambda mark: {"dependency_ids": json.dumps(["evil"])},
+    "what an older process wrote": lambda _: {
+        "data": zlib.compress(pickle.dumps(("worker.run_session.run_session", None, ("a",), {}))),
+        "meta": pickle.dumps({}),
+    },
+}
+
+
+@pytest.mark.parametrize("field", HOSTILE)
+def test_a_waiting_job_runs_its_session_and_nothing_else(redis_url: str, mark: Path, field: str) -> None:
+    async def scenario() -> None:
+        sessions, bell = Sessions(), TurnQueue(redis_url)
+        with Redis.from_url(redis_url) as client:
+            bell.ring("a", 0)
+            client.hset("rq:job:a-0", mapping=HOSTILE[field](mark))
+            client.xadd("rq:results:a-0", {"return_value": b64encode(pickle.dumps(Evil(mark))), "type": 1})
+
+            async with working(redis_url, sessions):
+                await sessions.until(lambda: sessions.running == ["a"])
+                sessions.let_go("a")
+                await eventually(lambda: sessions.ended == ["a"])
+
+    asyncio.run(scenario())
+
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("field", HOSTILE)
+def test_a_job_of_a_dead_worker_is_cleaned_up_and_runs_nothing(redis_url: str, mark: Path, field: str) -> None:
+    async def scenario() -> None:
+        with Redis.from_url(redis_url) as client:
+            queue = Queue(QUEUE_NAME, connection=client)
+            job = queue.enqueue("os.getpid", job_id="dead", failure_ttl=60)
+            queue.remove(job)
+            with client.pipeline() as pipeline:
+                execution = Execution.create(job, ttl=60, pipeline=pipeline)
+                pipeline.execute()
+            registry = StartedJobRegistry(QUEUE_NAME, connection=client)
+            client.zadd(registry.key, {execution.composite_key: time.time() - 10})
+            client.hset("rq:job:dead", mapping=HOSTILE[field](mark))
+
+            async with working(redis_url, Sessions()):
+                await eventually(lambda: not client.zcard(registry.key))
+
+    asyncio.run(scenario())
+
+    assert not mark.exists()
+
+
+def test_a_job_that_is_stopped_calls_nothing(redis_url: str, mark: Path) -> None:
+    async def scenario() -> None:
+        sessions, bell = Sessions(), TurnQueue(redis_url)
+        with Redis.from_url(redis_url) as client:
+            bell.ring("a", 0)
+            client.hset("rq:job:a-0", "stopped_callback_name", CALLBACK)
+            async with working(redis_url, sessions) as worker:
+                await sessions.until(lambda: sessions.running == ["a"])
+                channel = worker._registries.pubsub_channel_name
+                await eventually(lambda: dict(client.pubsub_numsub(channel))[channel.encode()])
+                bell.stop(worker.name, "a", 0)
+                await sessions.until(lambda: sessions.cancelled == ["a"])
+
+    asyncio.run(scenario())
+
+    assert not mark.exists()
+
+
+def test_what_is_written_is_json(redis_url: str) -> None:
+    TurnQueue(redis_url).ring("a", 0)
+
+    with Redis.from_url(redis_url) as client:
+        stored = client.hgetall("rq:job:a-0")
+
+    name, _, arguments, named = json.loads(zlib.decompress(stored[b"data"]))
+    assert (name, arguments, named) == (f"{run_session.__module__}.{run_session.__name__}", ["a"], {})
+    assert b"meta" not in stored
+
+
+@pytest.mark.parametrize("job_id", ["a-0", "0190-a-b-12"])
+def test_an_id_says_for_whom_a_job_rings(job_id: str) -> None:
+    session_id, attempt = rings_for(job_id) or ("", -1)
+
+    assert f"{session_id}-{attempt}" == job_id
+
+
+@pytest.mark.parametrize("job_id", ["a", "-1", "a-", "a-x", "a-٣", "a--"])
+def test_another_id_rings_for_nobody(job_id: str) -> None:
+    assert rings_for(job_id) is None
+
+
+def test_a_webhook_is_not_posted_to() -> None:
+    fields = {"data": b"[]", "webhooks": json.dumps([{"url": "http://127.0.0.1:1/x", "statuses": ["failed"]}]).encode()}
+
+    restored = SessionJob("a-0", Redis(port=1))
+    restored.restore({name.encode(): value for name, value in fields.items()})
+
+    assert restored.webhooks == []
