@@ -97,6 +97,9 @@ _THREADS = "chatConversations"
 
 def up(migrator: Any, db: Any) -> None:
     add_columns(db, "chatMessages", {"owner": "VARCHAR(64) NOT NULL DEFAULT ''"})
+    if not is_sqlite(db):
+        # Before owners are compared across tables: of a migration that was killed only some are converted.
+        _compare_exactly(db)
     db.execute_sql(
         "UPDATE chatMessages SET owner = COALESCE((SELECT c.owner FROM chatConversations AS c"
         " WHERE c.conversationId = chatMessages.conversationId), 'local') WHERE owner = ''"
@@ -104,7 +107,6 @@ def up(migrator: Any, db: Any) -> None:
     if is_sqlite(db):
         _without_unique_id(db)
     else:
-        _compare_exactly(db)
         drop_index(db, _THREADS, "conversationId")
     add_index(db, _THREADS, "conversations_of_owner", ("conversationId", "owner"), unique=True)
     add_index(db, _THREADS, "conversations_recent", ("owner", "updatedAt", "id"))

@@ -277,18 +277,19 @@ def reading(work: Callable[[], T]) -> T:
     """
     within_transaction = not database.is_closed()
     try:
+        try:
+            with connected():
+                return work()
+        except DatabaseUnavailable as error:
+            if not database_errors.was_hung_up(error.__cause__):
+                raise
+        # A pooled connection may have died with a server that is back by now: this one is new.
         with connected():
             return work()
-    except DatabaseUnavailable as error:
-        if not database_errors.was_hung_up(error.__cause__):
-            raise
     except (peewee.OperationalError, peewee.InternalError) as error:
         if within_transaction or not database_errors.is_retryable(error):
             raise
         raise DatabaseBusy("the database is busy") from error
-    # A pooled connection may have died with a server that is back by now: this one is new.
-    with connected():
-        return work()
 
 
 def max_content_bytes(wanted: int) -> int:

@@ -281,12 +281,12 @@ def test_a_revoked_token_holds_no_longer_nor_does_what_comes_from_it() -> None:
 
 
 def test_the_token_of_a_session_can_do_no_more_than_its_caller() -> None:
-    caller = Principal("alice", frozenset({"read", "write"}), expires=NOW.timestamp() + 60)
+    caller = Principal("alice", frozenset({"read", "write"}), expires=NOW.timestamp() + 3600)
 
     made = principal(NEW, access.issue_for_session(NEW, caller, "s1"))
 
     assert (made.owner, made.rights, made.sessions) == ("alice", {"read"}, {"s1"})
-    assert made.expires == int(NOW.timestamp() + 60)
+    assert made.expires == int(NOW.timestamp() + 3600)
 
 
 #: Made with HMAC and base64 alone: what other languages narrow is read here, and what was issued stays readable.

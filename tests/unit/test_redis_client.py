@@ -7,7 +7,7 @@ import weakref
 from typing import Any
 
 import pytest
-from redis.connection import Connection
+from redis.connection import AbstractConnection
 
 from app.broker.client import open_redis
 from app.errors import Invalid
@@ -17,9 +17,9 @@ def test_a_dropped_client_closes_its_connections_before_their_sockets_are_collec
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
-    disconnect = Connection.disconnect
+    disconnect = AbstractConnection.disconnect
 
-    def recorded(connection: Connection, *arguments: Any) -> None:
+    def recorded(connection: AbstractConnection, *arguments: Any) -> None:
         # The collector may find clients of other tests as well.
         if id(connection) == ours:
             order.append("closed")
@@ -30,7 +30,7 @@ def test_a_dropped_client_closes_its_connections_before_their_sockets_are_collec
     [connection] = client.connection_pool._connections
     ours = id(connection)
     weakref.finalize(connection._sock, order.append, "collected")
-    monkeypatch.setattr(Connection, "disconnect", recorded)
+    monkeypatch.setattr(AbstractConnection, "disconnect", recorded)
 
     # In a cycle, as the parts of an application are.
     cycle: list[Any] = [client]

@@ -15,7 +15,7 @@ from app import db, sessions
 from app.agents import Agent, Agents
 from app.conversations import exchanges, messages
 from app.db.times import iso
-from app.errors import DatabaseBusy, DatabaseUnavailable, Fenced, NotFound
+from app.errors import DatabaseBusy, DatabaseUnavailable, Fenced, NotFound, UnknownModel
 from app.events import Done, Error, Terminal, Thinking, log
 from app.sessions import claims
 from app.sessions.claims import Claim
@@ -265,8 +265,7 @@ class Run:
         agent = self._agents.get(claim.agent_id)
         model = claim.model or agent.model or self._settings.chat_model
         if not self._agents.offers(model, self._settings):
-            # Checked when it was accepted, by a server that may have had other settings.
-            raise UnknownModel.of(model)
+            raise UnknownModel.of(model)  # accepted by a server that had other settings
         history, omitted = await self._read(lambda: self._history(agent)) if claim.has_history else ((), 0)
 
         async def search(query: str, limit: int) -> list[Message]:
