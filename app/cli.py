@@ -6,24 +6,22 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from . import access, db, logs
+from . import cli_access, db, logs
 from .api_client import ApiError, Server, Unreachable
+from .cli_shown import Shown
 from .db import errors as database_errors
 from .db import schema
 from .errors import BackchatError
-from .events.fold import Fold
+from .plain_text import plain
 from .settings import Settings, read_env_file
 
-EXIT_ENDED_IN_ERROR = 1
 EXIT_SERVER = 3
 EXIT_LEFT_RUNNING = 130
 #: Longest wait for one statement of a migration.
@@ -67,7 +65,7 @@ def _server_errors() -> Iterator[None]:
     try:
         yield
     except (ApiError, Unreachable) as error:
-        click.echo(f"backchat: {error}", err=True)
+        click.echo(f"backchat: {plain(error)}", err=True)
         if isinstance(error, Unreachable):
             click.echo("start it with `make run`, or say where it is: --url, BACKCHAT_URL or PORT", err=True)
         elif error.status == 401:
@@ -133,11 +131,12 @@ def sessions(server: Server, limit: int, status: str | None, as_json: bool) -> N
         table.add_column(heading, no_wrap=True)
     table.add_column("message")
     for row in rows:
-        status_text = f"[{_COLOURS[row['status']]}]{row['errorCode'] or row['status']}[/]"
+        status_text = Text(plain(row["errorCode"] or row["status"]), _COLOURS.get(row["status"], ""))
         # The one column that may be cut: `attach` and `cancel` need the whole id.
-        message = Text(" ".join(row["userMessage"].split())[:_TITLE_WIDTH], no_wrap=True, overflow="ellipsis")
+        message = Text(plain(" ".join(row["userMessage"].split()))[:_TITLE_WIDTH], no_wrap=True, overflow="ellipsis")
         created = row["createdAt"][5:16].replace("T", " ")
-        table.add_row(row["sessionId"], status_text, created, str(row["totalTokens"]), message)
+        session_id = Text(plain(row["sessionId"]))
+        table.add_row(session_id, status_text, Text(plain(created)), str(row["totalTokens"]), message)
     Console().print(table)
 
 
@@ -149,7 +148,7 @@ def cancel(server: Server, session_id: str, as_json: bool) -> None:
     """End a session; its partial answer is kept."""
     with _server_errors():
         row = server.cancel(session_id)
-    click.echo(json.dumps(row) if as_json else f"{row['sessionId']}: {row['errorCode'] or row['status']}")
+    click.echo(json.dumps(row) if as_json else plain(f"{row['sessionId']}: {row['errorCode'] or row['status']}"))
 
 
 @main.command()
@@ -167,19 +166,8 @@ def migrate() -> None:
         click.echo("the database is up to date")
 
 
-@main.command()
-@click.argument("owner")
-@click.option("--days", type=click.IntRange(1, 3650), default=None, help="Days until it expires; default: never.")
-def token(owner: str, days: int | None) -> None:
-    """Print a token that speaks for OWNER (needs CHAT_SECRET)."""
-    secret = Settings.from_environment().chat_secret
-    if not secret:
-        raise click.ClickException("set CHAT_SECRET first")
-    expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    try:
-        click.echo(access.issue(secret, owner, expires=expires))
-    except BackchatError as error:
-        raise click.ClickException(error.detail) from error
+main.add_command(cli_access.token)
+main.add_command(cli_access.revoke)
 
 
 def _follow(server: Server, session_id: str, *, after: int = 0, as_json: bool) -> int:
@@ -214,78 +202,6 @@ def _say_left_running(session_id: str) -> None:
     # As it was called: without an installation there is no `backchat`.
     program = click.get_current_context().find_root().command_path
     click.echo(f"left running: {program} attach {session_id}", err=True)
-
-
-class Shown:
-    """Shows events: text on stdout, what else happens in a line on stderr."""
-
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-        self._fold = Fold()
-        self._last: dict[str, Any] = {}
-        self._progress: Status | None = None
-        self._errors = Console(stderr=True, highlight=False)
-        if not as_json and self._errors.is_terminal:
-            self._progress = self._errors.status("waiting for a worker")
-            self._progress.start()
-
-    def event(self, event: dict[str, Any]) -> None:
-        self._last = event
-        if self._as_json:
-            click.echo(json.dumps(event))
-            return
-        if self._lost_text(event):
-            self._say("\n— resumed; what counts of the answer so far: —")
-            click.echo(self._fold.text, nl=False)
-        kind = event["eventType"]
-        if kind == "delta":
-            self.pause()
-            click.echo(event["content"], nl=False)
-        elif kind == "thinking":
-            self._doing("thinking")
-        elif kind == "tool_call":
-            self._tool(event)
-
-    def _lost_text(self, event: dict[str, Any]) -> bool:
-        """Take the event; whether text that was shown no longer counts."""
-        if event.get("supersedesFrom") is None:
-            self._fold.add(event)
-            return False
-        before = len(self._fold.text)
-        self._fold.add(event)
-        return len(self._fold.text) < before
-
-    def _tool(self, event: dict[str, Any]) -> None:
-        if event["toolSuccess"] is None:
-            self._doing(f"running {event['toolName']}")
-        else:
-            mark = "✓" if event["toolSuccess"] else "✗"
-            self._say(f"\n{mark} {event['toolName']} ({event['durationMs'] or 0} ms)")
-
-    def _doing(self, what: str) -> None:
-        if self._progress is not None:
-            self._progress.update(what)
-
-    def _say(self, line: str) -> None:
-        self.pause()
-        click.echo(line, err=True)
-
-    def pause(self) -> None:
-        """Take the progress line away: the terminal is needed for something else."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-
-    def close(self) -> int:
-        self.pause()
-        failed = self._last.get("eventType") == "error"
-        if not self._as_json:
-            click.echo()
-            if self._last.get("finishReason") == "length":
-                click.echo("the model reached the limit of its output", err=True)
-            if failed:
-                click.echo(f"{self._last['errorCode']}: {self._last['errorMsg']}", err=True)
-        return EXIT_ENDED_IN_ERROR if failed else 0
 
 
 if __name__ == "__main__":

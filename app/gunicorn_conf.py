@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import sys
 import tempfile
 from typing import Any
@@ -29,6 +31,13 @@ def _heartbeat_folder() -> str:
         raise BackchatError("no folder for temporary files can be written; mount a tmpfs on /tmp") from None
 
 
+def _raise_descriptor_limit() -> None:
+    """Each connection takes a descriptor, and shells allow 1024 of many more."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 # Before the settings are read: what they warn of has to be seen whole.
 logs.configure("WARNING")
 try:
@@ -44,7 +53,9 @@ bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_
 workers = _settings.web_workers
 # One greenlet for each held request: thousands of them wait in one process.
 worker_class = "app.gunicorn_worker.ProblemWorker"
-worker_connections = 10_000
+# More than may be idle: those that wait for a place could not even ask whether the server is alive.
+worker_connections = 20_000
+_raise_descriptor_limit()
 backlog = 4096
 # A client behind a slow proxy keeps its connection between two polls.
 keepalive = 30

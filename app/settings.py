@@ -6,9 +6,10 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from dotenv.parser import Binding, parse_stream
 
@@ -45,7 +46,7 @@ class Settings:
     #: Keys of the tokens, `id:secret[,id:secret…]`, the first signs; empty: only loopback is served.
     chat_secret: str = field(default="", repr=False)
     #: Folder of files that are named as settings are and hold what stands in no variable; empty: none.
-    secrets_dir: str = ""
+    secrets_dir: str = field(default="", repr=False)
 
     #: Sessions that one worker process runs at once.
     worker_concurrency: int = 200
@@ -122,6 +123,11 @@ class Settings:
         """Where a browser or command line on this machine finds the web process."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    def without_secrets(self) -> Settings:
+        """These settings for tools and orchestrators: what may not be shown is empty."""
+        hidden: dict[str, Any] = {setting.name: "" for setting in fields(self) if not setting.repr}
+        return replace(self, **hidden)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:

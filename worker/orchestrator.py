@@ -98,6 +98,7 @@ class Turn:
     agent: Agent
     #: Model name: the request's, else the agent's, else the deployment's.
     model: str
+    #: Without keys, secrets and addresses of servers.
     settings: Settings
     #: Complete earlier exchanges of the conversation, oldest first: the newest that fit the agent's window.
     history: tuple[Message, ...] = ()

@@ -10,6 +10,7 @@ not hold. Before keys had ids an identifier was `owner = NAME`; such tokens stay
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -32,6 +33,7 @@ _VERSION = "2"
 #: Plain in names: an identifier holds ASCII only, of other characters the library drops the end without a word.
 _PLAIN = "".join(character for character in map(chr, range(0x20, 0x7F)) if character != "%")
 _LONGEST_NUMBER = 15
+_TOKEN_ID = re.compile(r"[A-Za-z0-9._~:+/=-]{1,128}")
 _SCOPES = frozenset({"session", "conversation", "agent", "model"})
 
 
@@ -63,6 +65,8 @@ def issue(
         raise Invalid(f"a right is one of {', '.join(sorted(RIGHTS))}")
     key_id, key = keys.parse(secret).first
     token_id = token_id or secrets.token_urlsafe(12)
+    if not _TOKEN_ID.fullmatch(token_id):
+        raise Invalid("the id of a token has 1 to 128 letters, digits and signs")
     identifier = f"{_VERSION} {key_id} {token_id} {time.time_ns() // 1_000_000} {','.join(sorted(rights))}"
     token = Macaroon(location=_LOCATION, identifier=identifier, key=key)
     if isinstance(expires, datetime):

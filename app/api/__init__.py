@@ -20,7 +20,20 @@ from app.sessions.doorbell import Doorbell
 from ..agents import Agents
 from ..errors import Invalid
 from ..settings import Settings
-from . import access, agents, compression, conversations, cross_origin, health, openapi, prefix, problems, sessions, web
+from . import (
+    access,
+    agents,
+    compression,
+    conversations,
+    cross_origin,
+    headers,
+    health,
+    openapi,
+    prefix,
+    problems,
+    sessions,
+    web,
+)
 from .polling.hub import Hub
 from .polling.reader import Reader
 from .schemas import ProblemOut
@@ -52,6 +65,7 @@ def create_app(settings: Settings) -> APIFlask:
     problems.install(app)
     app.spec_processor(openapi.complete)
     compression.install(app)
+    headers.install(app)
     # In this order: a preflight has no token, and a body is read for whom it may come from.
     cross_origin.install(app, settings.cors_origins)
     access.install(app, settings)

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from apiflask import APIFlask
 from flask import current_app, g, request
 
+from app import audit
 from app.access import LOCAL, Authenticator, Principal, Revocations, Right, report_short
 from app.conversations import queries as conversation_queries
 from app.errors import Forbidden, Invalid, NotFound, Unauthorized
@@ -171,6 +172,7 @@ def require_operator() -> None:
     who: Principal = g.authenticate()
     if "operate" not in who.rights:
         raise Forbidden("the token lacks the right 'operate'")
+    audit.record(f"{request.method} {request.path}", by=f"owner {who.owner}", token=who.token_id)
 
 
 def require_every_route_declared(app: APIFlask) -> None:

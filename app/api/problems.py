@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from apiflask import APIFlask
@@ -53,6 +54,7 @@ CODES = {
     400: "invalid_request",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "body_too_large",
     415: "unsupported_media_type",
     500: "internal_error",
@@ -67,6 +69,8 @@ _DETAILS: dict[type[HTTPException], str] = {
     BadRequest: "the body is no JSON in UTF-8",
     WerkzeugNotFound: "no such path",
 }
+#: More faults than these are not told.
+MOST_FAULTS = 10
 #: Unknown names are repeated up to this length.
 _NAME_CHARACTERS = 100
 
@@ -76,11 +80,12 @@ def _faults(places: Mapping[str, Mapping[str, list[str]]]) -> dict[str, list[str
     faults = {}
     for place, fields in places.items():
         for name, messages in fields.items():
-            if name == "_schema" and place == "json":
-                faults["body"] = ["must be a JSON object with the fields of the document"]
+            if name == "_schema":
+                what = {"json": "a JSON object with the fields", "query": "parameters"}.get(place, "values")
+                faults["body" if place == "json" else place] = [f"must be {what} of the document"]
             else:
                 faults[name[:_NAME_CHARACTERS]] = [message.removeprefix("Value error, ") for message in messages]
-    return faults
+    return dict(islice(faults.items(), MOST_FAULTS))
 
 
 def problem_body(status: int, code: str, detail: str) -> dict[str, Any]:

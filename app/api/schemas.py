@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from app.db.paging import Page
 
 #: Longest message, in characters; the body limit of 1 MiB is usually reached first.
 MAX_MESSAGE = 1_000_000
+
+#: More unknown fields than this are not told one by one.
+MOST_UNKNOWN = 10
 
 UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
@@ -20,6 +23,14 @@ class Camel(BaseModel):
     """camelCase outside, snake_case inside; an unknown field is an error that names it."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_many_more(cls, body: Any) -> Any:
+        # Each unknown field costs a fault: tens of thousands of them would take seconds.
+        if isinstance(body, dict) and len(body) > len(cls.model_fields) + MOST_UNKNOWN:
+            raise ValueError(f"has {len(body)} fields, of which few can be known")
+        return body
 
 
 class Shown(BaseModel):

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from typing import Any, TypeVar
 
 import peewee
@@ -17,9 +16,10 @@ import pymysql.err
 from playhouse.pool import PooledMySQLDatabase
 from pymysql.constants import CLIENT
 
-from app.errors import DatabaseBusy, DatabaseUnavailable, Invalid
+from app.errors import DatabaseBusy, DatabaseUnavailable
 
 from . import errors as database_errors
+from . import sqlite_file
 from .dialect import database, is_sqlite
 from .url import mysql_options, sqlite_path
 
@@ -110,10 +110,7 @@ def open_database(url: str, *, connections: int = 20, answer_s: int | None = Non
 
 
 def _open_sqlite(path: str) -> peewee.Database:
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Invalid(f"the folder of DATABASE_URL can't be made: {error}") from error
+    sqlite_file.prepare(path)
     return peewee.SqliteDatabase(
         path,
         timeout=15,

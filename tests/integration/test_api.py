@@ -383,7 +383,7 @@ def test_an_unchanged_poll_is_answered_with_304(client: FlaskClient, redis_serve
     assert (first.status_code, first.json["events"]) == (200, [])
     assert (unchanged.status_code, unchanged.data, unchanged.headers["ETag"]) == (304, b"", etag)
     assert (changed.status_code, [event["seq"] for event in changed.json["events"]]) == (200, [3])
-    assert first.headers["Cache-Control"] == "no-cache"
+    assert first.headers["Cache-Control"] == "no-store"
 
 
 def test_the_end_of_a_session_is_news(client: FlaskClient) -> None:

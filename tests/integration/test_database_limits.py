@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -149,3 +150,18 @@ def test_the_sql_mode_of_the_server_changes_nothing(make_mariadb: Callable[[], M
             with pytest.raises(peewee.DataError):
                 change(created.session_id, last_seq=2**40)
     db.database.initialize(bound)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, 0o600), (0o644, 0o640), (0o666, 0o660), (0o600, 0o600)])
+def test_the_file_of_a_database_is_kept_from_others(tmp_path: Path, before: int | None, after: int) -> None:
+    path = tmp_path / "folder" / "backchat.db"
+    if before is not None:
+        path.parent.mkdir()
+        path.touch()
+        path.chmod(before)
+
+    with opened(f"sqlite:///{path}"):
+        files = [each for each in path.parent.glob("backchat.db*") if "lock" not in each.name]
+        modes = {stat.S_IMODE(each.stat().st_mode) for each in files}
+
+    assert modes == {after}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -18,16 +20,16 @@ from pymacaroons import Macaroon
 from werkzeug.test import TestResponse
 
 from app import access, db
-from app.access import revoke_token
+from app.access import revoke_owner, revoke_token
 from app.api import create_app
 from app.api.access import require_every_route_declared
 from app.db import schema
-from app.db.models import AgentEvent
-from app.errors import Invalid
+from app.db.models import AgentEvent, Revocation
+from app.errors import Invalid, Unauthorized
 from app.events import Done
 from app.settings import Settings
 from tests.conftest import close_all
-from tests.factories import make_claim, make_created, write
+from tests.factories import make_claim, make_created, statements, write
 
 KEY, RETIRED = "now:0123456789abcdef0123456789abcdef", "before:fedcba9876543210fedcba9876543210"
 #: Nobody listens there: a session is accepted all the same.
@@ -538,3 +540,88 @@ def test_models_that_a_setting_names_are_accepted(guarded: APIFlask) -> None:
         .status_code
         == 202
     )
+
+
+# what every answer says
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/agents", "/api/nothing", "/openapi.json", "/docs", "/healthz", "/api/chat/sessions"]
+)
+def test_an_answer_is_kept_by_nobody_and_taken_for_nothing_else(local: FlaskClient, path: str) -> None:
+    headers = local.get(path).headers
+
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers.getlist("Cache-Control") == ["no-store"]
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"].replace("style-src 'self' 'unsafe-inline'", "")
+
+
+def test_the_documentation_runs_the_scripts_that_it_has(local: FlaskClient) -> None:
+    page = local.get("/docs")
+
+    inline = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in inline]
+    assert digests
+    assert all(f"'sha256-{digest}'" in page.headers["Content-Security-Policy"] for digest in digests)
+    assert not re.search(r"<[^>]+ on\w+=", page.text)
+
+
+def test_polls_and_streams_say_so_once(local: FlaskClient) -> None:
+    place = make_place("local")
+
+    for rest in ("events", "events?wait=1", "stream"):
+        with local.get(f"/api/chat/session/{place.session}/{rest}") as response:
+            assert response.headers.getlist("Cache-Control") == ["no-store"]
+            assert response.headers.getlist("X-Content-Type-Options") == ["nosniff"]
+
+
+def test_at_most_ten_faults_are_told(local: FlaskClient) -> None:
+    few = local.post("/api/chat/session", json={"message": ""} | {f"x{n}": 1 for n in range(9)}).get_json(force=True)
+    started = time.process_time()
+    many = local.post("/api/chat/session", json={f"x{n}": 1 for n in range(80_000)})
+
+    assert len(few["errors"]) == 10
+    assert (many.status_code, len(many.data) < 1000) == (400, True)
+    assert time.process_time() - started < 1
+    query = local.get("/api/chat/sessions?" + "&".join(f"x{n}=1" for n in range(500))).get_json(force=True)
+    assert query["errors"] == {"query": ["must be parameters of the document"]}
+
+
+# revocation
+
+
+def test_a_revocation_is_heard_within_seconds_and_asks_nothing_in_between(url: str) -> None:
+    now = [1000.0]
+    revocations = access.Revocations(KEY, clock=lambda: now[0])
+    authenticator = access.Authenticator(KEY, revocations)
+    token, other = (access.issue(KEY, owner, token_id=f"of-{owner}") for owner in ("olga", "pavel"))
+    authenticator.principal(token)
+
+    revoke_token("of-olga")
+    with statements() as asked:
+        now[0] += 4
+        authenticator.principal(token)
+    now[0] += 20
+
+    assert asked == []
+    with pytest.raises(Unauthorized, match="revoked"):
+        authenticator.principal(token)
+    assert authenticator.principal(other).owner == "pavel"
+
+
+def test_tokens_of_an_owner_from_before_a_moment_are_revoked_together(url: str) -> None:
+    issuer = access.issue(KEY, None)
+    old = [access.issue(KEY, "rosa"), narrowed(issuer, "owner = rosa")]
+    time.sleep(0.005)  # times of issue are in milliseconds
+
+    revoke_owner(KEY, "rosa")
+
+    authenticator = access.Authenticator(KEY, access.Revocations(KEY))
+    for token in old:
+        with pytest.raises(Unauthorized, match="revoked"):
+            authenticator.principal(token)
+    assert authenticator.principal(access.issue(KEY, "rosa")).owner == "rosa"
+    assert authenticator.principal(narrowed(issuer, "owner = sven")).owner == "sven"
+    assert "rosa" not in str(list(Revocation.select().dicts()))

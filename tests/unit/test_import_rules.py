@@ -13,7 +13,15 @@ from app.broker import jobs
 from tests.servers import ROOT
 
 #: Entry points at the top of `app`: they join what the rooms offer.
-EDGES = {"app.check", "app.cli", "app.wsgi", "app.gunicorn_conf", "app.gunicorn_worker"}
+EDGES = {
+    "app.check",
+    "app.cli",
+    "app.cli_access",
+    "app.cli_shown",
+    "app.wsgi",
+    "app.gunicorn_conf",
+    "app.gunicorn_worker",
+}
 NOUNS = {"app.access", "app.events", "app.event log", "app.history", "app.conversations", "app.sessions"}
 
 #: Room → rooms that it may import from, beside itself. `app` is what stands at the top: settings, errors, agents, …
@@ -39,13 +47,14 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: Library → rooms that may import it; of what is not named here anybody may.
 LIBRARIES: dict[str, set[str]] = {
-    **{name: {"app.api"} for name in ("flask", "apiflask", "werkzeug")},
+    **{name: {"app.api"} for name in ("flask", "apiflask")},
+    "werkzeug": {"app.api", "app edge"},
     **{name: {"app.db", *NOUNS} - {"app.events"} for name in ("peewee", "playhouse", "pymysql", "sqlite3")},
     "rq": {"app.broker", "worker.rq"},
     "redis": {"app.broker", "app.api", "app.dev", "worker.rq"},
     "fakeredis": {"app.broker"},
     "gunicorn": {"app edge"},
-    "gevent": {"app.api"},
+    "gevent": {"app.api", "app edge"},
     **{name: {"worker", "worker.engine"} for name in ("pydantic_ai", "openai", "fastmcp", "mcp")},
     "aiohttp": {"worker.engine"},
 }

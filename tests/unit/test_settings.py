@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -180,3 +181,23 @@ def test_a_folder_called_env_is_no_file_of_settings(environment: dict[str, str])
     Path(".env").mkdir()
 
     assert Settings.from_environment() == Settings()
+
+
+def test_tools_see_no_secret() -> None:
+    settings = Settings(
+        openai_api_key="s3cret", chat_secret="s3cret", database_url="mysql://a:s3cret@b/c", redis_url="redis://:s3cret@b",
+        secrets_dir="/run/s3cret", chat_model="kept",
+    )  # fmt: skip
+
+    shown = settings.without_secrets()
+
+    assert "s3cret" not in str(vars(shown))
+    assert (shown.chat_model, shown.max_content_bytes) == ("kept", settings.max_content_bytes)
+
+
+def test_what_is_named_like_a_secret_is_shown_nowhere() -> None:
+    named = {
+        each.name: each.repr for each in fields(Settings) if re.search("secret|key|password|token|_url$", each.name)
+    }
+
+    assert {name for name, shown in named.items() if shown} <= {"openai_base_url"}

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic_ai.exceptions import ToolFailed
 
+from .redaction import redacted
+
 
 class ToolThreads(Executor):
     """Runs plain functions, each on a thread of its own that a process need not wait for when it ends.
@@ -37,9 +39,9 @@ class ToolThreads(Executor):
 
 
 def said_by(error: BaseException) -> str:
-    """*error* in words, whatever its own code does."""
+    """*error* in words, without keys, whatever its own code does."""
     kind = type(error).__name__
     try:
-        return f"{kind}: {error}"
+        return f"{kind}: {redacted(str(error))}"
     except BaseException:  # noqa: BLE001 - its __str__ is the tool's code as well
         return kind

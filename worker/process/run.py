@@ -278,7 +278,7 @@ class Run:
             message=claim.message,
             agent=agent,
             model=model,
-            settings=self._settings,
+            settings=self._settings.without_secrets(),
             history=history,
             omitted=omitted,
             attempt=claim.attempt,

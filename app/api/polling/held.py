@@ -160,7 +160,6 @@ class Stream(_Held):
         super().__init__(hub, subscriber, mimetype="text/event-stream")
         self._page = page
         self._keep_alive_s = keep_alive_s
-        self.headers["Cache-Control"] = "no-cache"
         # nginx gathers a response before it passes it on, unless it is told not to.
         self.headers["X-Accel-Buffering"] = "no"
 

@@ -78,7 +78,7 @@ class SharedPage:
         return made
 
     def _answer(self, known: bool, gzip: bool) -> Answer:
-        headers = [("ETag", f'W/"{self.etag}"'), ("Cache-Control", "no-cache")]
+        headers = [("ETag", f'W/"{self.etag}"')]
         if known:
             return Answer("304 NOT MODIFIED", headers, b"")
         body = self._json

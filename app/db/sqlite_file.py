@@ -1,0 +1,28 @@
+"""The file of an SQLite database."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from app.errors import Invalid
+
+
+def prepare(path: str) -> None:
+    """Make it and its folder; nobody but its user and group may read it, nor what SQLite puts beside it.
+
+    Raises:
+        Invalid: the folder can't be made.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Invalid(f"the folder of DATABASE_URL can't be made: {error}") from error
+    # What is wrong with the file itself is told when it is used.
+    with suppress(OSError):
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        mode = os.stat(path).st_mode & 0o777
+        if mode & 0o007:
+            os.chmod(path, mode & 0o770)
