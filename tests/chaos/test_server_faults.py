@@ -196,7 +196,7 @@ def test_while_sqlite_is_locked_polls_are_answered_at_once_and_writes_are_refuse
     row = deployment.wait_ended(session_id)
 
     assert refused.result().status == 503
-    assert refused.result().body["code"] == "database_unavailable"
+    assert refused.result().body["code"] == "busy"
     assert max(polls_s) < 1
     assert row["finalResponse"] == said("a", 3)
 
