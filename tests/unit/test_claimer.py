@@ -212,7 +212,8 @@ def test_a_worker_that_stops_does_not_wait_for_locks_that_it_had_not_waited_for_
 
     run(sessions, script)
 
-    assert [call for call in sessions.calls if len(call) == 1] == [[name] for name in names[:THREADS]]
+    # Each on a thread of its own: which of them is first is the system's choice.
+    assert sorted(call for call in sessions.calls if len(call) == 1) == [[name] for name in names[:THREADS]]
     assert sorted(sessions.handed_back) == names[:THREADS]
 
 
