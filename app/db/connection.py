@@ -272,7 +272,7 @@ def reading(work: Callable[[], T]) -> T:
     Raises:
         DatabaseUnavailable: no connection, or somebody has locked a whole table.
     """
-    within_transaction = not database.is_closed()
+    within_transaction = database.in_transaction()
     try:
         try:
             with connected():

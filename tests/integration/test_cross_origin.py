@@ -62,7 +62,7 @@ def test_what_is_no_origin_is_named_in_the_log(
 ) -> None:
     client = make_client(f"{origin}, https://chat.example")
 
-    [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
+    [warning] = [record for record in caplog.records if record.name == "app.api.cross_origin"]
     assert warning.__dict__["setting"] == f"CORS_ORIGINS: {origin}".rstrip("/")
     assert client.options("/api/chat/session", headers=PREFLIGHT).status_code == 204
 

@@ -47,7 +47,8 @@ def test_a_task_that_ends_is_told_with_its_cause_once(
         await asyncio.sleep(0.01)
 
     assert watched(play) == [f"flush {how}"]
-    assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
+    own = [record for record in caplog.records if record.name == "worker.process.supervision"]
+    assert [record.levelno for record in own] == [logging.CRITICAL]
     assert ("why" in caplog.text) == (work is fails)
 
 
