@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import threading
@@ -36,7 +37,7 @@ def run(command: str, folder: Path, places: dict[str, str]) -> None:
 def copied_file(source: Path, folder: Path) -> str:
     """Back up an SQLite database, restore it elsewhere: the URL of the copy."""
     restored = folder / "restored.db"
-    places = {"/opt/backchat/.venv/bin/python": sys.executable, "-o backchat -g backchat ": ""}
+    places = {"/opt/backchat/.venv/bin/python": shlex.quote(sys.executable), "-o backchat -g backchat ": ""}
     run(documented("source.backup(copy)"), folder, places | {"/var/lib/backchat/backchat.db": str(source)})
     run(documented("rm -f"), folder, places | {"/var/lib/backchat/backchat.db": str(restored)})
     return f"sqlite:///{restored}"
