@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +54,10 @@ def foreign(*statements: str) -> Iterator[Any]:
                 cursor.execute(statement)
         yield connection
     finally:
+        # A server notices only later that a connection was closed, and keeps its locks until then.
+        with suppress(pymysql.err.Error), connection.cursor() as cursor:
+            cursor.execute("ROLLBACK")
+            cursor.execute("UNLOCK TABLES")
         connection.close()
 
 
