@@ -27,9 +27,9 @@ View = TypeVar("View", bound=Callable[..., Any])
 Scope = Literal["session", "conversation", "agent"]
 
 _NEED = "backchat_need"
-#: Paths under which nothing is told to who is not known, not even that a path does not exist.
+#: Under these paths a caller without a valid token learns nothing, not even that a path does not exist.
 GUARDED = ("/api/", "/v1/")
-#: What a proxy adds: then the one who calls is not who connects.
+#: Headers that proxies add: with them the connection's address is not the caller's.
 _FORWARDED = re.compile(
     r"forwarded|via|x-forwarded(-.+)?|x-(original|real|client|cluster).*|(true-client|cf-connecting)-ip"
 )
@@ -43,7 +43,7 @@ _PLACES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a route asks of who calls it."""
+    """What a route asks of its caller."""
 
     #: None: nothing; the route is for everybody.
     right: Right | None

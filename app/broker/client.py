@@ -31,7 +31,7 @@ def open_redis(url: str, *, timeout_s: float = 1.0, max_connections: int = 50, c
         client_name: What Redis lists the connections under.
 
     Raises:
-        Invalid: the URL has another scheme, or a database or parameter that there is not.
+        Invalid: the URL has another scheme, or a database or parameter that does not exist.
     """
     pool = BlockingConnectionPool.from_url(
         _checked(url),

@@ -27,9 +27,6 @@ from .search import Text
 Key = tuple[str, str | None]
 
 _TITLE_CHARACTERS = 80
-_EXCHANGES_AT_ONCE = 50
-_INSERT_CHARACTERS = 512 * 1024
-_INSERT_ROWS = 500
 _STORED_AT_ONCE = 100
 
 

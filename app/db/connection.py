@@ -95,7 +95,7 @@ def open_database(url: str, *, connections: int = 20, answer_s: int | None = Non
         answer_s: Longest wait for the answer to one statement, whatever the URL says; MariaDB/MySQL only.
 
     Raises:
-        Invalid: the URL names no database that can be used, or has a parameter that there is not.
+        Invalid: the URL names no database that can be used, or has an unknown parameter.
     """
     global _slot
     path = sqlite_path(url)

@@ -53,7 +53,7 @@ def mysql_options(url: str) -> dict[str, Any]:
     """The arguments of a connection to *url*, `database` among them; what it does not say is left out.
 
     Raises:
-        Invalid: it names no database, or has a parameter that there is not or that can't be used.
+        Invalid: it names no database, or has a parameter that is unknown or can't be used.
     """
     parts = server_url.split(_SETTING, url, _SCHEMES)
     name = unquote(parts.path.removeprefix("/"))

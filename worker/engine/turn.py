@@ -34,6 +34,7 @@ from worker.orchestrator import Checkpoint, Message, Turn, TurnFailed
 from .checkpoint import Progress
 from .model_calls import Answer, ModelCalls, Say
 from .tool_calls import ToolResult, arguments, run_call
+from .whole_text import whole_text
 
 logger = logging.getLogger(__name__)
 
@@ -207,13 +208,9 @@ def _with_whole_characters(response: ModelResponse) -> ModelResponse:
 
 
 def _mended_texts(part: ModelResponsePart) -> dict[str, Any]:
-    texts = {each.name: getattr(part, each.name) for each in fields(part)}
-    mended = {
-        name: text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        for name, text in texts.items()
-        if isinstance(text, str)
-    }
-    return {name: text for name, text in mended.items() if text != texts[name]}
+    values = {each.name: getattr(part, each.name) for each in fields(part)}
+    mended = {name: whole_text(text) for name, text in values.items() if isinstance(text, str)}
+    return {name: text for name, text in mended.items() if text != values[name]}
 
 
 def _with_new_ids(response: ModelResponse, before: Sequence[ModelMessage]) -> ModelResponse:

@@ -13,7 +13,7 @@ from pydantic_ai import BinaryImage
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_core import SchemaValidator, core_schema
 
-from .whole_text import whole
+from worker.engine.whole_text import whole
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,8 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 
+from worker.engine.whole_text import whole_text
+
 #: JSON that is nested deeper is cut there: readers of JSON give up on it.
 MAX_DEPTH = 150
 #: To cut takes a second for each 5 MB.
@@ -140,7 +142,7 @@ def _message(item: object) -> JSONRPCMessage | None:
     else:
         message["error"] = {"code": PARSE_ERROR, "message": "The server's answer holds no result."}
     # Halves of characters: nothing that is sent or stored can hold them.
-    text = json.dumps(message, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = whole_text(json.dumps(message, ensure_ascii=False))
     return jsonrpc_message_adapter.validate_json(text, by_name=False)
 
 

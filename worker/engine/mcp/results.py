@@ -10,8 +10,9 @@ from typing import Any
 
 from mcp_types.version import OLDEST_SUPPORTED_VERSION
 
+from worker.engine.whole_text import whole
+
 from .schemas import Unusable, usable_schema
-from .whole_text import whole
 
 #: A server may list this many tools, on this many pages.
 MAX_TOOLS = 1_000

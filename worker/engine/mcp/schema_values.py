@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 
-from .whole_text import whole
+from worker.engine.whole_text import whole
 
 _TYPES = {name: name for name in ("object", "array", "string", "integer", "number", "boolean", "null")} | {
     "int": "integer",

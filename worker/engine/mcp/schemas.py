@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
+from worker.engine.whole_text import whole
+
 from .schema_values import Wrong, checked
-from .whole_text import whole
 
 #: A schema that is nested deeper, or larger, is of no use to a model; encoders give up on deep ones.
 MAX_DEPTH = 50
