@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
-import time
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
@@ -14,13 +13,10 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from rq import Queue
-from rq.executions import Execution
-from rq.registry import StartedJobRegistry
 
 from app.broker.jobs import SessionJob, rings_for
-from app.broker.queue import QUEUE_NAME, TurnQueue
-from tests.integration.test_session_worker import Sessions, eventually, working
+from app.broker.queue import TurnQueue
+from tests.integration.test_session_worker import Sessions, eventually, left_by_a_dead_worker, working
 from worker.run_session import run_session
 
 RAN = Path("/nowhere")
@@ -89,14 +85,7 @@ def test_a_waiting_job_runs_its_session_and_nothing_else(redis_url: str, mark: P
 def test_a_job_of_a_dead_worker_is_cleaned_up_and_runs_nothing(redis_url: str, mark: Path, field: str) -> None:
     async def scenario() -> None:
         with Redis.from_url(redis_url) as client:
-            queue = Queue(QUEUE_NAME, connection=client)
-            job = queue.enqueue("os.getpid", job_id="dead", failure_ttl=60)
-            queue.remove(job)
-            with client.pipeline() as pipeline:
-                execution = Execution.create(job, ttl=60, pipeline=pipeline)
-                pipeline.execute()
-            registry = StartedJobRegistry(QUEUE_NAME, connection=client)
-            client.zadd(registry.key, {execution.composite_key: time.time() - 10})
+            registry = left_by_a_dead_worker(client, "dead")
             client.hset("rq:job:dead", mapping=HOSTILE[field](mark))
 
             async with working(redis_url, Sessions()):

@@ -122,6 +122,21 @@ def started(url: str) -> set[str]:
         return set(StartedJobRegistry(QUEUE_NAME, connection=client).get_job_ids(cleanup=False))
 
 
+def left_by_a_dead_worker(
+    client: Redis, job_id: str, *, ago_s: float = 10, on_failure: Callback | None = None
+) -> StartedJobRegistry:
+    """A job that a worker began and never ended; its time ran out *ago_s* seconds ago. Returns where it is listed."""
+    queue = Queue(QUEUE_NAME, connection=client)
+    job = queue.enqueue("os.getpid", job_id=job_id, on_failure=on_failure, failure_ttl=60)
+    queue.remove(job)
+    with client.pipeline() as pipeline:
+        execution = Execution.create(job, ttl=60, pipeline=pipeline)
+        pipeline.execute()
+    registry = StartedJobRegistry(QUEUE_NAME, connection=client)
+    client.zadd(registry.key, {execution.composite_key: time.time() - ago_s})
+    return registry
+
+
 def test_three_hundred_sessions_run_at_once_in_one_process(redis_url: str) -> None:
     names = [f"session{number}" for number in range(300)]
 
@@ -514,15 +529,8 @@ def test_what_dead_workers_left_is_cleaned_up_although_a_callback_raises(redis_u
         sessions, bell = Sessions(), TurnQueue(redis_url)
         with Redis.from_url(redis_url) as client:
             queue = Queue(QUEUE_NAME, connection=client)
-            for name, callback in (("dead", None), ("raises", Callback(raise_in_callback))):
-                job = queue.enqueue("os.getpid", job_id=name, on_failure=callback, failure_ttl=60)
-                queue.remove(job)
-                with client.pipeline() as pipeline:
-                    Execution.create(job, ttl=60, pipeline=pipeline)
-                    pipeline.execute()
-                registry = StartedJobRegistry(QUEUE_NAME, connection=client)
-                [entry] = [key for key in client.zrange(registry.key, 0, -1) if key.startswith(name.encode())]
-                client.zadd(registry.key, {entry: time.time() - (10 if name == "dead" else 5)})
+            left_by_a_dead_worker(client, "dead")
+            left_by_a_dead_worker(client, "raises", ago_s=5, on_failure=Callback(raise_in_callback))
 
             async with working(redis_url, sessions):
                 await eventually(lambda: not client.exists(queue.registry_cleaning_key) and client.exists("rq:workers"))
@@ -536,13 +544,7 @@ def test_jobs_of_a_dead_worker_become_failed_jobs(redis_url: str) -> None:
     async def scenario() -> None:
         sessions = Sessions()
         with Redis.from_url(redis_url) as client:
-            queue = Queue(QUEUE_NAME, connection=client)
-            job = queue.enqueue("os.getpid", job_id="dead", failure_ttl=60)
-            queue.remove(job)
-            with client.pipeline() as pipeline:
-                execution = Execution.create(job, ttl=60, pipeline=pipeline)
-                pipeline.execute()
-            client.zadd(StartedJobRegistry(QUEUE_NAME, connection=client).key, {execution.composite_key: 1})
+            left_by_a_dead_worker(client, "dead")
 
             async with working(redis_url, sessions):
                 await eventually(lambda: status(redis_url, "dead") is JobStatus.FAILED)

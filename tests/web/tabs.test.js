@@ -41,6 +41,18 @@ function setUp() {
   return { clock, server, bus, openTab }
 }
 
+/** Two tabs that show session s: a leads and polls, b hears from it. */
+async function leaderAndFollower() {
+  const { clock, server, bus, openTab } = setUp()
+  server.add('s')
+  const [a, b] = [openTab(), openTab()]
+  a.follow('s')
+  await clock.advance(500)
+  b.follow('s')
+  await clock.advance(500)
+  return { clock, server, bus, openTab, a, b }
+}
+
 test('two tabs show one session, and one of them polls', async () => {
   const { clock, server, openTab } = setUp()
   server.add('s')
@@ -94,13 +106,7 @@ test('two tabs that begin at the same moment agree on one', async () => {
 })
 
 test('a tab that closes leaves the poll to another at once', async () => {
-  const { clock, server, openTab } = setUp()
-  server.add('s')
-  const [a, b] = [openTab(), openTab()]
-  a.follow('s')
-  await clock.advance(500)
-  b.follow('s')
-  await clock.advance(500)
+  const { clock, server, a, b } = await leaderAndFollower()
 
   a.tab.say('leave')
   a.crash()
@@ -111,13 +117,7 @@ test('a tab that closes leaves the poll to another at once', async () => {
 })
 
 test('a tab that crashes is replaced within seconds', async () => {
-  const { clock, server, openTab } = setUp()
-  server.add('s')
-  const [a, b] = [openTab(), openTab()]
-  a.follow('s')
-  await clock.advance(500)
-  b.follow('s')
-  await clock.advance(500)
+  const { clock, server, a, b } = await leaderAndFollower()
 
   a.crash()
   server.delta('s', 'x')
@@ -127,13 +127,7 @@ test('a tab that crashes is replaced within seconds', async () => {
 })
 
 test('a visible tab takes the poll from one that becomes hidden, and keeps it', async () => {
-  const { clock, server, openTab } = setUp()
-  server.add('s')
-  const [a, b] = [openTab(), openTab()]
-  a.follow('s')
-  await clock.advance(500)
-  b.follow('s')
-  await clock.advance(500)
+  const { clock, server, a, b } = await leaderAndFollower()
 
   a.tab.say('hidden')
   await clock.advance(100)
@@ -180,13 +174,7 @@ test('two hidden tabs together poll at the slow pace', async () => {
 })
 
 test('while the server is away one tab tries, and both come back', async () => {
-  const { clock, server, openTab } = setUp()
-  server.add('s')
-  const [a, b] = [openTab(), openTab()]
-  a.follow('s')
-  await clock.advance(500)
-  b.follow('s')
-  await clock.advance(500)
+  const { clock, server, a, b } = await leaderAndFollower()
   const before = server.polls().length
   for (let n = 0; n < 8; n++) server.faults.push(() => json(503, {}))
 
@@ -201,13 +189,7 @@ test('while the server is away one tab tries, and both come back', async () => {
 })
 
 test('a lost message between tabs is read from the server', async () => {
-  const { clock, server, bus, openTab } = setUp()
-  server.add('s')
-  const [a, b] = [openTab(), openTab()]
-  a.follow('s')
-  await clock.advance(500)
-  b.follow('s')
-  await clock.advance(500)
+  const { clock, server, bus, a, b } = await leaderAndFollower()
   bus.channels.delete(b.channel)
   server.delta('s', 'lost ')
   await clock.advance(1500)
@@ -220,13 +202,7 @@ test('a lost message between tabs is read from the server', async () => {
 })
 
 test('a session that is gone is gone in all tabs', async () => {
-  const { clock, server, openTab } = setUp()
-  server.add('s')
-  const [a, b] = [openTab(), openTab()]
-  a.follow('s')
-  await clock.advance(500)
-  b.follow('s')
-  await clock.advance(500)
+  const { clock, server, a, b } = await leaderAndFollower()
 
   server.sessions.delete('s')
   await clock.advance(3000)
@@ -271,13 +247,7 @@ test('a closed client can follow again, alone, and leaves no timer behind when i
 })
 
 test('a tab that had trouble while it led hears from the next leader that the server answers', async () => {
-  const { clock, server, openTab } = setUp()
-  server.add('s')
-  const [a, b] = [openTab(), openTab()]
-  a.follow('s')
-  await clock.advance(500)
-  b.follow('s')
-  await clock.advance(500)
+  const { clock, server, a, b } = await leaderAndFollower()
   server.faults.push(() => json(503, {}), () => json(503, {}))
   await clock.advance(1500)
   assert.ok(a.seen.troubles.at(-1))
