@@ -101,6 +101,12 @@ class QueueUnavailable(BackchatError):
     code = "queue_unavailable"
 
 
+class IssuerUnavailable(BackchatError):
+    """The keys of the issuer of JSON Web Tokens are not known yet."""
+
+    code = "issuer_unavailable"
+
+
 class SchemaOutdated(BackchatError):
     """The database's tables are older than the code."""
 

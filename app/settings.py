@@ -45,6 +45,13 @@ class Settings:
     agents_file: str = ""
     #: Keys of the tokens, `id:secret[,id:secret…]`, the first signs; empty: only loopback is served.
     chat_secret: str = field(default="", repr=False)
+    #: Public keys of an issuer of JSON Web Tokens: a file or an https address; empty: macaroons only.
+    jwt_jwks: str = ""
+    #: What such tokens must say in `iss` and `aud`.
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    #: The claim that holds their rights; one without it may do what an owner may.
+    jwt_rights_claim: str = "can"
     #: Folder of files that are named as settings are and hold what stands in no variable; empty: none.
     secrets_dir: str = field(default="", repr=False)
 

@@ -14,15 +14,15 @@ import re
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from pymacaroons import Macaroon, Verifier
 
 from app.errors import Invalid, Unauthorized
 
 from . import keys
+from .caveats import Caveats, number
 from .principal import OWNER_RIGHTS, RIGHTS, Principal, is_owner
 
 #: How long the token of one session holds.
@@ -32,9 +32,8 @@ _LOCATION = "backchat"
 _VERSION = "2"
 #: Plain in names: an identifier holds ASCII only, of other characters the library drops the end without a word.
 _PLAIN = "".join(character for character in map(chr, range(0x20, 0x7F)) if character != "%")
-_LONGEST_NUMBER = 15
-_TOKEN_ID = re.compile(r"[A-Za-z0-9._~:+/=-]{1,128}")
-_SCOPES = frozenset({"session", "conversation", "agent", "model"})
+#: What the id of a token may be.
+TOKEN_ID = re.compile(r"[A-Za-z0-9._~:+/=-]{1,128}")
 
 
 def issue(
@@ -65,7 +64,7 @@ def issue(
         raise Invalid(f"a right is one of {', '.join(sorted(RIGHTS))}")
     key_id, key = keys.parse(secret).first
     token_id = token_id or secrets.token_urlsafe(12)
-    if not _TOKEN_ID.fullmatch(token_id):
+    if not TOKEN_ID.fullmatch(token_id):
         raise Invalid("the id of a token has 1 to 128 letters, digits and signs")
     identifier = f"{_VERSION} {key_id} {token_id} {time.time_ns() // 1_000_000} {','.join(sorted(rights))}"
     token = Macaroon(location=_LOCATION, identifier=identifier, key=key)
@@ -118,9 +117,9 @@ def verify(secret: str, serialized: str) -> Principal:
 
 def _of_a_key(secret: str, token: Macaroon, identifier: str) -> Principal:
     _, key_id, token_id, issued_ms, rights = identifier.split(" ")
-    caveats = _Caveats(frozenset(filter(None, rights.split(","))))
+    caveats = Caveats(frozenset(filter(None, rights.split(","))))
     _check(token, keys.parse(secret).by_id[key_id], caveats)
-    return caveats.principal(token_id, _number(issued_ms))
+    return caveats.principal(token_id, number(issued_ms))
 
 
 def _of_a_plain_secret(secret: str, token: Macaroon, identifier: str) -> Principal:
@@ -128,7 +127,7 @@ def _of_a_plain_secret(secret: str, token: Macaroon, identifier: str) -> Princip
     if prefix != "owner":
         raise ValueError(prefix)
     for tried in keys.parse(secret).plain:
-        caveats = _Caveats(OWNER_RIGHTS)
+        caveats = Caveats(OWNER_RIGHTS)
         caveats.meet(f"owner = {name}")
         try:
             _check(token, tried, caveats)
@@ -138,66 +137,7 @@ def _of_a_plain_secret(secret: str, token: Macaroon, identifier: str) -> Princip
     raise ValueError("signed by none of the secrets")
 
 
-def _check(token: Macaroon, key: str, caveats: _Caveats) -> None:
+def _check(token: Macaroon, key: str, caveats: Caveats) -> None:
     verifier = Verifier()
     verifier.satisfy_general(caveats.meet)
     verifier.verify(token, key)
-
-
-@dataclass
-class _Caveats:
-    """What is left of a token's rights after its caveats."""
-
-    rights: frozenset[str]
-    owners: set[str] = field(default_factory=set)
-    scopes: dict[str, frozenset[str]] = field(default_factory=dict)
-    expires: int | None = None
-
-    def meet(self, caveat: str) -> bool:
-        """Take one caveat into account.
-
-        Raises:
-            ValueError: it is not known, or says what can't be. The library would pass over one that is merely not met
-                when its signature leaves it out as well.
-        """
-        name, separator, quoted = caveat.partition(" = ")
-        value = unquote(quoted, errors="strict")
-        if not separator or not value:
-            raise ValueError(caveat)
-        if name == "can":
-            self.rights &= frozenset(value.split(" "))
-        elif name == "expires":
-            expires = _number(value)
-            self.expires = expires if self.expires is None else min(self.expires, expires)
-        elif name == "owner":
-            self.owners.add(value)
-            if not is_owner(value) or len(self.owners) > 1:
-                raise ValueError(caveat)
-        elif name in _SCOPES:
-            if name == "agent":
-                value = str(_number(value))
-            one = frozenset({value.lower() if name == "conversation" else value})
-            self.scopes[name] = self.scopes.get(name, one) & one
-        else:
-            raise ValueError(caveat)
-        return True
-
-    def principal(self, token_id: str | None, issued_ms: int) -> Principal:
-        agents = self.scopes.get("agent")
-        return Principal(
-            owner=next(iter(self.owners), None),
-            rights=self.rights & RIGHTS,
-            sessions=self.scopes.get("session"),
-            conversations=self.scopes.get("conversation"),
-            agents=None if agents is None else frozenset(map(int, agents)),
-            models=self.scopes.get("model"),
-            expires=self.expires,
-            token_id=token_id,
-            issued_ms=issued_ms,
-        )
-
-
-def _number(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > _LONGEST_NUMBER:
-        raise ValueError(text)
-    return int(text)

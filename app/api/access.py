@@ -71,10 +71,7 @@ def _declared(need: Need) -> Callable[[View], View]:
 
 def install(app: APIFlask, settings: Settings) -> None:
     """Guard every route of *app*, those as well that come later."""
-    authenticator = None
-    if settings.chat_secret:
-        report_short(settings.chat_secret)
-        authenticator = Authenticator(settings.chat_secret, Revocations(settings.chat_secret))
+    authenticator = _authenticator(settings) if settings.chat_secret else None
     place_of = functools.lru_cache(maxsize=_PLACES)(session_queries.place)
 
     def principal() -> Principal:
@@ -96,6 +93,17 @@ def install(app: APIFlask, settings: Settings) -> None:
         who = g.principal = principal()
         if rule is not None:
             _check(who, need, request.view_args or {}, place_of)
+
+
+def _authenticator(settings: Settings) -> Authenticator:
+    report_short(settings.chat_secret)
+    json_web_tokens = None
+    if settings.jwt_jwks:
+        # What it imports takes a tenth of a second that others need not wait for.
+        from app.access.json_web_tokens import JsonWebTokens
+
+        json_web_tokens = JsonWebTokens.of(settings)
+    return Authenticator(settings.chat_secret, Revocations(settings.chat_secret), json_web_tokens)
 
 
 def _bearer() -> str:
@@ -183,7 +191,13 @@ def require_every_route_declared(app: APIFlask) -> None:
 
 
 def require_guard(settings: Settings) -> None:
-    """Raise Invalid where others than this machine would be served without a secret."""
+    """Raise Invalid where others than this machine would be served without a secret, or tokens accepted by half."""
+    named = {"JWT_JWKS": settings.jwt_jwks, "JWT_ISSUER": settings.jwt_issuer, "JWT_AUDIENCE": settings.jwt_audience}
+    if any(named.values()):
+        # The tokens of single sessions are signed with it, and revocations keyed.
+        missing = [name for name, value in (named | {"CHAT_SECRET": settings.chat_secret}).items() if not value]
+        if missing:
+            raise Invalid(f"JSON Web Tokens need {', '.join(missing)} as well")
     if settings.chat_secret:
         return
     advice = "set CHAT_SECRET, such as `openssl rand -hex 32` prints"

@@ -12,7 +12,7 @@ from .schemas import EventsOut
 #: Models of routes that answer with a raw `Response`.
 RAW = (EventsOut,)
 _REFERENCE = "#/components/schemas/{model}"
-_UNAVAILABLE = "The database can't be reached; nothing was written."
+_UNAVAILABLE = "The database, or the issuer of tokens, can't be reached; nothing was written."
 
 
 def reference(model: type[BaseModel]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ..errors import (
     Gone,
     IdempotencyConflict,
     Invalid,
+    IssuerUnavailable,
     NotFound,
     QueueUnavailable,
     SchemaOutdated,
@@ -46,6 +47,7 @@ STATUS: tuple[tuple[type[BackchatError], int], ...] = (
     (IdempotencyConflict, 422),
     (QueueUnavailable, 503),
     (DatabaseUnavailable, 503),
+    (IssuerUnavailable, 503),
     (SchemaOutdated, 503),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from app.db.models import AgentEvent, Revocation
 from app.errors import Invalid, Unauthorized
 from app.events import Done
 from app.settings import Settings
+from tests import json_web_tokens as issuer
 from tests.conftest import close_all
 from tests.factories import make_claim, make_created, statements, write
 
@@ -49,8 +51,11 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def guarded(url: str) -> APIFlask:
-    return create_app(Settings(database_url=url, redis_url=NO_REDIS, chat_secret=KEY, models="other"))
+def guarded(url: str, tmp_path_factory: pytest.TempPathFactory) -> APIFlask:
+    jwks = tmp_path_factory.mktemp("issuer") / "jwks.json"
+    jwks.write_text(json.dumps(issuer.published()))
+    trusts = {"jwt_jwks": str(jwks), "jwt_issuer": issuer.ISSUER, "jwt_audience": issuer.AUDIENCE}
+    return create_app(Settings(database_url=url, redis_url=NO_REDIS, chat_secret=KEY, models="other", **trusts))
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +187,9 @@ def bad_signature() -> str:
     return str(macaroon.serialize())
 
 
-def revoked() -> str:
+def revoked(make: Callable[[str], str]) -> str:
     revoke_token("a-revoked-one")
-    return access.issue(KEY, OWNER, token_id="a-revoked-one")
+    return make("a-revoked-one")
 
 
 #: Callers that no route of an owner knows.
@@ -194,10 +199,19 @@ UNKNOWN: dict[str, Callable[[], str | None]] = {
     "bad signature": bad_signature,
     "expired": lambda: access.issue(KEY, OWNER, expires=time.time() - 1),
     "widened expires": lambda: narrowed(access.issue(KEY, OWNER, expires=time.time() - 1), "expires = 4102444800"),
-    "revoked": revoked,
+    "revoked": lambda: revoked(lambda token_id: access.issue(KEY, OWNER, token_id=token_id)),
     "retired key": lambda: access.issue(RETIRED, OWNER),
     "appended owner": lambda: narrowed(access.issue(KEY, "mallory"), f"owner = {OWNER}"),
     "unknown caveat": lambda: narrowed(access.issue(KEY, OWNER), "planet = mars"),
+    "JWT, alg none": issuer.unsigned,
+    "JWT, HS256 with the public key": issuer.signed_with_the_public_key,
+    "JWT, HS256 with the secret": lambda: issuer.token("HS256", key=KEY),
+    "JWT, wrong audience": lambda: issuer.token(aud="another"),
+    "JWT, wrong issuer": lambda: issuer.token(iss="https://another.example/"),
+    "JWT, unknown key": lambda: issuer.token(kid="retired"),
+    "JWT, no expiry": lambda: issuer.token(exp=None),
+    "JWT, expired": lambda: issuer.token(exp=int(time.time()) - 1),
+    "JWT, revoked": lambda: revoked(lambda token_id: issuer.token(jti=token_id)),
 }
 
 
@@ -213,18 +227,21 @@ def test_who_is_not_known_gets_nothing(guarded: APIFlask, route: str) -> None:
 
 @pytest.mark.parametrize("route", PRIVATE)
 def test_a_caller_does_what_their_rights_say_and_nothing_else(guarded: APIFlask, route: str) -> None:
-    row, place = ROUTES[route], make_place()
-    owner, issuer = access.issue(KEY, OWNER), access.issue(KEY, None)
+    row = ROUTES[route]
+    owner, of_issuer = access.issue(KEY, OWNER), access.issue(KEY, None)
     others = access.issue(KEY, OWNER, can=access.RIGHTS - {row.right})
     callers = {
-        "issuer without owner": issuer,
+        "issuer without owner": of_issuer,
         "all rights but this": others,
         "widened can": narrowed(others, f"can = {row.right}"),
         "read only": narrowed(owner, "can = read"),
-        "narrowed by an issuer": narrowed(issuer, f"owner = {OWNER}", f"can = {row.right}"),
+        "narrowed by an issuer": narrowed(of_issuer, f"owner = {OWNER}", f"can = {row.right}"),
+        "JWT": issuer.token("ES256", can=row.right),
+        "JWT, all rights but this": issuer.token(can=list(access.RIGHTS - {row.right})),
     }
 
-    answers = {name: call(guarded, route, place, token).status_code for name, token in callers.items()}
+    # Each at a place of its own: some of them delete it.
+    answers = {name: call(guarded, route, make_place(), token).status_code for name, token in callers.items()}
 
     read_only = row.status if row.right == "read" else 403
     assert answers == {
@@ -233,6 +250,8 @@ def test_a_caller_does_what_their_rights_say_and_nothing_else(guarded: APIFlask,
         "widened can": 403,
         "read only": read_only,
         "narrowed by an issuer": row.status,
+        "JWT": row.status,
+        "JWT, all rights but this": 403,
     }
 
 
@@ -250,10 +269,10 @@ def test_what_is_anothers_looks_as_what_does_not_exist(guarded: APIFlask, route:
 
 
 def alike(one: TestResponse, other: TestResponse) -> bool:
-    """The same but for what a new session is given, and its own name where the caller had named it."""
+    """The same to the last byte and header, but for what a new session is given."""
     if one.status_code == other.status_code == 202:
-        return set(one.json) == set(other.json)
-    return (one.status_code, one.data) == (other.status_code, other.data)
+        return set(one.json) == set(other.json) and set(one.headers.keys()) == set(other.headers.keys())
+    return (one.status_code, one.data, list(one.headers)) == (other.status_code, other.data, list(other.headers))
 
 
 SCOPES = {
@@ -612,8 +631,8 @@ def test_a_revocation_is_heard_within_seconds_and_asks_nothing_in_between(url: s
 
 
 def test_tokens_of_an_owner_from_before_a_moment_are_revoked_together(url: str) -> None:
-    issuer = access.issue(KEY, None)
-    old = [access.issue(KEY, "rosa"), narrowed(issuer, "owner = rosa")]
+    of_issuer = access.issue(KEY, None)
+    old = [access.issue(KEY, "rosa"), narrowed(of_issuer, "owner = rosa")]
     time.sleep(0.005)  # times of issue are in milliseconds
 
     revoke_owner(KEY, "rosa")
@@ -623,5 +642,5 @@ def test_tokens_of_an_owner_from_before_a_moment_are_revoked_together(url: str) 
         with pytest.raises(Unauthorized, match="revoked"):
             authenticator.principal(token)
     assert authenticator.principal(access.issue(KEY, "rosa")).owner == "rosa"
-    assert authenticator.principal(narrowed(issuer, "owner = sven")).owner == "sven"
+    assert authenticator.principal(narrowed(of_issuer, "owner = sven")).owner == "sven"
     assert "rosa" not in str(list(Revocation.select().dicts()))
