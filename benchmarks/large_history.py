@@ -29,6 +29,7 @@ from app import db, sessions
 from app.conversations import messages as message_pages
 from app.conversations import queries as conversation_queries
 from app.conversations import search as message_search
+from app.conversations.words import indexed
 from app.db import schema
 from app.db.ids import new_id
 from app.db.models import AgentEvent, Message
@@ -44,6 +45,8 @@ from app.settings import Settings
 from tests.servers import MariaDB
 
 OWNER = "local"
+#: Another owner, who has said "common" so often.
+OTHER, FOREIGN = "other", 60_000
 AGENTS = 4
 #: Of one conversation: turns, and what the history tells of each.
 TURNS = 10
@@ -88,7 +91,8 @@ def fill(history: int, messages: int, seed: int = 1) -> Filled:
         begun = start + span * number / conversations
         conversation_id, agent_id = new_id(to_ms(begun)), number % AGENTS + 1
         told = said = 0
-        tables["chatSearch"].add(OWNER, conversation_id, None, None, f"xxtitle xx{chance.choice(WORDS)}")
+        title = f"title {chance.choice(WORDS)}"
+        tables["chatSearch"].add(OWNER, conversation_id, None, None, indexed(OWNER, title))
         for turn in range(TURNS):
             turn_at = begun + timedelta(seconds=turn)
             session_id = new_id(to_ms(turn_at))
@@ -109,13 +113,17 @@ def fill(history: int, messages: int, seed: int = 1) -> Filled:
                 if said_rows < NEEDLES:
                     words += " needle"
                 tables["chatMessages"].add(OWNER, conversation_id, session_id, role, words, "{}", moment)
-                indexed = " ".join(f"xx{word}" for word in words.split())
-                tables["chatSearch"].add(OWNER, conversation_id, session_id, messages - said_rows, indexed)
+                tables["chatSearch"].add(
+                    OWNER, conversation_id, session_id, messages - said_rows, indexed(OWNER, words)
+                )
         tables["chatConversations"].add(
             conversation_id, OWNER, agent_id, f"Title {number}", told, said, at(begun), at(begun + timedelta(minutes=1))
         )
         if number % 20_000 == 19_999:
             print(f"  {number + 1} of {conversations} conversations")
+    for _ in range(FOREIGN):
+        words = indexed(OTHER, f"common {' '.join(chance.choices(WORDS, k=6))}")
+        tables["chatSearch"].add(OTHER, "other", None, None, words)
     for table in tables.values():
         table.flush()
     db.transaction(lambda: entries._add_counts(counts))
@@ -191,6 +199,8 @@ def lists(filled: Filled) -> dict[str, Callable[[], object]]:
         "history of a session": history(session=filled.session_id),
         "history of an hour": history(since=utc_now() - timedelta(days=2), until=utc_now() - timedelta(days=1.99)),
         f"search, {NEEDLES} messages match": lambda: message_search.search(OWNER, "needle"),
+        "search, unknown word": lambda: message_search.search(OWNER, "unknown"),
+        f"search, in {FOREIGN:,} of another": lambda: message_search.search(OWNER, "common"),
         "(search, 1 in 3,333 matches)": lambda: message_search.search(OWNER, "word19999"),
         "(summary, counted each time)": lambda: queries.summary(OWNER, filled.agent_id),
     }

@@ -1,19 +1,16 @@
 """Full text search over messages and titles: FULLTEXT on MariaDB/MySQL, FTS5 on SQLite, with one result on both.
 
-The databases cut text differently (stop words, shortest word, accents, scripts without spaces), so they index words
-that are prepared here: lower case, without accents, compatibility forms folded; runs of Chinese, Japanese, Thai and
-the like as pairs of neighbouring characters; all of it written in ASCII. A message is found when it has all words of
-the query, the last one also as the beginning of a word. Found are words of any length in any script; not found are
-punctuation, emoji, the inside of words, and what stands after the first `INDEXED_CHARACTERS` of a message.
+They index words that `app.conversations.words` prepares: lower case, without accents, compatibility forms folded; runs
+of Chinese, Japanese, Thai and the like as pairs of neighbouring characters; each with a mark of its owner. A message is
+found when it has all words of the query, the last one also as the beginning of a word. Found are words of any length in
+any script; not found are punctuation, emoji, the inside of words, and what stands after the first
+`INDEXED_CHARACTERS` of a message.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import peewee
@@ -25,73 +22,14 @@ from app.db.paging import Page, cut
 from app.db.statements import Insert
 from app.db.times import iso
 
-#: Words of a message after this many characters are not indexed.
-INDEXED_CHARACTERS = 50_000
+from .words import UNMARKED_FROM, indexed, marked, wanted, wanted_of
+
 #: Longest query, in characters.
 MAX_QUERY = 500
 
-# InnoDB passes over words under three characters and its stop words; no word that begins like these is either.
-_PLAIN, _CODED = "xx", "yy"
-# Its longest word has 84 characters; a coded character takes four.
-_PLAIN_CHARACTERS, _CODED_CHARACTERS = 80, 20
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-_WORDS_OF_QUERY = 20
 _SNIPPET_CHARACTERS = 160
 _SNIPPET_FROM = 100_000
 _CURSOR = Cursor("q", 1)
-
-# Accents of Latin, Greek and Cyrillic; points of Hebrew and Arabic, which most people don't write.
-_ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]")
-# Scripts that write without spaces: Thai, Lao, Burmese, Khmer; kana; Han with its extensions.
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uf900-\ufaff\U00020000-\U0003ffff"
-)
-# Letters and digits, and the vowel signs of Indian scripts, which are neither.
-_RUN = re.compile(f"[{_UNSPACED}]+|(?:[^\\W_{_UNSPACED}]|[\u0900-\u0dff])+")
-_STARTS_UNSPACED = re.compile(f"[{_UNSPACED}]")
-
-
-def words_of(text: str) -> Iterator[str]:
-    """The words of *text*, in order and with repetitions."""
-    for run in _runs(text):
-        if len(run) > 1 and _is_unspaced(run):
-            # The last character alone as well: it begins no pair and could not be found.
-            yield from (run[index : index + 2] for index in range(len(run)))
-        else:
-            yield run
-
-
-def _runs(text: str) -> list[str]:
-    if not text.isascii():
-        bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
-        text = unicodedata.normalize("NFKC", bare)
-    found: list[str] = _RUN.findall(text.casefold())
-    return found
-
-
-def _is_unspaced(run: str) -> bool:
-    return _STARTS_UNSPACED.match(run) is not None
-
-
-def _indexed(text: str) -> str:
-    return " ".join(dict.fromkeys(map(_ascii, dict.fromkeys(words_of(text[:INDEXED_CHARACTERS])))))
-
-
-def _ascii(word: str) -> str:
-    """*word* as it is indexed: what words begin alike still begins alike."""
-    if word.isascii():
-        return _PLAIN + word[:_PLAIN_CHARACTERS]
-    return _CODED + "".join(map(_code, word[:_CODED_CHARACTERS]))
-
-
-@cache
-def _code(character: str) -> str:
-    number, code = ord(character), ""
-    for _ in range(4):
-        number, digit = divmod(number, len(_DIGITS))
-        code = _DIGITS[digit] + code
-    return code
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +50,7 @@ def add(new: Sequence[Text]) -> None:
             each.conversation.conversation_id,
             each.session_id,
             each.message_id,
-            _indexed(each.text),
+            indexed(each.conversation.owner, each.text),
         )
         for each in new
     )
@@ -125,7 +63,8 @@ _insert = Insert(
 
 def rename(conversation: Conversation, title: str) -> None:
     """Index another title."""
-    SearchEntry.update(words=_indexed(title)).where(_of(conversation) & SearchEntry.message_id.is_null()).execute()
+    words = indexed(conversation.owner, title)
+    SearchEntry.update(words=words).where(_of(conversation) & SearchEntry.message_id.is_null()).execute()
 
 
 def _of(conversation: Conversation) -> Any:
@@ -157,45 +96,58 @@ def search(owner: str, query: str, *, limit: int = 20, cursor: str | None = None
         DatabaseUnavailable: no connection.
     """
     before = None if cursor is None else _CURSOR.decode(cursor)[0]
-    condition = _condition(query)
-    if condition is None:
+    words = wanted(query)
+    if not words:
         return Page([], None)
     last = peewee.fn.MAX(SearchEntry.id)
-    matches = SearchEntry.select(last.alias("last_match")).where((SearchEntry.owner == owner) & condition)
-    grouped = matches.group_by(SearchEntry.conversation_id)
-    if before is not None:
-        grouped = grouped.having(last < before)
-    grouped = grouped.order_by(last.desc()).limit(limit + 1)
 
     def read() -> Page[dict[str, Any]]:
-        found = [entry_id for (entry_id,) in db.tuples(grouped)]
+        forms = [wanted_of(owner, words)]
+        if db.tuples(_unmarked(SearchEntry.id).limit(1)):
+            forms.append(words)
+        matches = SearchEntry.select(last.alias("last_match")).where((SearchEntry.owner == owner) & _have(forms))
+        grouped = matches.group_by(SearchEntry.conversation_id)
+        if before is not None:
+            grouped = grouped.having(last < before)
+        found = [entry_id for (entry_id,) in db.tuples(grouped.order_by(last.desc()).limit(limit + 1))]
         shown, next_cursor = cut(found, limit, _CURSOR.encode)
         return Page(_results(shown, query), next_cursor)
 
     return db.reading(read)
 
 
-def _condition(query: str) -> Any:
-    """SQL that holds for entries with all words of *query*; None: it has no words."""
-    runs = _runs(query)[:_WORDS_OF_QUERY]
-    if not runs:
-        return None
-    wanted: dict[str, bool] = {}
-    for position, run in enumerate(runs, start=1):
-        pairs = list(words_of(run))
-        if _is_unspaced(run) and len(run) > 1:
-            pairs.pop()  # the last character alone: its pair has it already
-        for pair in pairs:
-            # One character of an unspaced run begins some pair.
-            open_end = position == len(runs) if not _is_unspaced(run) else len(run) == 1
-            word = _ascii(pair)
-            wanted[word] = wanted.get(word, True) and open_end
+def _have(forms: Sequence[dict[str, bool]]) -> Any:
+    """SQL that holds for entries with all words of one of these *forms*."""
     if db.is_sqlite():
-        matched = " AND ".join(f'"{word}"{"*" if open_end else ""}' for word, open_end in wanted.items())
-        ids = peewee.SQL("(SELECT rowid FROM chatSearchWords WHERE chatSearchWords MATCH ?)", (matched,))
-        return SearchEntry.id << ids
-    matched = " ".join(f"+{word}{'*' if open_end else ''}" for word, open_end in wanted.items())
-    return peewee.NodeList((peewee.fn.MATCH(SearchEntry.words), peewee.SQL("AGAINST (%s IN BOOLEAN MODE)", (matched,))))
+        ids = "(SELECT rowid FROM chatSearchWords WHERE chatSearchWords MATCH ?)"
+        return SearchEntry.id << peewee.SQL(ids, (_any(forms, '"{}"', " AND "),))
+    against = peewee.SQL("AGAINST (%s IN BOOLEAN MODE)", (_any(forms, "+{}", " "),))
+    return peewee.NodeList((peewee.fn.MATCH(SearchEntry.words), against))
+
+
+def _any(forms: Sequence[dict[str, bool]], form: str, joined_by: str) -> str:
+    each = [
+        joined_by.join(form.format(word) + ("*" if open_end else "") for word, open_end in words.items())
+        for words in forms
+    ]
+    return each[0] if len(each) == 1 else (" OR " if db.is_sqlite() else " ").join(f"({words})" for words in each)
+
+
+def _unmarked(*columns: Any) -> Any:
+    # As the index has it: a parameter in its place would read the whole table on SQLite.
+    return SearchEntry.select(*columns).where(peewee.SQL(f"words >= '{UNMARKED_FROM}'"))
+
+
+def mark(limit: int) -> int:
+    """Give up to *limit* entries of older processes the marks of their owners; returns how many.
+
+    Until then a search looks for both forms, and what others have said costs it time.
+    """
+    columns = (SearchEntry.id, SearchEntry.owner, SearchEntry.words)
+    found = db.tuples(db.locked(_unmarked(*columns).limit(limit), wait=False))
+    for entry_id, owner, words in found:
+        SearchEntry.update(words=marked(owner, words.split())).where(SearchEntry.id == entry_id).execute()
+    return len(found)
 
 
 def _results(entry_ids: Sequence[int], query: str) -> list[dict[str, Any]]:

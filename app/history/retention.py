@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -56,6 +56,8 @@ class Pruner:
 
     Args:
         holder: This process, as the holder of the lease.
+        repairs: Each is called before pruning with a number of rows, mends up to so many that an older process has
+            written, and returns how many; until that is 0.
         now: The time by which rows are old.
         clock: Seconds that never go back.
     """
@@ -65,11 +67,13 @@ class Pruner:
         holder: str,
         settings: Settings,
         *,
+        repairs: Sequence[Callable[[int], int]] = (),
         now: Callable[[], datetime] = utc_now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._holder = holder
         self._settings = settings
+        self._repairs = repairs
         self._now = now
         self._clock = clock
         self._stop = threading.Event()
@@ -88,12 +92,18 @@ class Pruner:
         """
         try:
             self._keep_lease()
+            self._repair()
             self._by_age()
             self._by_number()
             self._events()
         except _Stopped:
             return False
         return True
+
+    def _repair(self) -> None:
+        for repair in self._repairs:
+            while self._transaction(partial(repair, self._rows)):
+                continue
 
     def _keep_lease(self) -> None:
         if self._stop.is_set():

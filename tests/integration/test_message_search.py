@@ -9,12 +9,12 @@ import pytest
 
 from app import db
 from app.conversations import search as message_search
-from app.db.models import SearchEntry
+from app.db.models import Conversation, SearchEntry
 from app.events import Done
 from app.sessions import commit
 from app.sessions.commit import Batch
 from tests.conftest import opened
-from tests.factories import OWNER, make_claim
+from tests.factories import OWNER, make_claim, make_created, make_session
 from tests.servers import MariaDB
 from tests.stage import Echo, Stage, saying, working
 
@@ -129,6 +129,59 @@ def test_what_is_deleted_or_cleared_is_found_no_more(stage: Stage) -> None:
     stage.delete(path)
     assert stage.get("/api/conversations/search", q="title")["results"] == []
     assert db.reading(lambda: SearchEntry.select().count()) == 0
+
+
+def ids_found(query: str, owner: str = OWNER) -> list[str]:
+    return [each["sessionId"] for each in message_search.search(owner, query).rows]
+
+
+def test_the_index_itself_tells_owners_apart(store: str) -> None:
+    mine, others = (
+        make_session(owner="anna", message="common 東京都"),
+        make_session(owner="bert", message="common 東京都"),
+    )
+    queries = ("common", "com", "東京", "東", "common 東京")
+    assert [ids_found(query, "bert") for query in queries] == [[others]] * len(queries)
+
+    # Only their words still say whose they are.
+    db.transaction(SearchEntry.update(owner="anna").execute)
+
+    assert [ids_found(query, "anna") for query in queries] == [[mine]] * len(queries)
+
+
+def written_by_an_older_process(session_id: str, words: str) -> None:
+    changed = SearchEntry.update(words=words).where(SearchEntry.session_id == session_id)
+    assert db.transaction(changed.execute) == 1
+
+
+def test_entries_of_an_older_process_are_found_before_and_after_they_get_their_mark(store: str) -> None:
+    long = "x" * 90
+    older = [make_session(message="other") for _ in range(3)]
+    for session_id in older:
+        written_by_an_older_process(session_id, f"xxcommon xxwords yy0kfl0fjg xx{'x' * 80}")
+    new = make_session(message=f"common words 東京都 {long}")
+    make_session(owner="anna", message="common words 東京都")
+    queries = ("common", "com", "words comm", "東", "東京", long)
+
+    before = [ids_found(query) for query in queries]
+    marked = [message_search.mark(2) for _ in range(3)]
+
+    assert before == [[new, *reversed(older)]] * len(queries)
+    assert marked == [2, 1, 0]
+    assert [ids_found(query) for query in queries] == before
+
+
+def test_what_an_older_process_renames_later_is_marked_as_well(store: str) -> None:
+    created = make_created(message="first")
+    conversation = db.reading(lambda: Conversation.get(Conversation.conversation_id == created.conversation_id))
+    titles = SearchEntry.update(words="xxsecond").where(SearchEntry.message_id.is_null())
+    db.transaction(titles.execute)
+
+    assert ids_found("second") == [None]
+    assert message_search.mark(10) == 1
+    assert ids_found("second") == [None]
+    message_search.rename(conversation, "third")
+    assert (ids_found("second"), ids_found("third")) == ([], [None])
 
 
 @pytest.mark.parametrize(

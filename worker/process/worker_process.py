@@ -16,6 +16,7 @@ from app.agents import Agents
 from app.broker.client import open_redis
 from app.broker.heads import Heads
 from app.broker.queue import TurnQueue
+from app.conversations import search
 from app.db import schema
 from app.errors import DatabaseUnavailable
 from app.history.retention import LEASE_S, Pruner
@@ -62,7 +63,7 @@ class WorkerProcess:
         self._lease_thread = ThreadPoolExecutor(1, thread_name_prefix="leases")
         self._sweep_thread = ThreadPoolExecutor(1, thread_name_prefix="sweeper")
         self._prune_thread = ThreadPoolExecutor(1, thread_name_prefix="retention")
-        self._pruner = Pruner(self.name, settings)
+        self._pruner = Pruner(self.name, settings, repairs=(search.mark,))
         #: Of the tasks that all sessions depend on.
         self._tell_broken: Callable[[WorkerBroken], object] = lambda _: None
         self.supervision = Supervision(on_broken=self._give_up)
