@@ -24,20 +24,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.agents import Agent
 from app.events import Delta, Done, Thinking, ToolCall
+from app.parameters import Parameters
 from app.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One stored message of the conversation."""
+    """One message of the conversation, or of the history that the caller sent along."""
 
-    #: `user` or `assistant`.
+    #: `user` or `assistant`; `system` only of what the caller sent.
     role: str
     content: str
     #: ISO 8601 UTC.
@@ -100,10 +101,17 @@ class Turn:
     model: str
     #: Without keys, secrets and addresses of servers.
     settings: Settings
-    #: Complete earlier exchanges of the conversation, oldest first: the newest that fit the agent's window.
+    #: What was said before, oldest first: the newest that fit the agent's window. Complete exchanges of the
+    #: conversation, or the messages that the caller sent in their place.
     history: tuple[Message, ...] = ()
     #: How many earlier exchanges did not fit; the model should know that they are missing.
     omitted: int = 0
+    #: The caller's, in addition to the agent's.
+    instructions: str = ""
+    #: What the caller says of the model. Fail with `unsupported_parameter` rather than leave one out.
+    parameters: Parameters = field(default_factory=Parameters)
+    #: The caller's own notes.
+    metadata: Mapping[str, str] = field(default_factory=dict)
     #: 1 for the first try.
     attempt: int = 1
     #: State of the last `Checkpoint` of an earlier attempt, else None.

@@ -9,12 +9,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.alias_generators import to_camel
 
 from app.db.paging import Page
+from app.parameters import Parameters, ReasoningEffort
+from app.sessions.options import Options, Said
 
 #: Longest message, in characters; the body limit of 1 MiB is usually reached first.
 MAX_MESSAGE = 1_000_000
 
 #: More unknown fields than this are not told one by one.
 MOST_UNKNOWN = 10
+
+#: Messages of a history that comes along.
+MOST_MESSAGES = 10_000
+#: Pairs of metadata, and the characters of a name and of a value.
+MOST_METADATA, METADATA_NAME, METADATA_VALUE = 16, 64, 512
 
 UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
@@ -66,7 +73,41 @@ Text = Annotated[str, AfterValidator(_encodable), AfterValidator(_not_blank)]
 Uuid = Annotated[str, AfterValidator(_uuid), Field(json_schema_extra={"format": "uuid"})]
 
 
-class SessionIn(Camel):
+Metadata = Annotated[
+    dict[
+        Annotated[str, AfterValidator(_encodable), Field(min_length=1, max_length=METADATA_NAME)],
+        Annotated[str, AfterValidator(_encodable), Field(max_length=METADATA_VALUE)],
+    ],
+    Field(max_length=MOST_METADATA),
+]
+
+
+class SaidIn(Camel):
+    """One message of a history that the caller sends along."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Annotated[str, AfterValidator(_encodable)]
+
+
+class ParametersIn(Camel):
+    """What may be said of the model. One that the model can't take ends the session as `unsupported_parameter`."""
+
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    max_tokens: int | None = Field(None, ge=1, le=2**31 - 1, description="Tokens of one answer of the model.")
+    stop: list[Annotated[str, AfterValidator(_encodable), Field(min_length=1, max_length=1000)]] | None = Field(
+        None, min_length=1, max_length=16
+    )
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    reasoning_effort: ReasoningEffort | None = None
+
+    def parameters(self) -> Parameters:
+        return Parameters.of(self.model_dump(include=set(ParametersIn.model_fields), exclude_none=True))
+
+
+class SessionIn(ParametersIn):
     """A user's message to be answered in the background."""
 
     message: Text = Field(max_length=MAX_MESSAGE, examples=["What is 17 % of 2,340?"])
@@ -76,6 +117,23 @@ class SessionIn(Camel):
     on_busy: Literal["enqueue", "reject", "interrupt"] = Field(
         "enqueue", description="What to do while the conversation has a running session."
     )
+    messages: list[SaidIn] | None = Field(
+        None,
+        max_length=MOST_MESSAGES,
+        description="What was said before, oldest first, in place of the conversation's own history.",
+    )
+    instructions: Annotated[str, AfterValidator(_encodable)] | None = Field(
+        None, max_length=MAX_MESSAGE, description="For this session, in addition to the agent's."
+    )
+    metadata: Metadata | None = Field(None, description="Notes of the caller's own, returned with the session.")
+
+    def options(self) -> Options:
+        said = None if self.messages is None else tuple(Said(each.role, each.content) for each in self.messages)
+        return Options(said, self.instructions or "", self.parameters(), self.metadata or {})
+
+
+#: Fields of `SessionIn` that are options.
+OPTIONS = frozenset({*ParametersIn.model_fields, "messages", "instructions", "metadata"})
 
 
 class SessionStarted(Shown):
@@ -107,6 +165,7 @@ class SessionOut(Shown):
     processing_time_ms: int
     error_message: str | None
     error_code: str | None
+    metadata: dict[str, str] = Field(description="What its caller noted.")
     finish_reason: str | None = Field(
         description="Why the model stopped: `stop`, or `length` when it reached the limit of its output."
     )

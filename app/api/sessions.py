@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from typing import Any
@@ -11,18 +10,18 @@ from apiflask import APIBlueprint
 from flask import Response, request
 
 from app import access, sessions
-from app.conversations import queries as conversation_queries
-from app.errors import Forbidden, Invalid, NotFound, UnknownAgent, UnknownModel
+from app.errors import Invalid
 from app.events import Error
 from app.sessions import queries as session_queries
 from app.sessions import removal
 
-from . import openapi
+from . import openapi, starting
 from .access import caller, needs, owner
 from .compression import takes_gzip
 from .polling import held
 from .polling.hub import Subscriber
 from .schemas import (
+    OPTIONS,
     EventsOut,
     EventsQuery,
     SessionIn,
@@ -36,8 +35,6 @@ from .schemas import (
 from .services import services
 
 blueprint = APIBlueprint("sessions", __name__, url_prefix="/api/chat", tag="Sessions")
-
-_KEY_CHARACTERS = 255
 
 _Responses = dict[int | str, dict[str, str | dict[str, dict[str, Any]]]]
 _START: _Responses = {
@@ -69,66 +66,26 @@ def start(body: SessionIn) -> tuple[dict[str, Any], int, dict[str, str]]:
     Commits the session and the user's message, then wakes a worker. Send an `Idempotency-Key` header to make retries
     safe: for 24 h the same key and body give the same session.
     """
-    here = services()
-    agent_id, model = _agent_and_model(body)
-    _require_conversation_in_scope(body.conversation_id)
-    created = sessions.create(
-        sessions.NewSession(
-            owner=owner(),
-            message=body.message,
-            agent_id=agent_id,
-            model=model,
-            conversation_id=body.conversation_id,
-            on_busy=body.on_busy,
-            idempotency_key=_idempotency_key(),
-            request_hash=_hash(body),
-        )
+    created = starting.start(
+        body.message,
+        agent_id=body.agent_id,
+        model=body.model,
+        conversation_id=body.conversation_id,
+        on_busy=body.on_busy,
+        options=body.options(),
+        idempotency_key=starting.idempotency_key(),
+        request_hash=_hash(body),
     )
-    for ended in created.interrupted:
-        here.doorbell.ended(ended)
-    if created.new:
-        here.doorbell.ring(created.session_id)
     answer = {"sessionId": created.session_id, "conversationId": created.conversation_id, "status": "running"}
-    if here.settings.chat_secret:
-        answer["token"] = access.issue_for_session(here.settings.chat_secret, caller(), created.session_id)
+    if secret := services().settings.chat_secret:
+        answer["token"] = access.issue_for_session(secret, caller(), created.session_id)
     return answer, 202, {"Location": f"{request.script_root}/api/chat/session/{created.session_id}"}
 
 
-def _agent_and_model(body: SessionIn) -> tuple[int, str]:
-    """The agent and the model of a new session; what the caller's scope leaves out is as what does not exist."""
-    who, here = caller(), services()
-    agent = here.agents.get(body.agent_id)
-    if who.agents is not None and agent.id not in who.agents:
-        raise UnknownAgent.of(agent.id)
-    model = body.model or agent.model or here.settings.chat_model
-    if not here.agents.offers(model, here.settings) or (who.models is not None and model not in who.models):
-        raise UnknownModel.of(model)
-    return agent.id, model
-
-
-def _require_conversation_in_scope(conversation_id: str | None) -> None:
-    who = caller()
-    if who.conversations is not None and conversation_id is None:
-        raise Forbidden("the token is limited to one conversation: name it")
-    if who.conversations is not None and conversation_id not in who.conversations:
-        raise NotFound("no such conversation")
-    if who.agents is not None and conversation_id is not None:
-        with contextlib.suppress(NotFound):  # then it begins here
-            if conversation_queries.agent_of(owner(), conversation_id) not in who.agents:
-                raise Forbidden("the conversation belongs to an agent that the token is not for")
-
-
-def _idempotency_key() -> str | None:
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    if not 0 < len(key) <= _KEY_CHARACTERS or not key.isascii() or not key.isprintable():
-        raise Invalid(f"Idempotency-Key must be 1 to {_KEY_CHARACTERS} printable ASCII characters")
-    return key
-
-
 def _hash(body: SessionIn) -> str:
-    return hashlib.sha256(json.dumps(body.model_dump(), sort_keys=True).encode()).hexdigest()
+    # Without the options that are not given: a repeated request is the same for an older process.
+    said = {name: value for name, value in body.model_dump().items() if name not in OPTIONS or value is not None}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 @blueprint.get("/session/<session_id>")

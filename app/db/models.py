@@ -184,10 +184,27 @@ class Message(Base):
     role = CharField(16)
     content = LongTextField()
     metadata = JsonField()
+    #: Of an answer: see `app.events.parts`; null: it has none, or an older version stored it.
+    parts = JsonField(null=True)
     created_at = UtcField(column_name="createdAt", default=utc_now)
 
     class Meta:
         table_name = "chatMessages"
+
+
+class SessionOptions(Base):
+    """What a caller says of a session beside its message."""
+
+    session_id = CharField(64, column_name="sessionId", primary_key=True)
+    #: Pairs of role and content, oldest first; null: the conversation's own.
+    messages = JsonField(null=True)
+    instructions = LongTextField(null=True)
+    #: By the names of `app.parameters`.
+    parameters = JsonField(null=True)
+    metadata = JsonField(null=True)
+
+    class Meta:
+        table_name = "chatSessionOptions"
 
 
 class SearchEntry(Base):
@@ -267,5 +284,5 @@ class Revocation(Base):
 
 
 MODELS: tuple[type[Base], ...] = (
-    Session, Event, Conversation, Message, SearchEntry, AgentEvent, AgentCount, Lease, Revocation,
+    Session, SessionOptions, Event, Conversation, Message, SearchEntry, AgentEvent, AgentCount, Lease, Revocation,
 )  # fmt: skip

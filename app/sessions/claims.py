@@ -35,6 +35,8 @@ class Claim:
     remaining_s: float
     #: Its conversation has complete turns before this one.
     has_history: bool = True
+    #: Its caller said more than a message.
+    has_options: bool = False
 
     @property
     def conversation(self) -> threads.Key:
@@ -97,7 +99,8 @@ def _take(
     )
     rows = db.sql(free, [turn_timeout_s * 1000, max_attempts, *wanted]).fetchall()
     claims = [
-        Claim(*(*columns, remaining_ms / 1000, wanted[columns[0]].has_history)) for *columns, remaining_ms in rows
+        Claim(*(*columns, remaining_ms / 1000, wanted[columns[0]].has_history, wanted[columns[0]].has_options))
+        for *columns, remaining_ms in rows
     ]
     if claims:
         _record_starts(claims, locked)
@@ -121,6 +124,7 @@ class _Next(NamedTuple):
     session_id: str
     conversation: threads.Key
     has_history: bool
+    has_options: bool
 
 
 def _next_of_their_conversations(session_ids: Sequence[str]) -> dict[int, _Next]:
@@ -130,15 +134,17 @@ def _next_of_their_conversations(session_ids: Sequence[str]) -> dict[int, _Next]
         "SELECT 1 FROM chatSessions AS e WHERE e.conversationId = s.conversationId AND e.owner = s.owner"
         " AND e.id < s.id AND e.status ="
     )
+    options = "SELECT 1 FROM chatSessionOptions AS o WHERE o.sessionId = s.sessionId"
     look = (
-        f"SELECT id, sessionId, owner, conversationId, EXISTS({earlier} 'done') FROM chatSessions AS s"
+        f"SELECT id, sessionId, owner, conversationId, EXISTS({earlier} 'done'), EXISTS({options})"
+        " FROM chatSessions AS s"
         f" WHERE sessionId IN ({db.marks(len(session_ids))}) AND status = 'running'"
         f" AND NOT EXISTS({earlier} 'running')"
     )
     found = db.sql(look, session_ids).fetchall()
     return {
-        row_id: _Next(session_id, (owner, conversation_id), bool(has_history))
-        for row_id, session_id, owner, conversation_id, has_history in found
+        row_id: _Next(session_id, (owner, conversation_id), bool(has_history), bool(has_options))
+        for row_id, session_id, owner, conversation_id, has_history, has_options in found
     }
 
 

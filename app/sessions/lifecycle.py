@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
@@ -21,8 +21,9 @@ from app.db.times import utc_now
 from app.errors import BackchatError, Busy, IdempotencyConflict
 from app.events import Error, Terminal, log
 
-from . import outcomes
+from . import options, outcomes
 from .locking import lock_with_conversation, patiently
+from .options import Options
 from .outcomes import Outcome
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class NewSession:
     idempotency_key: str | None = None
     #: SHA-256 of the request; two requests with one key must agree on it.
     request_hash: str | None = None
+    options: Options = field(default_factory=Options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ def _create(new: NewSession) -> Created:
         idempotency_key=new.idempotency_key,
         request_hash=new.request_hash,
     ).execute()
+    options.add(session_id, new.options)
     messages.add([NewMessage(conversation, session_id, "user", new.message, {})])
     threads.store([conversation])
     return Created(session_id, conversation_id, new=True, interrupted=tuple(interrupted))

@@ -19,6 +19,8 @@ from app.db.paging import Page, cut, size_of
 from app.db.times import iso
 from app.errors import NotFound
 
+from . import options
+
 _LOOKED_UP_AT_ONCE = 500
 _CURSOR = Cursor("s", 1)
 
@@ -37,6 +39,11 @@ def to_json(row: Session) -> dict[str, Any]:
     return {name: iso(value) if isinstance(value, datetime) else value for name, value in shown.items()}
 
 
+def _with_metadata(rows: Sequence[Session]) -> list[dict[str, Any]]:
+    metadata = options.metadata_of([row.session_id for row in rows]) if rows else {}
+    return [to_json(row) | {"metadata": metadata.get(row.session_id, {})} for row in rows]
+
+
 def get(owner: str, session_id: str) -> dict[str, Any]:
     """One session.
 
@@ -45,10 +52,10 @@ def get(owner: str, session_id: str) -> dict[str, Any]:
         DatabaseUnavailable: no connection.
     """
     mine = (Session.session_id == session_id) & (Session.owner == owner)
-    row = db.reading(lambda: Session.select(*_SHOWN).where(mine).first())
-    if row is None:
+    found = db.reading(lambda: _with_metadata(list(Session.select(*_SHOWN).where(mine))))
+    if not found:
         raise NotFound("no such session")
-    return to_json(row)
+    return found[0]
 
 
 def place(owner: str, session_id: str) -> tuple[str | None, int]:
@@ -102,7 +109,7 @@ def list_recent(
         found = db.tuples(keys)
         shown, next_cursor = cut([row_id for row_id, _ in found], limit, _CURSOR.encode, [size for _, size in found])
         rows = Session.select(*_SHOWN).where(Session.id.in_(shown)).order_by(Session.id.desc()) if shown else ()
-        return Page([to_json(row) for row in rows], next_cursor)
+        return Page(_with_metadata(list(rows)), next_cursor)
 
     return db.reading(read)
 

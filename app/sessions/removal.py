@@ -14,7 +14,7 @@ from app.conversations import threads
 from app.db.models import AgentEvent, Conversation, Event, Message, Session
 from app.history import entries
 
-from . import Ended
+from . import Ended, options
 from .lifecycle import ended
 from .locking import lock_with_conversation
 
@@ -46,6 +46,7 @@ def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[E
     session_ids = [row.session_id for row in rows]
     Event.delete().where(Event.session_id.in_(session_ids)).execute()
     deleted = Message.delete().where(Message.session_id.in_(session_ids)).execute()
+    options.forget(session_ids)
     Session.delete().where(Session.id.in_([row.id for row in rows])).execute()
     if conversation is not None:
         message_search.forget(session_ids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import AgentRunError, ModelAPIError
@@ -27,6 +27,7 @@ from worker.orchestrator import Checkpoint, Turn, TurnFailed, Withdrawal, Yielde
 from .checkpoint import Progress
 from .failures import MAX_TRIES, ModelFailure, failure_of
 from .finish_reasons import broke_off, reason_of
+from .parameters import refused, settings_of, unsupported
 from .provider_limits import Place, ProviderLimits
 from .providers import Providers
 from .thoughts import Piece, Thoughts
@@ -81,7 +82,9 @@ class ModelCalls:
         return self._progress.model or self.turn.model
 
     def model(self) -> tuple[Model, ModelSettings]:
-        return self._providers.model(self.name)
+        model, own = self._providers.model(self.name)
+        asked = settings_of(self.turn.parameters, model)
+        return model, ModelSettings(**own, **asked) if asked else own
 
     async def ask(self, messages: list[ModelMessage], parameters: ModelRequestParameters, before: str) -> Answer:
         """One answer; shows it while it comes, after the text *before* of the turn's earlier ones.
@@ -185,7 +188,11 @@ class ModelCalls:
         await self._say(Checkpoint(self._progress.to_state()))
 
     def _failure(self, error: Exception) -> ModelFailure:
-        return failure_of(error, self.turn.settings.openai_api_key)
+        failure = failure_of(error, self.turn.settings.openai_api_key)
+        if failure.code == "model_error" and (names := refused(self.turn.parameters, failure.words)):
+            named = unsupported(*names)
+            return replace(failure, code=named.code, detail=named.detail)
+        return failure
 
     def _log(self, failure: ModelFailure, tries: int, then: str) -> None:
         fields = {"model": self.name, "code": failure.code, "tries": tries, "then": then}

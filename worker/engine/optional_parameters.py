@@ -15,6 +15,13 @@ logger = logging.getLogger(__name__)
 REFUSING = frozenset({400, 404, 405, 415, 422, 500, 501})
 #: Without these there is no request.
 _NEEDED = frozenset({"model", "messages", "input", "instructions", "tools", "stream"})
+#: What only callers ask for: without it the answer would be another one than they wanted.
+_ASKED_FOR = frozenset(
+    {
+        *("temperature", "top_p", "max_tokens", "max_completion_tokens", "max_output_tokens", "stop", "seed"),
+        *("presence_penalty", "frequency_penalty", "reasoning_effort"),
+    }
+)
 #: What clients add to messages and tools, and some servers refuse.
 _OF_MESSAGES = frozenset({"reasoning", "reasoning_content", "extra_content"})
 _OF_TOOLS = frozenset({"strict"})
@@ -79,7 +86,9 @@ class OptionalParameters:
 
 
 def _names_in(request: dict[str, Any]) -> set[str]:
-    names = set(request) - _NEEDED
+    names = set(request) - _NEEDED - _ASKED_FOR
+    if (request.get("reasoning") or {}).get("effort"):
+        names.discard("reasoning")
     _visit(request, lambda holder, allowed: names.update(holder.keys() & allowed))
     return names
 

@@ -20,6 +20,7 @@ from pydantic_ai.messages import (
     ModelRequest,
     ModelResponse,
     ModelResponsePart,
+    SystemPromptPart,
     TextPart,
     ToolCallPart,
     UserPromptPart,
@@ -250,8 +251,8 @@ def _check_empty(answer: Answer, empty: int) -> None:
 
 
 def _instructions(turn: Turn) -> str | None:
-    """The agent's, and a note of what of the conversation the model is not told."""
-    parts = [turn.agent.instructions] if turn.agent.instructions else []
+    """The agent's, the caller's, and a note of what of the conversation the model is not told."""
+    parts = [each for each in (turn.agent.instructions, turn.instructions) if each]
     if turn.omitted:
         parts.append(f"Earlier exchanges of this conversation that did not fit and are left out: {turn.omitted}.")
         if "search_conversation" in turn.agent.tools:
@@ -260,11 +261,13 @@ def _instructions(turn: Turn) -> str | None:
 
 
 def _as_messages(history: Sequence[Message]) -> list[ModelMessage]:
-    """Earlier exchanges as the model's messages."""
+    """What was said before as the model's messages."""
     messages: list[ModelMessage] = []
     for message in history:
         if message.role == "user":
             messages.append(ModelRequest(parts=[UserPromptPart(message.content)]))
+        elif message.role == "system":
+            messages.append(ModelRequest(parts=[SystemPromptPart(message.content)]))
         elif message.content:
             messages.append(ModelResponse(parts=[TextPart(message.content)]))
     return messages

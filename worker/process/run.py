@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
@@ -12,20 +11,18 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from app import db, sessions
-from app.agents import Agent, Agents
-from app.conversations import exchanges, messages
-from app.db.times import iso
-from app.errors import DatabaseBusy, DatabaseUnavailable, Fenced, NotFound, UnknownModel
+from app.agents import Agents
+from app.errors import DatabaseBusy, DatabaseUnavailable, Fenced, NotFound
 from app.events import Done, Error, Terminal, Thinking, log
 from app.sessions import claims
 from app.sessions.claims import Claim
 from app.settings import Settings
-from worker.orchestrator import CancelScope, Message, Turn, TurnFailed, Withdrawal, Yielded, is_stopped
+from worker.orchestrator import CancelScope, Turn, TurnFailed, Withdrawal, Yielded, is_stopped
 
-from . import model_context
 from .door import Door, State
 from .event_writer import EventWriter
 from .failures import ORCHESTRATOR_ERROR, failure_of
+from .preparation import prepare
 from .session_buffer import RecordingFailed, SessionBuffer
 
 logger = logging.getLogger(__name__)
@@ -232,7 +229,14 @@ class Run:
         await self._buffer.put(Thinking("", supersedes_from), urgent=True)
         # Here a turn ends whose time is used up already: what follows need not wait for anything.
         await asyncio.sleep(0)
-        turn = await self._prepare()
+        turn = await prepare(
+            claim,
+            agents=self._agents,
+            settings=self._settings,
+            cancel=self._cancel,
+            read=self._read,
+            in_thread=self._in_thread,
+        )
         self._steps = self._answer(turn)
         async for step in self._steps:
             if isinstance(step, Withdrawal):
@@ -259,42 +263,6 @@ class Run:
                 return await self._in_thread(db.reading, work)  # type: ignore[no-any-return]
             except DatabaseUnavailable:
                 await asyncio.sleep(_READ_AGAIN_S)
-
-    async def _prepare(self) -> Turn:
-        claim = self.claim
-        agent = self._agents.get(claim.agent_id)
-        model = claim.model or agent.model or self._settings.chat_model
-        if not self._agents.offers(model, self._settings):
-            raise UnknownModel.of(model)  # accepted by a server that had other settings
-        history, omitted = await self._read(lambda: self._history(agent)) if claim.has_history else ((), 0)
-
-        async def search(query: str, limit: int) -> list[Message]:
-            found = await self._read(lambda: messages.containing(claim.owner, claim.conversation_id, query, limit))
-            return [Message(each.role, each.content, iso(each.created_at) or "") for each in found]
-
-        return Turn(
-            session_id=claim.session_id,
-            conversation_id=claim.conversation_id or "",
-            message=claim.message,
-            agent=agent,
-            model=model,
-            settings=self._settings.without_secrets(),
-            history=history,
-            omitted=omitted,
-            attempt=claim.attempt,
-            checkpoint=None if claim.checkpoint is None else json.loads(claim.checkpoint),
-            cancel=self._cancel,
-            search=search,
-        )
-
-    def _history(self, agent: Agent) -> tuple[tuple[Message, ...], int]:
-        """The newest exchanges that fit the model's window, and how many earlier ones do not."""
-        claim = self.claim
-        newest_first = exchanges.newest_first(claim.owner, claim.conversation_id, claim.row_id)
-        kept, whole = model_context.fit(newest_first, model_context.budget_tokens(agent, claim.message))
-        if whole:
-            return tuple(kept), 0
-        return tuple(kept), exchanges.count(claim.owner, claim.conversation_id, claim.row_id) - len(kept) // 2
 
     def _fields(self) -> dict[str, object]:
         return {"session_id": self.claim.session_id, "attempt": self.claim.attempt}

@@ -130,6 +130,7 @@ export const en = {
     context_too_long: 'The conversation is too long for the model. Start a new one.',
     content_filtered: 'The model provider held this answer back.',
     answer_too_long: 'The answer became too long.',
+    unsupported_parameter: 'The model does not take one of the parameters of the request.',
     answer_too_large: 'The answer became too long.',
     thinking_too_long: 'The model thought for too long.',
     tool_arguments_too_large: 'The model gave a tool too much to work on.',
