@@ -64,6 +64,12 @@ class MessageOut(Shown):
         "provider told nothing), `toolCalls` (large arguments are cut or null), `finishReason` when the model told why "
         "it stopped (`stop`, `length`), and `errorCode` and `errorMessage` when the turn failed or was cancelled."
     )
+    parts: list[dict[str, Any]] | None = Field(
+        description="Of an assistant's: what the session said and did, in order. `kind` is `reasoning` or `text` with "
+        "`text`, or `tool` with `toolCallId`, `toolName`, `toolArgs`, `toolResult`, `toolSuccess` (null: it had no "
+        "result) and `durationMs`; `truncated` says that something of it was cut or left out. null: an older version "
+        "stored it."
+    )
     created_at: str
 
 
@@ -120,6 +126,7 @@ MESSAGES = {
             "content": "What is 17 % of 2,340?",
             "sessionId": _SESSION_ID,
             "metadata": {"timestamp": "2026-03-01T12:00:00.000Z"},
+            "parts": None,
             "createdAt": "2026-03-01T12:00:00.000Z",
         },
         {
@@ -143,6 +150,18 @@ MESSAGES = {
                 ],
                 "timestamp": "2026-03-01T12:00:03.120Z",
             },
+            "parts": [
+                {
+                    "kind": "tool",
+                    "toolCallId": "call_1",
+                    "toolName": "calculate",
+                    "toolArgs": {"expression": "2340 * 0.17"},
+                    "toolResult": "397.8",
+                    "toolSuccess": True,
+                    "durationMs": 1,
+                },
+                {"kind": "text", "text": "17 % of 2,340 is 397.80."},
+            ],
             "createdAt": "2026-03-01T12:00:03.120Z",
         },
     ],

@@ -13,6 +13,7 @@ from app.db.paging import Page, cut, size_of
 from app.db.statements import Insert, Row
 from app.db.times import iso
 from app.errors import Invalid, NotFound
+from app.events import parts
 
 from . import search as message_search
 from . import threads
@@ -33,6 +34,8 @@ class NewMessage:
     content: str
     #: `timestamp` is added.
     metadata: dict[str, Any]
+    #: As `app.events.parts` stores them; None: it has none.
+    parts: list[dict[str, Any]] | None = None
 
 
 def add(new: Sequence[NewMessage]) -> None:
@@ -59,13 +62,14 @@ def _row(message: NewMessage) -> Row:
         message.role,
         message.content,
         metadata,
+        Message.parts.db_value(message.parts),
         at,
     )
 
 
 _insert = Insert(
     Message.owner, Message.conversation_id, Message.session_id, Message.role, Message.content, Message.metadata,
-    Message.created_at,
+    Message.parts, Message.created_at,
 )  # fmt: skip
 
 
@@ -86,6 +90,7 @@ def to_json(message: Message) -> dict[str, Any]:
         "content": message.content,
         "sessionId": message.session_id,
         "metadata": message.metadata,
+        "parts": parts.shown(message.parts, message.content),
         "createdAt": iso(message.created_at),
     }
 
@@ -171,7 +176,8 @@ def _page(
     if position.beyond_id is not None:
         wanted &= Message.id > position.beyond_id if order == "asc" else Message.id < position.beyond_id
     by_id = Message.id.asc() if order == "asc" else Message.id.desc()
-    keys = Message.select(Message.id, size_of(Message.content, Message.metadata)).where(wanted).order_by(by_id)
+    size = size_of(Message.content, Message.metadata, Message.parts)
+    keys = Message.select(Message.id, size).where(wanted).order_by(by_id)
     found = db.tuples(keys.limit(limit + 1).offset(position.offset))
     sizes = [size for _, size in found]
     shown, next_cursor = cut([row_id for row_id, _ in found], limit, _CURSOR.encode, sizes)

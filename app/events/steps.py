@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -61,6 +61,8 @@ class Steps:
     steps: list[Thought | ToolUse] = field(default_factory=list)
     #: How often the model asked for tools; several calls at once are one time.
     rounds: int = 0
+    #: The same with the runs of text between them, each with the seqs (`seq` to `last`) in which its deltas lie.
+    parts: Sequence[Part] = ()
 
     @property
     def summary(self) -> list[dict[str, Any]]:
@@ -95,11 +97,11 @@ def read(last_seqs: Mapping[str, int]) -> dict[str, Steps]:
     found: dict[str, Steps] = {}
     for session_ids, source, kept in ((few, _ALL, "1"), (many, _MEASURED, "room > 0")):
         if session_ids:
-            found |= _read(session_ids, source, kept)
+            found |= _read({each: last_seqs[each] for each in session_ids}, source, kept)
     return {session_id: found.get(session_id, Steps()) for session_id in last_seqs}
 
 
-def _read(session_ids: Sequence[str], source: str, kept: str) -> dict[str, Steps]:
+def _read(last_seqs: Mapping[str, int], source: str, kept: str) -> dict[str, Steps]:
     # SQLite's SUBSTR of a text ends at the first NUL; of bytes it gives enough for so many characters.
     result = "SUBSTR(CAST(toolResult AS BLOB), 1, 4 * {n})" if db.is_sqlite() else "SUBSTR(toolResult, 1, {n})"
     large = ("content", f"SUBSTR(toolArgs, 1, {KEPT_CHARACTERS + 1})", result.format(n=KEPT_CHARACTERS + 1))
@@ -108,9 +110,12 @@ def _read(session_ids: Sequence[str], source: str, kept: str) -> dict[str, Steps
         f"SELECT e.sessionId, e.seq, eventType, {content}, supersedesFrom, toolCallId, toolName, {args}, {result},"
         f" toolSuccess, durationMs, createdAt, {kept} FROM {source.format(wanted=_WANTED)}"
         " ORDER BY e.sessionId, e.seq"
-    ).format(marks=db.marks(len(session_ids)))
-    rows = db.sql(statement, session_ids).fetchall()
-    return {session_id: _steps(fold(_events(some)).parts) for session_id, some in groupby(rows, itemgetter(0))}
+    ).format(marks=db.marks(len(last_seqs)))
+    rows = db.sql(statement, list(last_seqs)).fetchall()
+    return {
+        session_id: _steps(fold(_events(list(some), last_seqs[session_id])).parts)
+        for session_id, some in groupby(rows, itemgetter(0))
+    }
 
 
 _WANTED = "sessionId IN ({marks}) AND eventType IN ('thinking', 'tool_call')"
@@ -131,17 +136,29 @@ _FIELDS = (
 )  # fmt: skip
 
 
-def _events(rows: Iterable[tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
-    """The events of these rows; arguments and results are text that may be cut."""
+def _events(rows: Sequence[tuple[Any, ...]], last_seq: int) -> Iterator[dict[str, Any]]:
+    """The events of these rows; arguments and results are text that may be cut.
+
+    Seqs have no gap: what was not read up to the terminal event, *last_seq*, is text of the answer, and thoughts before
+    and after it are two.
+    """
+    events = [dict(zip(_FIELDS, values, strict=True)) for _, *values in rows]
+    # Text that is superseded in part is in two pieces.
+    cuts = sorted({event["supersedesFrom"] for event in events} - {None})
     next_seq = 1
-    for _, *values in rows:
-        event = dict(zip(_FIELDS, values, strict=True))
-        if event["seq"] > next_seq:
-            # Seqs have no gap: what was not read is text of the answer, and thoughts before and after it are two.
-            yield {"seq": next_seq, "eventType": "delta", "content": "…"}
+    for event in events:
+        yield from _text_between(next_seq, event["seq"], cuts)
         next_seq = event["seq"] + 1
         event["content"] = event["content"] or ""
         yield event
+    yield from _text_between(next_seq, last_seq, cuts)
+
+
+def _text_between(first: int, end: int, cuts: Sequence[int]) -> Iterator[dict[str, Any]]:
+    for before in [*(cut for cut in cuts if first < cut < end), end]:
+        if first < before:
+            yield {"seq": first, "last": before - 1, "eventType": "delta", "content": "…"}
+        first = before
 
 
 def _steps(parts: Sequence[Part]) -> Steps:
@@ -150,8 +167,8 @@ def _steps(parts: Sequence[Part]) -> Steps:
         if part.kind == "reasoning":
             steps += _thoughts(part)
         elif part.kind == "tool":
-            steps.append(_use(part))
-    return Steps(steps, _rounds(parts))
+            steps.append(use_of(part))
+    return Steps(steps, _rounds(parts), parts)
 
 
 def _thoughts(part: Part) -> Iterator[Thought]:
@@ -166,7 +183,8 @@ def _thoughts(part: Part) -> Iterator[Thought]:
     yield Thought("".join(pieces), _time(started_at))
 
 
-def _use(part: Part) -> ToolUse:
+def use_of(part: Part) -> ToolUse:
+    """The call of a part that `read` gave."""
     begun, ended = part.events[0], part.result
     args = begun["toolArgs"] or ""
     cut = len(args) > KEPT_CHARACTERS

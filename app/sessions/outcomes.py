@@ -14,7 +14,7 @@ from app.conversations import messages, threads
 from app.conversations.messages import NewMessage
 from app.db.models import Conversation, Session
 from app.db.statements import Row
-from app.events import Done, Terminal, log, steps
+from app.events import Done, Terminal, log, parts, steps
 from app.history import entries
 
 #: Some 24 days, the largest INT.
@@ -114,7 +114,8 @@ def store(outcomes: Sequence[Outcome]) -> None:
         metadata["toolCalls"] = by_session[outcome.row.session_id].summary
         # An empty message would look like a lost answer.
         said = outcome.text or metadata.get("errorMessage") or metadata.get("errorCode") or ""
-        answers.append(NewMessage(conversation, outcome.row.session_id, "assistant", said, metadata))
+        in_order = parts.stored(outcome.row.session_id, by_session[outcome.row.session_id], outcome.text)
+        answers.append(NewMessage(conversation, outcome.row.session_id, "assistant", said, metadata, in_order))
     messages.add(answers)
     rows: list[Row] = []
     for outcome, conversation in kept:
