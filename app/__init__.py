@@ -8,7 +8,7 @@ The way of a message:
           orchestrator ── events ──► worker.process.event_writer┘  one loop, hundreds of sessions
                                           └─ sessions.commit: one transaction per flush, for all of them
                                                  └─ after the commit: broker.heads.publish
-    GET events ─ api.polling.reader: head unchanged? answer without the database : events.log.read ─► page
+    GET events ─ api.polling.front: nothing new? answer at once : framework ─ api.polling.reader ─ events.log ─► page
 
 The rooms, from the bottom up; each imports from those above it in this list, never the other way, and a test reads
 that from the paths:
@@ -35,6 +35,7 @@ Glossary:
     claim          a worker's hold on a session: its attempt and a lease that it renews
     checkpoint     the orchestrator's state, stored with the events that it covers; a resumed attempt goes on from it
     head           newest seq and status of a session, cached for a second
+    front          what answers polls without news before they reach the framework
     ring, doorbell a job in the queue that tells workers to look at a session; the row is the truth
     flush          one transaction of the event writer for all sessions of its process
     fold           events in, parts and moves out: what is shown of a session

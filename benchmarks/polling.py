@@ -14,13 +14,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
 from werkzeug.test import create_environ
 
-from app import db, sessions
+from app import access, db, sessions
 from app.api import create_app
 from app.broker.client import open_redis
 from app.broker.heads import Head, Heads
@@ -33,6 +34,7 @@ from tests.servers import MariaDB, RedisServer
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 EVENTS = 20
+_SECRET = "k1:a key of the benchmark, which has over 32 bytes"
 #: Heads live for a second; a round must not outlive them.
 REFRESH_EVERY = 200
 
@@ -80,6 +82,7 @@ def empty() -> Application:
 
 def measure(arguments: argparse.Namespace, settings: Settings) -> None:
     application: Any = create_app(settings)
+    guarded: Any = create_app(replace(settings, chat_secret=_SECRET))
     heads = Heads(open_redis(settings.redis_url))
     created = sessions.create(sessions.NewSession("local", "message", 1, "demo"))
     [claim], _ = claims.take([created.session_id], "bench", lease_s=600, max_attempts=3, turn_timeout_s=900)
@@ -89,12 +92,16 @@ def measure(arguments: argparse.Namespace, settings: Settings) -> None:
     def refresh() -> None:
         heads.publish([Head(claim.session_id, "local", EVENTS, "running", time.time())])
 
+    token = access.issue(_SECRET, "local")
     events = f"/api/chat/session/{claim.session_id}/events?after="
     bare = Poll("empty Flask view", empty(), "/", refresh=refresh)
     polls = [
         bare,
         Poll("idle poll", application, f"{events}{EVENTS}", refresh=refresh),
         Poll("idle poll, takes gzip", application, f"{events}{EVENTS}", refresh=refresh, Accept_Encoding="gzip"),
+        Poll("idle poll, token", guarded, f"{events}{EVENTS}", refresh=refresh, Authorization=f"Bearer {token}"),
+        Poll("idle poll, 304", application, f"{events}{EVENTS}", refresh=refresh,
+             If_None_Match=f'W/"running-{EVENTS}-0-0"'),
         Poll("idle poll of a waiting session", application, events.replace(claim.session_id, waiting) + "0",
              refresh=refresh),
         Poll(f"page of {EVENTS} events", application, f"{events}0", refresh=refresh),

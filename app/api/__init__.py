@@ -34,7 +34,9 @@ from . import (
     sessions,
     web,
 )
+from .polling.front import Front
 from .polling.hub import Hub
+from .polling.notifications import Notifications
 from .polling.reader import Reader
 from .schemas import ProblemOut
 from .services import Services
@@ -61,14 +63,15 @@ def create_app(settings: Settings) -> APIFlask:
     # Flask would answer a doubled slash with a redirect in HTML, which clients don't follow with their body.
     app.url_map.merge_slashes = False
     _configure(app, settings)
-    install_services(app.extensions, _services(settings))
+    here = _services(settings)
+    install_services(app.extensions, here)
     problems.install(app)
     app.spec_processor(openapi.complete)
     compression.install(app)
     headers.install(app)
     # In this order: a preflight has no token, and a body is read for whom it may come from.
-    cross_origin.install(app, settings.cors_origins)
-    access.install(app, settings)
+    of_origins = cross_origin.install(app, settings.cors_origins)
+    principal_of = access.install(app, settings)
     _require_json(app)
     for blueprint in (
         sessions.blueprint,
@@ -79,6 +82,8 @@ def create_app(settings: Settings) -> APIFlask:
         _docs_assets(),
     ):
         app.register_blueprint(blueprint)
+    front = Front(app.wsgi_app, here.reader, principal_of, [*of_origins.items(), *headers.OF_THE_API.items()])
+    app.wsgi_app = front  # type: ignore[method-assign]
     prefix.install(app, settings.url_prefix)
     for endpoint in _OF_THE_FRAMEWORK & app.view_functions.keys():
         app.view_functions[endpoint] = access.public(app.view_functions[endpoint])
@@ -89,15 +94,16 @@ def create_app(settings: Settings) -> APIFlask:
 def _services(settings: Settings) -> Services:
     queue = TurnQueue(settings.redis_url)
     published = heads.Heads(open_redis(settings.redis_url))
+    # Its own connection: a subscription waits longer than any other call may.
+    notifications = Notifications(open_redis(settings.redis_url, timeout_s=30))
     return Services(
         settings=settings,
         agents=Agents.load(settings.agents_file),
         heads=published,
         queue=queue,
         doorbell=Doorbell(published, queue),
-        # Its own connection: a subscription waits longer than any other call may.
-        hub=Hub(open_redis(settings.redis_url, timeout_s=30)),
-        reader=Reader(published),
+        hub=Hub(notifications),
+        reader=Reader(published, notifications),
     )
 
 

@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from apiflask import APIFlask
 from flask import current_app, g, request
@@ -22,6 +22,12 @@ from app.conversations import queries as conversation_queries
 from app.errors import Forbidden, Invalid, NotFound, Unauthorized
 from app.sessions import queries as session_queries
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+# A poll asks the same of the same few names.
+_remembered = functools.lru_cache(maxsize=1024)
 
 View = TypeVar("View", bound=Callable[..., Any])
 Scope = Literal["session", "conversation", "agent"]
@@ -69,17 +75,24 @@ def _declared(need: Need) -> Callable[[View], View]:
     return declare
 
 
-def install(app: APIFlask, settings: Settings) -> None:
-    """Guard every route of *app*, those as well that come later."""
+def install(app: APIFlask, settings: Settings) -> Callable[[WSGIEnvironment], Principal]:
+    """Guard every route of *app*, those as well that come later.
+
+    Returns:
+        Who makes a request. It raises Unauthorized where nobody is served, and DatabaseUnavailable as `Authenticator`.
+    """
     authenticator = _authenticator(settings) if settings.chat_secret else None
     place_of = functools.lru_cache(maxsize=_PLACES)(session_queries.place)
 
-    def principal() -> Principal:
+    def principal_of(environ: WSGIEnvironment) -> Principal:
         if authenticator is not None:
-            return authenticator.principal(_bearer())
-        if fault := local_fault():
+            return authenticator.principal(_bearer(environ))
+        if fault := local_fault(environ):
             raise Unauthorized(f"without CHAT_SECRET only this machine is served: {fault}")
         return LOCAL
+
+    def principal() -> Principal:
+        return principal_of(request.environ)
 
     @app.before_request
     def authorise() -> None:
@@ -94,6 +107,8 @@ def install(app: APIFlask, settings: Settings) -> None:
         if rule is not None:
             _check(who, need, request.view_args or {}, place_of)
 
+    return principal_of
+
 
 def _authenticator(settings: Settings) -> Authenticator:
     report_short(settings.chat_secret)
@@ -106,8 +121,9 @@ def _authenticator(settings: Settings) -> Authenticator:
     return Authenticator(settings.chat_secret, Revocations(settings.chat_secret), json_web_tokens)
 
 
-def _bearer() -> str:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+def _bearer(environ: WSGIEnvironment) -> str:
+    header: str = environ.get("HTTP_AUTHORIZATION", "")
+    scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthorized("send a token: Authorization: Bearer …")
     return token.strip()
@@ -175,7 +191,7 @@ def require_operator() -> None:
     Raises:
         Unauthorized, Forbidden: they may not.
     """
-    if local_fault() is None:
+    if local_fault(request.environ) is None:
         return
     who: Principal = g.authenticate()
     if "operate" not in who.rights:
@@ -207,27 +223,35 @@ def require_guard(settings: Settings) -> None:
         raise Invalid(f"CORS_ORIGINS=* would let every site read it without a token; {advice}")
 
 
-def local_fault() -> str | None:
+def local_fault(environ: WSGIEnvironment) -> str | None:
     """Why the request is not one of this machine; None: it is."""
-    address = request.remote_addr
+    address = environ.get("REMOTE_ADDR", "")
     if address and not _is_loopback(address):
         return "the client is another host"
-    for name, _ in request.headers:
-        if _FORWARDED.fullmatch(name.lower()):
-            return f"the request came through a proxy ({name})"
+    for name in environ:
+        if _is_forwarded(name):
+            return f"the request came through a proxy ({name.removeprefix('HTTP_').replace('_', '-').title()})"
     # The name as well: a foreign one that leads to 127.0.0.1 comes from loopback too. As it was sent: the framework
     # makes an empty one of what it can't read.
-    host = request.environ.get("HTTP_HOST")
-    if host is None or host == "":
+    host = environ.get("HTTP_HOST", "")
+    if not host:
         return "the request names no host" if address else None
     return None if _is_local_name(host) else "the request is for another host name"
 
 
+@_remembered
+def _is_forwarded(name: str) -> bool:
+    header = name.removeprefix("HTTP_")
+    return header != name and _FORWARDED.fullmatch(header.lower().replace("_", "-")) is not None
+
+
+@_remembered
 def _is_local_name(host: str) -> bool:
     match = _HOST.fullmatch(host.lower())
     return match is not None and (match[1] is not None or _is_loopback(match[2] or match[3]))
 
 
+@_remembered
 def _is_loopback(address: str) -> bool:
     try:
         return ipaddress.ip_address(address).is_loopback

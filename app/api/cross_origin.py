@@ -26,8 +26,12 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+")
 _EXPOSED = "ETag, Location, Retry-After"
 
 
-def install(app: APIFlask, origins: str) -> None:
-    """Allow these *origins*: `https://one.example,https://other.example`, or `*` for all; empty: none."""
+def install(app: APIFlask, origins: str) -> dict[str, str]:
+    """Allow these *origins*: `https://one.example,https://other.example`, or `*` for all; empty: none.
+
+    Returns:
+        What is added to every answer to a request without an origin.
+    """
     allowed = frozenset(_named(origins))
 
     def is_allowed(origin: str) -> bool:
@@ -42,7 +46,7 @@ def install(app: APIFlask, origins: str) -> None:
             raise Forbidden("pages of this origin may not call it; CORS_ORIGINS names those that may")
 
     if not allowed:
-        return
+        return {}
 
     @app.before_request
     def preflight() -> Response | None:
@@ -60,6 +64,8 @@ def install(app: APIFlask, origins: str) -> None:
             response.headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
             response.headers["Access-Control-Expose-Headers"] = _EXPOSED
         return response
+
+    return {} if "*" in allowed else {"Vary": "Origin"}
 
 
 def _named(origins: str) -> Iterator[str]:

@@ -14,17 +14,24 @@ _NOTHING = "default-src 'none'; frame-ancestors 'none'"
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
+#: Of every answer.
+_ALL = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+#: Of every answer of the API.
+OF_THE_API = _ALL | {"Content-Security-Policy": _NOTHING, "Cache-Control": "no-store"}
+
+
 def install(app: APIFlask) -> None:
     @app.after_request
     def protect(response: Response) -> Response:
         headers = response.headers
-        headers.setdefault("X-Content-Type-Options", "nosniff")
-        headers.setdefault("Referrer-Policy", "no-referrer")
+        for name, value in _ALL.items():
+            headers.setdefault(name, value)
         # The page and its files say by themselves what they may do, and are the same for everybody.
         if request.blueprint == "web":
             return response
         if "Content-Security-Policy" not in headers:
-            is_page = response.mimetype == "text/html" and not response.is_streamed
+            # A 304 has no type of its own, which the framework takes for that of a page.
+            is_page = response.mimetype == "text/html" and response.status_code != 304 and not response.is_streamed
             headers["Content-Security-Policy"] = _of_documentation(response) if is_page else _NOTHING
         if request.blueprint != "docs_assets":
             headers["Cache-Control"] = "no-store"

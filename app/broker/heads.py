@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 #: How late a head may be.
 TTL_MS = 1000
-#: The session ids of new heads are published here.
+#: The session ids of new heads are published here, those of one commit in one message, separated by spaces.
 CHANNEL = "backchat:news"
 #: After a failure Redis is left alone for so long: polls must stay quick while it is down.
 _PAUSE_S = 1.0
@@ -67,27 +68,31 @@ class Heads:
                 if age_ms < TTL_MS:
                     value = f"{head.seq} {head.status} {head.moved_at:.1f} {head.owner}"
                     pipeline.set(_key(head.session_id), value, px=TTL_MS - age_ms)
-                if news:
-                    pipeline.publish(CHANNEL, head.session_id)
+            if news:
+                pipeline.publish(CHANNEL, " ".join(head.session_id for head in heads))
             pipeline.execute()
         except redis.RedisError:
             self._failed()
 
     def get(self, session_id: str) -> Head | None:
         """The head of a session, or None: ask the database."""
+        return self.get_many([session_id]).get(session_id)
+
+    def get_many(self, session_ids: Sequence[str]) -> dict[str, Head]:
+        """The heads of these sessions, by id; of those that are missing the database has to be asked."""
+        if not session_ids:
+            return {}
         with self._slots:
             # Checked after the wait: Redis may have gone down meanwhile.
             if self._down():
-                return None
+                return {}
             try:
-                raw = self._redis.get(_key(session_id))
+                found: Any = self._redis.mget([_key(each) for each in session_ids])
             except redis.RedisError:
                 self._failed()
-                return None
-        if not isinstance(raw, bytes):
-            return None
-        seq, status, moved_at, owner = raw.decode().split(" ", 3)
-        return Head(session_id, owner, int(seq), status, float(moved_at))
+                return {}
+        heads = (_head(session_id, raw) for session_id, raw in zip(session_ids, found, strict=True))
+        return {head.session_id: head for head in heads if head is not None}
 
     def forget(self, session_id: str) -> None:
         """Publish that a session was deleted, and wake the hubs that wait for it."""
@@ -107,6 +112,15 @@ class Heads:
         if not self._down():
             logger.warning("redis can't be reached, polls use the database")
         self._down_until = time.monotonic() + _PAUSE_S
+
+
+def _head(session_id: str, raw: object) -> Head | None:
+    """A head as `publish` wrote it; None: there is none, or somebody else wrote it."""
+    try:
+        seq, status, moved_at, owner = raw.decode().split(" ", 3)  # type: ignore[attr-defined]
+        return Head(session_id, owner, int(seq), status, float(moved_at))
+    except (AttributeError, ValueError):
+        return None
 
 
 def _key(session_id: str) -> str:

@@ -11,12 +11,14 @@ import redis
 
 from app.api.polling.hub import Hub, Subscriber
 from app.api.polling.local_heads import LocalHeads
+from app.api.polling.notifications import Notifications
 from app.api.polling.pages import POLL_MS, POLL_STILL_MS, POLL_STREAMING_MS, SharedPage, poll_after_ms
 from app.api.polling.single_flight import SingleFlight
 from app.broker.heads import Head
 from app.errors import DatabaseUnavailable, NotFound
 from app.events.log import EventPage
 
+HEAD = Head("s1", "me", 3, "running")
 QUIET = EventPage("s1", "running", [], 3, has_more=False, moved_at=100.0)
 
 
@@ -41,7 +43,7 @@ class Readers(Hub):
     """Reads when it is told to instead of on threads of its own."""
 
     def __init__(self, log: Log) -> None:
-        super().__init__(redis.Redis(), log.read)
+        super().__init__(Notifications(redis.Redis()), log.read)
         self._started = True
 
     def hear(self, session_id: str = "s1") -> None:
@@ -245,8 +247,14 @@ def table() -> Table:
 
 
 @pytest.fixture
-def local_heads(table: Table, clock: Clock) -> LocalHeads:
-    local_heads = LocalHeads(table.heads, clock)
+def published() -> Table:
+    """What Redis has."""
+    return Table()
+
+
+@pytest.fixture
+def local_heads(published: Table, table: Table, clock: Clock) -> LocalHeads:
+    local_heads = LocalHeads(published.heads, table.heads, clock)
     local_heads._started = True  # the test refreshes
     return local_heads
 
@@ -254,7 +262,7 @@ def local_heads(table: Table, clock: Clock) -> LocalHeads:
 def test_a_head_is_known_for_a_second_and_again_after_each_refresh(
     local_heads: LocalHeads, table: Table, clock: Clock
 ) -> None:
-    local_heads.remember("me", QUIET, clock.now)
+    local_heads.remember(HEAD, clock.now)
     table.rows["s1"] = (3, "running")
 
     for _ in range(3):
@@ -272,7 +280,7 @@ def test_a_head_is_known_for_a_second_and_again_after_each_refresh(
 def test_a_session_that_moved_is_read_again(
     local_heads: LocalHeads, table: Table, clock: Clock, moved: tuple[int, str] | None
 ) -> None:
-    local_heads.remember("me", QUIET, clock.now)
+    local_heads.remember(HEAD, clock.now)
     if moved:
         table.rows["s1"] = moved
 
@@ -285,7 +293,7 @@ def test_all_polled_sessions_are_looked_up_together_and_no_others(
     local_heads: LocalHeads, table: Table, clock: Clock
 ) -> None:
     for number in range(1000):
-        local_heads.remember("me", replace(QUIET, session_id=f"s{number}"), clock.now)
+        local_heads.remember(replace(HEAD, session_id=f"s{number}"), clock.now)
         table.rows[f"s{number}"] = (3, "running")
     clock.now += 9
     local_heads.get("s7")
@@ -296,11 +304,32 @@ def test_all_polled_sessions_are_looked_up_together_and_no_others(
     assert table.asked == [["s7"]]
 
 
-def test_ended_sessions_and_unread_pages_are_not_remembered(local_heads: LocalHeads, clock: Clock) -> None:
-    local_heads.remember("me", replace(QUIET, status="done"), clock.now)
+def test_ended_sessions_are_not_remembered(local_heads: LocalHeads, clock: Clock) -> None:
+    local_heads.remember(replace(HEAD, status="done"), clock.now)
+
     assert local_heads.get("s1") is None
 
-    local_heads.remember("me", replace(QUIET, has_more=True), clock.now)
+
+def test_the_database_is_asked_only_for_what_redis_has_not(
+    local_heads: LocalHeads, published: Table, table: Table, clock: Clock
+) -> None:
+    for session_id in ("s1", "s2"):
+        local_heads.remember(replace(HEAD, session_id=session_id), clock.now)
+    published.rows["s1"] = table.rows["s2"] = (3, "running")
+    clock.now += 0.9
+
+    local_heads.refresh()
+    clock.now += 0.9
+
+    assert (published.asked, table.asked) == ([["s1", "s2"]], [["s2"]])
+    assert (local_heads.get("s1"), local_heads.get("s2")) == (HEAD, replace(HEAD, session_id="s2"))
+
+
+def test_what_changed_is_forgotten_at_once(local_heads: LocalHeads, clock: Clock) -> None:
+    local_heads.remember(HEAD, clock.now)
+
+    local_heads.forget(["other", "s1"])
+
     assert local_heads.get("s1") is None
 
 

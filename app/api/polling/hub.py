@@ -1,6 +1,6 @@
 """The hub: held requests subscribe to a session here and are handed its pages as they are committed.
 
-One subscription per web process hears of every commit (`heads.CHANNEL`). A commit is read and encoded once for all
+One subscription per web process (`notifications`) hears of every commit. A commit is read and encoded once for all
 subscribers at the same seq, however many they are. News is a hint: one look at the database for all sessions that are
 waited for, every few seconds, finds what a lost message or a Redis that is down would have hidden.
 """
@@ -17,15 +17,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import redis
 from gevent import monkey
 
 from app import db, metrics
-from app.broker.heads import CHANNEL
 from app.errors import DatabaseUnavailable, Gone, NotFound
 from app.events import log
 from app.sessions import queries as session_queries
 
+from .notifications import Notifications
 from .pages import SharedPage
 
 logger = logging.getLogger(__name__)
@@ -39,7 +38,6 @@ GONE_S = 3.0
 READERS = 4
 #: Subscribers that overran their deadline by this much are dropped.
 _FORGOTTEN_S = 60.0
-_RECONNECT_S = 1.0
 
 # gevent's own `poll` would take a watcher for each of thousands of connections; this one returns at once anyway.
 _poll: Callable[[], Any] = monkey.get_original("select", "poll")
@@ -81,19 +79,17 @@ class Hub:
     """Hands pages to subscribers. Starts listening with the first one.
 
     Args:
-        client: For the subscription alone.
         read: As `app.events.log.read`.
     """
 
-    def __init__(self, client: redis.Redis, read: Callable[..., log.EventPage] = log.read) -> None:
-        self._redis = client
+    def __init__(self, notifications: Notifications, read: Callable[..., log.EventPage] = log.read) -> None:
+        self._notifications = notifications
         self._read = read
         self._lock = threading.Lock()
         self._subscribed: dict[str, set[Subscriber]] = defaultdict(set)
         #: Sessions to read, each once.
         self._moved: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._queued: set[str] = set()
-        self._listening = False
         self._started = False
 
     def register(self, subscriber: Subscriber) -> None:
@@ -104,7 +100,9 @@ class Hub:
             if self._started:
                 return
             self._started = True
-        for work in (self._listen_for_ever, self._look_for_ever, *(self._read_for_ever,) * READERS):
+        self._notifications.subscribe(self._to_read)
+        self._notifications.start()
+        for work in (self._look_for_ever, *(self._read_for_ever,) * READERS):
             threading.Thread(target=work, name="hub", daemon=True).start()
 
     def unregister(self, subscriber: Subscriber) -> None:
@@ -214,30 +212,10 @@ class Hub:
                 subscriber._handed = outcome
                 subscriber._signal.release()
 
-    def _listen_for_ever(self) -> None:
-        while True:
-            try:
-                self._listen()
-            except (redis.RedisError, OSError):
-                logger.warning("no news from redis, the database is asked instead")
-            except Exception:
-                logger.exception("listening for news failed")
-            self._listening = False
-            time.sleep(_RECONNECT_S)
-
-    def _listen(self) -> None:
-        with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]
-            subscription.subscribe(CHANNEL)
-            self._listening = True
-            while True:
-                message = subscription.get_message(timeout=LOOK_S)
-                if message is not None:
-                    self._to_read([message["data"].decode()])
-
     def _look_for_ever(self) -> None:
         let_go_at = 0.0
         while True:
-            time.sleep(LOOK_S if self._listening else LOOK_WITHOUT_NEWS_S)
+            time.sleep(LOOK_S if self._notifications.listening else LOOK_WITHOUT_NEWS_S)
             try:
                 if time.monotonic() >= let_go_at:
                     self._let_go()

@@ -39,8 +39,24 @@ def poll_after_ms(page: EventPage, now: float) -> int:
         return 0
     if page.events and page.events[-1]["eventType"] in ("delta", "thinking"):
         return POLL_STREAMING_MS
-    still_s = now - page.moved_at
-    return POLL_MS if still_s < STILL_S else POLL_STILL_MS
+    return _idle_poll_after_ms(page.moved_at, now)
+
+
+def _idle_poll_after_ms(moved_at: float, now: float) -> int:
+    return POLL_MS if now - moved_at < STILL_S else POLL_STILL_MS
+
+
+def idle_etag(after: int) -> str:
+    """The ETag of a page without events of a running session; as `SharedPage.etag`."""
+    return f"running-{after}-0-0"
+
+
+def idle_body(session_id: str, after: int, moved_at: float, now: float) -> bytes:
+    """The page without events of a running session as JSON, with the bytes that `SharedPage` makes."""
+    return (
+        f'{{"sessionId":"{session_id}","status":"running","events":[],"nextAfter":{after},"hasMore":false,'
+        f'"pollAfterMs":{_idle_poll_after_ms(moved_at, now)}}}'
+    ).encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 
 from app import db
-from app.broker.heads import Heads
+from app.broker.heads import Head, Heads
 from app.events import log
 from app.events.log import EventPage
 
 from .local_heads import LocalHeads
+from .notifications import Notifications
 from .single_flight import SingleFlight
 
 
@@ -21,10 +22,14 @@ class Reader:
         clock: Seconds that never go back.
     """
 
-    def __init__(self, heads: Heads, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, heads: Heads, notifications: Notifications, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._heads = heads
+        self._notifications = notifications
         self._clock = clock
-        self._local_heads = LocalHeads(clock=clock)
+        self._local_heads = LocalHeads(heads.get_many, clock=clock)
+        notifications.subscribe(self._local_heads.forget)
         self._flights: SingleFlight[EventPage] = SingleFlight()
 
     def read(self, owner: str, session_id: str, after: int, limit: int) -> EventPage:
@@ -35,9 +40,8 @@ class Reader:
             Gone: retention has deleted its events.
             DatabaseUnavailable: no connection.
         """
-        head = self._heads.get(session_id) or self._local_heads.get(session_id)
-        if head is not None and head.owner == owner and head.seq <= after and head.status == "running":
-            # Nothing new: this has cost one look at Redis, or none.
+        head = self.idle(owner, session_id, after) or self._published(owner, session_id, after)
+        if head is not None:
             return EventPage(session_id, "running", [], after, has_more=False, moved_at=head.moved_at)
 
         def work(begin: Callable[[], None]) -> EventPage:
@@ -46,12 +50,33 @@ class Reader:
                 return self._clock(), log.read(owner, session_id, after, limit)
 
             read_at, page = db.reading(read)
-            if head is None:
-                self._local_heads.remember(owner, page, read_at)
+            if not page.has_more:
+                self._remember(Head(session_id, owner, page.next_after, page.status, page.moved_at), read_at)
             return page
 
         return self._flights.call((owner, session_id, after, limit), work)
 
+    def idle(self, owner: str, session_id: str, after: int) -> Head | None:
+        """The head of a running session of *owner* that has no news above *after*; None: this process can't tell."""
+        head = self._local_heads.get(session_id)
+        return head if head is not None and _is_idle(head, owner, after) else None
+
+    def _published(self, owner: str, session_id: str, after: int) -> Head | None:
+        asked_at = self._clock()
+        head = self._heads.get(session_id)
+        if head is None or not _is_idle(head, owner, after):
+            return None
+        self._remember(head, asked_at)
+        return head
+
+    def _remember(self, head: Head, read_at: float) -> None:
+        self._notifications.start()
+        self._local_heads.remember(head, read_at)
+
     def forget(self, session_id: str) -> None:
         """This process has just changed the session: what is remembered of it is out of date."""
-        self._local_heads.forget(session_id)
+        self._local_heads.forget([session_id])
+
+
+def _is_idle(head: Head, owner: str, after: int) -> bool:
+    return head.seq <= after and head.owner == owner and head.status == "running"

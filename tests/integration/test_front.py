@@ -1,0 +1,194 @@
+"""What answers idle polls in front of the framework: the same bytes, and nothing that the framework would refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app import access
+from app.api.polling.front import Front
+from app.api.polling.pages import POLL_STILL_MS
+from app.events import Delta, Thinking
+from app.sessions.claims import Claim
+from tests.factories import change, make_claim, statements, write
+
+# The database is asked before, never here.
+pytestmark = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+
+SECRET = "k1:a root key for tests of 32 bytes and more"
+
+
+class Counted:
+    """How many requests the front answered and how many went on to the framework."""
+
+    def __init__(self) -> None:
+        self.answered = self.passed_on = 0
+        self.off = False
+
+
+@pytest.fixture
+def front(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """Counts what the front does, and switches it off."""
+    counted, answer = Counted(), Front._answer
+
+    def count(self: Front, environ: Any) -> Any:
+        made = None if counted.off else answer(self, environ)
+        counted.answered += made is not None
+        counted.passed_on += made is None
+        return made
+
+    monkeypatch.setattr(Front, "_answer", count)
+    return counted
+
+
+def make_idle() -> Claim:
+    """A running session with two events."""
+    claim = make_claim()
+    write(claim, Thinking(""), Delta("x"))
+    return claim
+
+
+def of(response: TestResponse) -> tuple[str, list[tuple[str, str]], bytes]:
+    return response.status, list(response.headers), response.data
+
+
+def events(claim: Claim, query: str = "after=2") -> str:
+    return f"/api/chat/session/{claim.session_id}/events?{query}"
+
+
+CORS = {"cors_origins": "https://one.example"}
+PREFIX = {"url_prefix": "/chat"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "query", "headers"),
+    [
+        ({}, "after=2", {}),
+        ({}, "after=2&limit=500", {"Accept-Encoding": "gzip"}),
+        ({}, "after=2&limit=1000&wait=0", {"If-None-Match": 'W/"running-1-0-0"'}),
+        ({}, "after=7&limit=1", {"Sec-Fetch-Site": "same-origin"}),
+        ({}, "after=2", {"If-None-Match": '"running-2-0-0"'}),
+        ({"chat_secret": SECRET}, "after=2", {}),
+        ({"chat_secret": SECRET}, "after=2", {"If-None-Match": 'W/"running-2-0-0"'}),
+        (CORS, "after=2", {}),
+        (CORS, "after=2", {"If-None-Match": 'W/"running-2-0-0"'}),
+        (PREFIX, "after=2", {}),
+    ],
+    ids=str,
+)
+def test_an_idle_poll_has_the_bytes_that_the_framework_would_send(
+    make_client: Callable[..., FlaskClient],
+    front: Counted,
+    settings: dict[str, str],
+    query: str,
+    headers: dict[str, str],
+) -> None:
+    client, claim = make_client(**settings), make_idle()
+    if "chat_secret" in settings:
+        headers = headers | {"Authorization": f"Bearer {access.issue(SECRET, 'local')}"}
+    url = settings.get("url_prefix", "") + events(claim, query)
+    client.get(url, headers=headers)
+
+    with statements() as asked:
+        ours = client.get(url, headers=headers)
+    assert (front.answered, asked) == (1, [])
+    front.off = True
+    assert of(ours) == of(client.get(url, headers=headers))
+
+
+def test_the_advice_for_the_next_poll_is_the_framework_s(client: FlaskClient, front: Counted) -> None:
+    claim = make_idle()
+    change(claim.session_id, updated_at="2020-01-01 00:00:00.000")
+    client.get(events(claim))
+
+    ours = client.get(events(claim))
+
+    assert (front.answered, ours.json["pollAfterMs"]) == (1, POLL_STILL_MS)
+    front.off = True
+    assert of(ours) == of(client.get(events(claim)))
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "status"),
+    [
+        ("after=1", {}, 200),
+        ("after=-1", {}, 400),
+        ("after=x", {}, 400),
+        ("after=2&limit=0", {}, 400),
+        ("after=2&limit=1001", {}, 400),
+        ("after=99999999999", {}, 400),
+        ("after=2&after=x", {}, None),
+        ("after=2&limit=500&unknown=1", {}, None),
+        ("after=2&wait=0.01", {}, 200),
+        ("after=2", {"Host": "evil.example"}, 401),
+        ("after=2", {"X-Forwarded-For": "127.0.0.1"}, 401),
+        ("after=2", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("after=2", {"Origin": "https://evil.example"}, None),
+        ("after=2", {"Transfer-Encoding": "chunked"}, 415),
+        ("after=2", {"If-None-Match": "*"}, None),
+        ("after=2", {"If-None-Match": 'W/"a", W/"running-2-0-0"'}, 304),
+    ],
+    ids=str,
+)
+def test_what_is_not_plainly_an_idle_poll_is_for_the_framework(
+    client: FlaskClient, front: Counted, query: str, headers: dict[str, str], status: int | None
+) -> None:
+    claim = make_idle()
+    client.get(events(claim))
+
+    response = client.get(events(claim, query), headers=headers)
+
+    assert front.answered == 0
+    if status is not None:
+        assert response.status_code == status
+
+
+@pytest.mark.parametrize("method", ["HEAD", "POST", "OPTIONS", "DELETE"])
+def test_only_gets_are_answered(client: FlaskClient, front: Counted, method: str) -> None:
+    claim = make_idle()
+    client.get(events(claim))
+
+    client.open(events(claim), method=method)
+
+    assert front.answered == 0
+
+
+TOKENS: dict[str, Callable[[Claim], str]] = {
+    "none": lambda claim: "",
+    "garbage": lambda claim: "x",
+    "foreign": lambda claim: access.issue(SECRET, "somebody else"),
+    "cannot read": lambda claim: access.issue(SECRET, "local", can=["cancel"]),
+    "another key": lambda claim: access.issue("another root key of more than 32 bytes", "local"),
+    "of another session": lambda claim: access.issue(SECRET, "local", session="other"),
+}
+
+
+@pytest.mark.parametrize("make_token", TOKENS.values(), ids=TOKENS.keys())
+def test_only_who_may_read_the_session_is_answered(
+    make_client: Callable[..., FlaskClient], front: Counted, make_token: Callable[[Claim], str]
+) -> None:
+    client, claim = make_client(chat_secret=SECRET), make_idle()
+    mine = {"Authorization": f"Bearer {access.issue(SECRET, 'local')}"}
+    client.get(events(claim), headers=mine)
+    client.get(events(claim), headers=mine)
+    assert front.answered == 1
+
+    refused = client.get(events(claim), headers={"Authorization": f"Bearer {make_token(claim)}"})
+
+    assert front.answered == 1
+    assert refused.status_code in (401, 403, 404)
+
+
+def test_a_session_that_has_ended_is_for_the_framework(client: FlaskClient, front: Counted) -> None:
+    claim = make_idle()
+    client.get(events(claim))
+    client.post(f"/api/chat/session/{claim.session_id}/cancel")
+
+    page = client.get(events(claim))
+
+    assert front.answered == 0
+    assert page.json["status"] == "error"
