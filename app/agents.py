@@ -10,23 +10,38 @@ tools = ["current_time", "calculate", "search_conversation", "my_package.tools:w
 context_tokens = 128000              # optional: the model's window …
 context_percent = 80                 # … and how much of it earlier exchanges may take
 
+max_turn_tokens = 200000             # optional: a turn that would take more ends as `budget_exhausted` …
+max_turn_cost = 0.50                 # … and so does one that would cost more than this, in money
+
 [[agents.mcp_servers]]
 name = "files"
 command = "mcp-server-files"         # stdio …
 args = ["/srv/files"]
 required = true                      # optional: no turn without it
 # url = "http://127.0.0.1:9000/mcp"  # … or streamable HTTP
+
+[[prices]]                           # optional: what a million tokens cost from a date (UTC) on
+model = "openai:gpt-5-mini"
+from = 2026-08-01
+input = 0.25
+output = 2.00
+cache_read = 0.025                   # optional: as input
+cache_write = 0.25                   # optional: as input
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import Invalid, UnknownAgent
+from .prices import Prices
 from .settings import Settings
 
 #: Tools that an agent has when its file names none.
@@ -36,6 +51,20 @@ DEFAULT_TOOLS = ("current_time", "calculate", "search_conversation")
 class _Strict(BaseModel):
     # A misspelt key must be reported, not ignored.
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _micros(value: object) -> int:
+    """Money as it stands in the file, in whole micro-units."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError("must be a number")
+    micros = Decimal(value) * 1_000_000
+    if not micros.is_finite() or not 0 <= micros < 2**53 or micros != int(micros):
+        raise ValueError("must be 0 or more, with up to six decimals")
+    return int(micros)
+
+
+#: Money: a number in the file, whole micro-units here.
+Micros = Annotated[int, BeforeValidator(_micros)]
 
 
 class McpServer(_Strict):
@@ -79,6 +108,9 @@ class Agent(_Strict):
     context_tokens: int = Field(default=128_000, ge=1_000)
     #: How much of the window the conversation may take; the rest is for tools and the answer.
     context_percent: int = Field(default=80, ge=1, le=100)
+    #: Tokens, and micro-units of money, that one turn may take; a request that would go beyond is not made.
+    max_turn_tokens: int | None = Field(default=None, ge=1)
+    max_turn_cost: Micros | None = None
 
     @model_validator(mode="after")
     def _names_of_its_own(self) -> Agent:
@@ -98,8 +130,36 @@ DEFAULT_AGENT = Agent(
 )
 
 
+class Price(_Strict):
+    """One `[[prices]]` entry: money for a million tokens."""
+
+    model: str
+    since: date = Field(alias="from")
+    input: Micros
+    output: Micros
+    cache_read: Micros | None = None
+    cache_write: Micros | None = None
+
+    def prices(self) -> Prices:
+        of_input = self.input
+        return Prices(
+            input=of_input,
+            output=self.output,
+            cache_read=of_input if self.cache_read is None else self.cache_read,
+            cache_write=of_input if self.cache_write is None else self.cache_write,
+        )
+
+
 class _File(_Strict):
-    agents: tuple[Agent, ...]
+    agents: tuple[Agent, ...] = ()
+    prices: tuple[Price, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_price_a_day(self) -> _File:
+        days = [(price.model, price.since) for price in self.prices]
+        if len(days) != len(set(days)):
+            raise ValueError("two `prices` of a model have the same date")
+        return self
 
 
 def _told(error: ValidationError) -> str:
@@ -114,8 +174,10 @@ def _told(error: ValidationError) -> str:
 class Agents:
     """The configured agents by id; agent 1 always exists."""
 
-    def __init__(self, agents: tuple[Agent, ...] = ()) -> None:
+    def __init__(self, agents: tuple[Agent, ...] = (), prices: tuple[Price, ...] = ()) -> None:
         self._by_id: Mapping[int, Agent] = {DEFAULT_AGENT.id: DEFAULT_AGENT} | {a.id: a for a in agents}
+        # The newest first.
+        self._prices = sorted(prices, key=lambda price: price.since, reverse=True)
 
     @classmethod
     def load(cls, path: str) -> Agents:
@@ -127,7 +189,8 @@ class Agents:
         if not path:
             return cls()
         try:
-            parsed = _File.model_validate(tomllib.loads(Path(path).read_text("utf-8")))
+            # Money in binary fractions would be off by a little.
+            parsed = _File.model_validate(tomllib.loads(Path(path).read_text("utf-8"), parse_float=Decimal))
         except OSError as error:
             raise Invalid(f"agents file {path}: {error.strerror}") from error
         except ValidationError as error:
@@ -137,7 +200,7 @@ class Agents:
         ids = [agent.id for agent in parsed.agents]
         if len(ids) != len(set(ids)):
             raise Invalid(f"agents file {path}: two agents share an id")
-        return cls(parsed.agents)
+        return cls(parsed.agents, parsed.prices)
 
     def __iter__(self) -> Iterator[Agent]:
         return iter(sorted(self._by_id.values(), key=lambda agent: agent.id))
@@ -150,6 +213,13 @@ class Agents:
         named = {each.strip() for each in settings.models.split(",")} - {"", "*", ":*"}
         provider, colon, _ = model.partition(":")
         return model in named or (bool(colon) and f"{provider}:*" in named)
+
+    def prices(self, model: str, on: date | None = None) -> Prices | None:
+        """What tokens of *model* cost on a day, by default today; None: it has no price."""
+        if not self._prices:
+            return None
+        day = on or datetime.now(UTC).date()
+        return next((price.prices() for price in self._prices if price.model == model and price.since <= day), None)
 
     def get(self, agent_id: int) -> Agent:
         """The agent with this id.

@@ -13,6 +13,8 @@ It knows no database, queue or HTTP. What it yields:
 - `Checkpoint` stores all that came before it as permanent, and the state to go on from. After a crash the
   next attempt gets that state as `turn.checkpoint`; text yielded after the last checkpoint is superseded.
 - `Withdrawal` takes back the text and thoughts yielded after the last checkpoint: they no longer count.
+- `Asked` says that a model is about to be asked, and `Usage` what that request took. They are counted as they come, and
+  stay counted whatever becomes of the turn: a request that is cut off before its `Usage` counts as an estimate.
 - `Done` names model and usage and ends the turn. Ending without one is a `Done` of the deltas joined.
 
 It fails by raising: `TurnFailed` with a stable code, or anything else, which becomes `orchestrator_error`.
@@ -29,7 +31,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.agents import Agent
-from app.events import Delta, Done, Thinking, ToolCall
+from app.events import Delta, Done, Thinking, ToolCall, Usage
 from app.parameters import Parameters
 from app.settings import Settings
 
@@ -59,6 +61,16 @@ class Checkpoint:
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
     """What was yielded since the last `Checkpoint` no longer counts, as if it had not been."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A model is about to be asked. Comes back when it may be: a turn that has no budget left ends here."""
+
+    #: An estimate: what counts if the request is cut off.
+    input_tokens: int = 0
+    #: None: the turn's.
+    model: str | None = None
 
 
 def is_stopped() -> bool:
@@ -139,7 +151,7 @@ class TurnFailed(Exception):
         self.provider_said = provider_said
 
 
-Yielded = Thinking | Delta | ToolCall | Done | Checkpoint | Withdrawal | str
+Yielded = Thinking | Delta | ToolCall | Done | Checkpoint | Withdrawal | Asked | Usage | str
 
 
 class Orchestrator(Protocol):

@@ -162,6 +162,8 @@ class SessionOut(Shown):
     output_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
+    cost: int = Field(description="Micro-units of money by the prices of the models; 0 where there are none.")
+    usage_estimated: bool = Field(description="Some of the tokens were not counted by a provider.")
     processing_time_ms: int
     error_message: str | None
     error_code: str | None

@@ -82,6 +82,12 @@ class Session(Base):
     output_tokens = IntegerField(column_name="outputTokens", default=0)
     cache_read_tokens = IntegerField(column_name="cacheReadTokens", default=0)
     cache_write_tokens = IntegerField(column_name="cacheWriteTokens", default=0)
+    #: Micro-units of money by the prices of the models; 0 where there are none.
+    cost = BigIntegerField(default=0)
+    #: 1: some of the tokens were not counted by a provider.
+    usage_estimated = IntegerField(column_name="usageEstimated", default=0)
+    #: The model request that is under way, for whoever ends the session meanwhile; see `app.sessions.spending`.
+    open_request = CharField(255, column_name="openRequest", null=True)
     #: From the first claim to the end.
     processing_time_ms = IntegerField(column_name="processingTimeMs", default=0)
     error_message = LongTextField(column_name="errorMessage", null=True)
@@ -165,6 +171,8 @@ class Conversation(Base):
     #: 1, raised by each clear of the context.
     session_number = IntegerField(column_name="sessionNumber", default=1)
     message_count = IntegerField(column_name="messageCount", default=0)
+    #: 1: it is deleted a day after it was last used.
+    ephemeral = IntegerField(default=0)
     created_at = UtcField(column_name="createdAt", default=utc_now)
     updated_at = UtcField(column_name="updatedAt", default=utc_now)
 

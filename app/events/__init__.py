@@ -15,10 +15,10 @@ from .types import (
     Terminal,
     Thinking,
     ToolCall,
-    Usage,
     coalesce,
     split_text,
 )
+from .usage import OpenRequest, Usage, tokens_of
 
 __all__ = [
     "MAX_EVENT_BYTES",
@@ -28,6 +28,7 @@ __all__ = [
     "Event",
     "EventType",
     "JsonText",
+    "OpenRequest",
     "Status",
     "Terminal",
     "Thinking",
@@ -35,4 +36,5 @@ __all__ = [
     "Usage",
     "coalesce",
     "split_text",
+    "tokens_of",
 ]

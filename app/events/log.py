@@ -130,13 +130,12 @@ def _fields(event: events.Event) -> Row:
                 *(None,) * 5,
             )
         case events.Done():
-            usage = None if event.usage is None else event.usage.to_json()
             return (
                 text_of(event.content),
                 *(None,) * 6,
                 event.duration_ms,
                 text_of(event.model[:128]),
-                Event.usage_json.db_value(usage),
+                _usage_of(event),
                 None,
                 None,
                 event.finish_reason and text_of(event.finish_reason[:32]),
@@ -147,11 +146,15 @@ def _fields(event: events.Event) -> Row:
                 *(None,) * 6,
                 event.duration_ms,
                 None,
-                None,
+                _usage_of(event),
                 text_of(event.error_msg),
                 text_of(event.error_code[:64]),
                 None,
             )
+
+
+def _usage_of(event: events.Terminal) -> str | None:
+    return None if event.usage is None else str(Event.usage_json.db_value(event.usage.to_json()))
 
 
 def read(owner: str, session_id: str, after: int, limit: int) -> EventPage:
@@ -247,6 +250,7 @@ def to_json(event: dict[str, Any]) -> dict[str, Any]:
         out |= {
             "errorMsg": event["error_msg"],
             "errorCode": event["error_code"],
+            "usageJson": Event.usage_json.python_value(event["usage_json"]),
             "durationMs": event["duration_ms"],
         }
     return out

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from .usage import Usage
+
 EventType = Literal["thinking", "tool_call", "delta", "done", "error"]
 Status = Literal["running", "done", "error"]
 
 #: Largest text of one event, in bytes of UTF-8; longer text becomes several events.
 MAX_EVENT_BYTES = 16 * 1024
-#: What the column of a count holds.
-MOST_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,30 +23,6 @@ class JsonText:
     """A JSON value as its text: checked, and stored as it is."""
 
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that a turn took, as the provider counted them. `input_tokens` includes cached ones."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-
-    @property
-    def total_tokens(self) -> int:
-        return min(self.input_tokens + self.output_tokens, MOST_TOKENS)
-
-    def to_json(self) -> dict[str, int]:
-        """The `usageJson` of a `done` event."""
-        return {
-            "inputTokens": self.input_tokens,
-            "outputTokens": self.output_tokens,
-            "cacheReadTokens": self.cache_read_tokens,
-            "cacheWriteTokens": self.cache_write_tokens,
-            "totalTokens": self.total_tokens,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +70,7 @@ class Done:
     #: The whole answer; None: the deltas joined.
     content: str | None = None
     model: str = ""
-    #: None when the provider reported none.
+    #: Of the whole turn; None: none was told. What was counted on the way is never taken back.
     usage: Usage | None = None
     duration_ms: int | None = None
     #: Why the model stopped: `stop`, or `length` at the limit of its output; None: unknown.
@@ -115,6 +91,8 @@ class Error:
     duration_ms: int | None = None
     #: What a provider said of it: kept with the session for whoever runs the deployment, never in the event.
     provider_said: str | None = None
+    #: What the turn had used by then; None: nothing.
+    usage: Usage | None = None
 
     type: EventType = field(default="error", init=False)
     terminal: bool = field(default=True, init=False)

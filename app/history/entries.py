@@ -83,8 +83,8 @@ def of_end(row: Session, *, text: str, steps: Steps, metadata: dict[str, Any], d
         "errorCode": metadata.get("errorCode"),
         "errorMessage": metadata.get("errorMessage"),
         "tokenUsage": usage,
-        # Nothing here knows prices: null says that it is not known, which 0 would not.
-        "cost": None,
+        # Without prices null says that it is not known, which 0 would not.
+        "cost": metadata.get("cost"),
         "durationMs": duration_ms,
         "turns": 0 if row.started_at is None else steps.rounds + 1,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import peewee
@@ -13,7 +13,12 @@ from app.conversations import threads
 from app.db.models import Conversation, Session
 from app.db.statements import Row
 from app.db.times import utc_now
+from app.events import Usage
 from app.history import entries
+
+from . import spending
+
+_USED = ", ".join(field.column_name for field in spending.FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class Claim:
     has_history: bool = True
     #: Its caller said more than a message.
     has_options: bool = False
+    #: By earlier attempts, with an estimate of the request that the last one had open.
+    used: Usage = field(default_factory=Usage)
 
     @property
     def conversation(self) -> threads.Key:
@@ -94,19 +101,28 @@ def _take(
     )
     free = (
         "SELECT id, sessionId, conversationId, owner, agentId, model, userMessage, attempt + 1, lastSeq, checkpoint,"
-        f" checkpointSeq, COALESCE(deadlineMs - {clock}, ?) FROM chatSessions{db.only_by('PRIMARY')}"
-        f" WHERE {guard}"
+        f" checkpointSeq, COALESCE(deadlineMs - {clock}, ?), openRequest, {_USED} FROM"
+        f" chatSessions{db.only_by('PRIMARY')} WHERE {guard}"
     )
     rows = db.sql(free, [turn_timeout_s * 1000, max_attempts, *wanted]).fetchall()
-    claims = [
-        Claim(*(*columns, remaining_ms / 1000, wanted[columns[0]].has_history, wanted[columns[0]].has_options))
-        for *columns, remaining_ms in rows
-    ]
+    claims = [_claim(row, wanted[row[0]]) for row in rows]
     if claims:
         _record_starts(claims, locked)
         # The leases run from here on: recording many large messages takes seconds.
         _store(claims, locked, worker, lease_s, turn_timeout_s)
     return claims, held_up
+
+
+def _claim(row: Row, found: _Next) -> Claim:
+    *of_session, remaining_ms, open_request = row[: -len(spending.FIELDS)]
+    used = spending.counted(*row[-len(spending.FIELDS) :])
+    claim = Claim(*(*of_session, remaining_ms / 1000, found.has_history, found.has_options, used))
+    if open_request is None:
+        return claim
+    # The attempt before this one was cut off: from now on the row counts that.
+    used += spending.lost(claim.session_id, open_request)
+    spending.store(claim.row_id, used, None)
+    return replace(claim, used=used)
 
 
 def _unlocked(row_ids: list[int]) -> set[int]:

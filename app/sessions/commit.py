@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app import db
 from app.conversations import threads
 from app.db.models import Session
 from app.db.statements import Row, Select
 from app.db.times import utc_now
-from app.events import Done, Error, Event, Terminal, log
+from app.events import Done, Error, Event, OpenRequest, Terminal, Usage, log
 
-from . import lifecycle
+from . import lifecycle, spending
 from .claims import Claim
 from .lifecycle import End
 
@@ -29,6 +29,8 @@ class Batch:
     checkpoint: tuple[str, int] | None = None
     #: An earlier try ended without an answer: it may have been committed.
     retried: bool = False
+    #: What the session has used until now and the request that it has open, if either has changed.
+    used: tuple[Usage, OpenRequest | None] | None = None
 
     @property
     def terminal(self) -> Terminal | None:
@@ -132,6 +134,10 @@ def _advance(appended: Sequence[tuple[Batch, int]]) -> None:
     for batch, last_seq in appended:
         if batch.terminal is not None:
             continue
+        if batch.used is not None:
+            usage, request = batch.used
+            text = None if request is None else replace(request, after=batch.after).to_text()
+            spending.store(batch.claim.row_id, usage, text)
         if batch.checkpoint is None:
             plain[batch.claim.row_id] = last_seq
             continue

@@ -21,7 +21,7 @@ from app.db.times import utc_now
 from app.errors import BackchatError, Busy, IdempotencyConflict
 from app.events import Error, Terminal, log
 
-from . import options, outcomes
+from . import options, outcomes, spending
 from .locking import lock_with_conversation, patiently
 from .options import Options
 from .outcomes import Outcome
@@ -176,6 +176,7 @@ def _finish(end: End) -> Outcome:
             "last_seq": end.last_seq,
             "lease_until_ms": None,
             "checkpoint": None,
+            "open_request": None,
             "updated_at": now,
             "ended_at": now,
         }
@@ -247,7 +248,13 @@ def _end(row: Session, conversation: Conversation | None, error: Error, *, text:
     content = error.content if text else ""
     if content is None:
         content = log.answer_text(row.session_id)
-    error = replace(error, content=content, duration_ms=outcomes.elapsed_ms(row, utc_now()))
+    used = spending.of(row)
+    error = replace(
+        error,
+        content=content,
+        duration_ms=outcomes.elapsed_ms(row, utc_now()),
+        usage=used if used.total_tokens else None,
+    )
     log.insert(log.rows(row.session_id, max(row.attempt, 1), row.last_seq, [error]))
     finish([End(row, conversation, error, row.attempt, row.last_seq + 1)])
     return ended(row, row.last_seq + 1, changed=True)

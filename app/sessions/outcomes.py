@@ -17,6 +17,8 @@ from app.db.statements import Row
 from app.events import Done, Terminal, log, parts, steps
 from app.history import entries
 
+from . import spending
+
 #: Some 24 days, the largest INT.
 # A session that a shut-down deployment left running for longer could never be ended.
 _MOST_MS = 2**31 - 1
@@ -60,27 +62,23 @@ def of(
         "attempt": attempt,
         "tokenUsage": None,
     }
+    usage = terminal.usage
+    if usage is not None:
+        columns |= spending.columns(usage)
+        metadata["tokenUsage"] = {
+            "input": usage.input_tokens,
+            "output": usage.output_tokens,
+            "cacheRead": usage.cache_read_tokens,
+            "cacheWrite": usage.cache_write_tokens,
+            "total": usage.total_tokens,
+        }
+        if usage.cost:
+            metadata["cost"] = usage.cost
     if isinstance(terminal, Done):
-        usage = terminal.usage
         if terminal.model:
             columns["model"] = metadata["model"] = log.text_of(terminal.model[:128])
         if terminal.finish_reason:
             columns["finish_reason"] = metadata["finishReason"] = log.text_of(terminal.finish_reason[:32])
-        if usage is not None:
-            columns |= {
-                "input_tokens": usage.input_tokens,
-                "output_tokens": usage.output_tokens,
-                "cache_read_tokens": usage.cache_read_tokens,
-                "cache_write_tokens": usage.cache_write_tokens,
-                "total_tokens": usage.total_tokens,
-            }
-            metadata["tokenUsage"] = {
-                "input": usage.input_tokens,
-                "output": usage.output_tokens,
-                "cacheRead": usage.cache_read_tokens,
-                "cacheWrite": usage.cache_write_tokens,
-                "total": usage.total_tokens,
-            }
     else:
         code, message = log.text_of(terminal.error_code[:64]), log.text_of(terminal.error_msg)
         columns |= {"error_code": code, "error_message": message}

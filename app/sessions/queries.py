@@ -27,7 +27,8 @@ _CURSOR = Cursor("s", 1)
 _SHOWN = (
     Session.session_id, Session.conversation_id, Session.agent_id, Session.status, Session.user_message,
     Session.final_response, Session.model, Session.total_tokens, Session.input_tokens, Session.output_tokens,
-    Session.cache_read_tokens, Session.cache_write_tokens, Session.processing_time_ms, Session.error_message,
+    Session.cache_read_tokens, Session.cache_write_tokens, Session.cost, Session.usage_estimated,
+    Session.processing_time_ms, Session.error_message,
     Session.error_code, Session.finish_reason, Session.attempt, Session.last_seq, Session.created_at,
     Session.updated_at, Session.started_at, Session.ended_at,
 )  # fmt: skip
@@ -36,6 +37,7 @@ _SHOWN = (
 def to_json(row: Session) -> dict[str, Any]:
     """A session row as the API shows it: by the names of its columns, times as ISO 8601."""
     shown = {field.column_name: getattr(row, field.name) for field in _SHOWN}
+    shown["usageEstimated"] = bool(row.usage_estimated)
     return {name: iso(value) if isinstance(value, datetime) else value for name, value in shown.items()}
 
 

@@ -94,7 +94,7 @@ def test_a_hundred_cancels_all_close_their_connections_within_a_second(model_ser
 
         async def stream(model: str) -> None:
             turn = make_turn(settings, f"openai-chat:{model}")
-            await record(engine(turn), lambda event: streaming.append(event) or False)
+            await record(engine(turn), lambda event: (isinstance(event, Delta) and streaming.append(event)) or False)
 
         tasks = [asyncio.create_task(stream(model)) for model in models]
         await until_true(lambda: len(streaming) >= len(models), timeout_s=30)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from app.events import Delta, Done, Thinking, ToolCall
+from app.events import Delta, Done, Thinking, ToolCall, Usage
 from tests import sample_tools
 from tests.model_server import ModelServer
 from tests.turns import Recorded, answer, make_agent, make_settings, make_turn, record, with_engine
 from worker.engine.tool_calls import OUTCOME_UNKNOWN
-from worker.orchestrator import Checkpoint, Message
+from worker.orchestrator import Asked, Checkpoint, Message
 
 
 def call(*calls: tuple[str, str, str]) -> dict[str, Any]:
@@ -63,8 +63,8 @@ def test_checkpoints_are_json_and_follow_each_model_answer_and_each_tool_result(
     turn = answer(make_settings(model_server), f"openai-chat:{model}", agent=TOOLS)
 
     shape = [type(event) for event in turn.events if not isinstance(event, (Delta, Thinking))]
-    one_answer = [ToolCall, ToolCall, Checkpoint, ToolCall, Checkpoint, ToolCall, Checkpoint]
-    assert shape == [*one_answer, *one_answer, Done]
+    one_answer = [Asked, Usage, ToolCall, ToolCall, Checkpoint, ToolCall, Checkpoint, ToolCall, Checkpoint]
+    assert shape == [*one_answer, *one_answer, Asked, Usage, Done]
     for state in turn.checkpoints:
         assert through_json(state) == state
 

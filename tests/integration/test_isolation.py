@@ -16,7 +16,7 @@ from app.settings import Settings
 from tests.factories import OWNER, assert_sound, events_of, make_session, row, shown
 from tests.integration.test_runs import play, settings, working  # noqa: F401 - the fixture
 from tests.unit.test_plain import CYCLE, SELF, Disguised, endless, trapped
-from worker.orchestrator import Checkpoint, Turn, TurnFailed
+from worker.orchestrator import Asked, Checkpoint, Turn, TurnFailed
 
 MIB = 1024 * 1024
 
@@ -67,6 +67,9 @@ KEEPS_ITS_ANSWER: dict[str, Callable[[], list[Any]]] = {
     "usage below zero": lambda: ["text", Done(usage=Usage(-5, -(10**20)))],
     "usage that is no number": lambda: ["text", Done(usage=Usage("many", None, 1.5, float("nan")))],  # type: ignore[arg-type]
     "usage that is none": lambda: ["text", Done(usage={"input_tokens": 1})],  # type: ignore[arg-type]
+    "a count of a request that is no number": lambda: [Usage("many", None, 1.5, float("nan")), "text"],  # type: ignore[arg-type]
+    "a count of a request without measure": lambda: ["text", *[Usage(10**20, 10**20)] * 3],
+    "a request of a model that is none": lambda: [Asked(trapped(object), trapped(object)), "text"],
     "a model that is a number": lambda: ["text", Done(model=5)],  # type: ignore[arg-type]
     "a model that is trapped": lambda: ["text", Done(model=trapped(object))],
     "a model of a long name": lambda: ["text", Done(model="m" * 100_000)],

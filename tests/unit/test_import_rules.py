@@ -77,7 +77,7 @@ def room_of(module: str) -> str:
         return "app edge"
     if module in ("worker.__main__", "worker.run_session"):
         return "worker edge"
-    if module.startswith("app.events.") and module not in ("app.events.types", "app.events.fold"):
+    if module.startswith("app.events.") and module not in ("app.events.types", "app.events.fold", "app.events.usage"):
         return "app.event log"
     top, *rest = module.split(".")
     is_package = rest and PATHS.get(f"{top}.{rest[0]}", Path()).name == "__init__.py"

@@ -12,7 +12,7 @@ from pydantic_ai import Agent as AiAgent
 
 from app.agents import Agent
 from app.settings import Settings
-from worker.orchestrator import Checkpoint, Turn, Yielded
+from worker.orchestrator import Asked, Checkpoint, Turn, Yielded
 
 from .checkpoint import Progress
 from .model_calls import ModelCalls
@@ -95,7 +95,8 @@ class Engine:
 class _Channel:
     """Hands what one task says to another, a bounded number of events ahead.
 
-    `say` of a checkpoint returns when the taker asks for the next item: by then it is committed.
+    `say` of a checkpoint returns when the taker asks for the next item: by then it is committed. That of a model
+    request does so too: by then it may be made.
     """
 
     def __init__(self) -> None:
@@ -103,7 +104,7 @@ class _Channel:
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._committed = asyncio.Event()
+        self._taken = asyncio.Event()
         self._ended = False
 
     async def say(self, item: Yielded) -> None:
@@ -112,9 +113,9 @@ class _Channel:
         if len(self._waiting) >= MAX_WAITING:
             self._room.clear()
         self._changed.set()
-        if isinstance(item, Checkpoint):
-            self._committed.clear()
-            await self._committed.wait()
+        if isinstance(item, Checkpoint | Asked):
+            self._taken.clear()
+            await self._taken.wait()
 
     async def take(self) -> Yielded | None:
         """The next event, or None after the last one."""
@@ -128,8 +129,8 @@ class _Channel:
         return item
 
     def taken(self, item: Yielded) -> None:
-        if isinstance(item, Checkpoint):
-            self._committed.set()
+        if isinstance(item, Checkpoint | Asked):
+            self._taken.set()
 
     def end(self, _: object) -> None:
         self._ended = True

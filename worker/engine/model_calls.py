@@ -21,8 +21,8 @@ from pydantic_ai.messages import (
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.settings import ModelSettings
 
-from app.events import Delta, Thinking
-from worker.orchestrator import Checkpoint, Turn, TurnFailed, Withdrawal, Yielded
+from app.events import Delta, Thinking, Usage
+from worker.orchestrator import Asked, Checkpoint, Turn, TurnFailed, Withdrawal, Yielded
 
 from .checkpoint import Progress
 from .failures import MAX_TRIES, ModelFailure, failure_of
@@ -30,6 +30,7 @@ from .finish_reasons import broke_off, reason_of
 from .parameters import refused, settings_of, unsupported
 from .provider_limits import Place, ProviderLimits
 from .providers import Providers
+from .request_size import size_of
 from .thoughts import Piece, Thoughts
 
 logger = logging.getLogger(__name__)
@@ -150,6 +151,8 @@ class ModelCalls:
                 raise
 
     async def _answer(self, request: _Request, showing: _Showing, place: Place | None) -> Answer:
+        await self._say(Asked(size_of(request.messages), self.name))
+        accepted = False
         try:
             async with model_request_stream(
                 request.model,
@@ -158,11 +161,15 @@ class ModelCalls:
                 model_request_parameters=request.parameters,
                 instrument=False,
             ) as stream:
+                accepted = True
                 if place is not None:
                     place.accepted()
                 await showing.follow(stream)
                 response = stream.get()
         except AgentRunError:
+            if not accepted:
+                # Refused or not reached: it took nothing.
+                await self._say(Usage())
             raise
         except Exception as error:
             # Clients take what a server sends as it is, and stumble later over what should not be in it.

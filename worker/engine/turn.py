@@ -121,8 +121,13 @@ class EngineTurn:
             raise TurnFailed("too_many_model_requests", "The turn needed more model requests than are allowed.")
         answer = await self._models.ask([*self._history, *self._messages], parameters, self._text)
         self._text += answer.text
-        if _is_plausible(answer.response.usage):
-            self._usage.incr(answer.response.usage)
+        took = answer.response.usage
+        if _is_plausible(took):
+            self._usage.incr(took)
+            if took.input_tokens or took.output_tokens:
+                await self._say(
+                    Usage(took.input_tokens, took.output_tokens, took.cache_read_tokens, took.cache_write_tokens)
+                )
         else:
             logger.warning("usage that can't be is left out", extra={"session_id": self.turn.session_id})
         self._usage.requests += 1

@@ -16,7 +16,7 @@ from typing import Any
 from app.events import Delta, Done, JsonText, Thinking, ToolCall, Usage
 from app.events.log import DEEPEST_JSON
 from app.settings import Settings
-from worker.orchestrator import Checkpoint, TurnFailed
+from worker.orchestrator import Asked, Checkpoint, TurnFailed
 from worker.plain import Json, NotPlain, TooLarge, is_a, number_of, text_of, to_json
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class State:
     text: str
 
 
-Plain = Delta | Thinking | ToolCall | Done | State
+Plain = Delta | Thinking | ToolCall | Done | State | Asked | Usage
 
 
 class Door:
@@ -75,6 +75,11 @@ class Door:
     def answer(self) -> str:
         """The deltas joined."""
         return "".join(self._text)
+
+    @property
+    def said_bytes(self) -> int:
+        """Of answer and thoughts."""
+        return self._answer_bytes + self._thinking_bytes
 
     def add(self, text: str) -> None:
         """Count *text* as a part of the answer.
@@ -118,6 +123,11 @@ class Door:
             return State(state.text)
         if is_a(step, Done):
             return self._done(step)
+        if is_a(step, Asked):
+            tokens = self._number(step.input_tokens, "inputTokens") or 0
+            return Asked(tokens, self._optional_text(step.model, _NAME_CHARACTERS, "model"))
+        if is_a(step, Usage):
+            return self._usage(step)
         raise TypeError(f"an orchestrator can't yield a {type(step).__name__}")
 
     def _thinking(self, text: str | None) -> Thinking | None:
@@ -204,7 +214,8 @@ class Door:
             self._log("usage", type(usage).__name__)
             return None
         names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-        return Usage(*(self._number(getattr(usage, name), name) or 0 for name in names))
+        counts = [self._number(getattr(usage, name), name) or 0 for name in names]
+        return Usage.of(counts, estimated=usage.estimated is True)
 
     def _number(self, value: object, what: str) -> int | None:
         number = number_of(value)

@@ -13,17 +13,18 @@ from typing import Any, TypeVar
 from app import db, sessions
 from app.agents import Agents
 from app.errors import DatabaseBusy, DatabaseUnavailable, Fenced, NotFound
-from app.events import Done, Error, Terminal, Thinking, log
+from app.events import Done, Error, Terminal, Thinking, Usage, log
 from app.sessions import claims
 from app.sessions.claims import Claim
 from app.settings import Settings
-from worker.orchestrator import CancelScope, Turn, TurnFailed, Withdrawal, Yielded, is_stopped
+from worker.orchestrator import Asked, CancelScope, Turn, TurnFailed, Withdrawal, Yielded, is_stopped
 
 from .door import Door, State
 from .event_writer import EventWriter
 from .failures import ORCHESTRATOR_ERROR, failure_of
 from .preparation import prepare
 from .session_buffer import RecordingFailed, SessionBuffer
+from .spending import Spending
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Run:
         self._steps: AsyncGenerator[Yielded, None] | None = None
         self._buffer: SessionBuffer = writer.open(claim, self._interrupt)
         self._door = Door(settings, max_content_bytes=max_content_bytes, in_thread=in_thread, fields=self._fields())
+        self._spending = Spending(claim.used, agents.prices, claim.model or "")
         #: The answer so far is known: what earlier attempts had said is read.
         self._taken_up = False
         # The newest event that stands for good: a withdrawal goes back to it.
@@ -210,9 +212,12 @@ class Run:
             if terminal.error_code == ORCHESTRATOR_ERROR:
                 logger.error("orchestrator failed", exc_info=error, extra=self._fields())
         elapsed_ms = int((asyncio.get_running_loop().time() - started) * 1000)
+        terminal = replace(
+            terminal, duration_ms=elapsed_ms, usage=self._spending.of_end(terminal.usage, self._door.said_bytes)
+        )
         if isinstance(terminal, Error):
-            return replace(terminal, content=self._door.answer, duration_ms=elapsed_ms)
-        return replace(terminal, duration_ms=elapsed_ms, model=terminal.model or self.claim.model or "")
+            return replace(terminal, content=self._door.answer)
+        return replace(terminal, model=terminal.model or self.claim.model or "")
 
     async def _take_up(self) -> None:
         """Take over the text that earlier attempts had committed with a checkpoint."""
@@ -250,6 +255,9 @@ class Run:
                 await self._buffer.checkpoint(plain.text)
                 self._door.keep()
                 self._permanent_seq = self._buffer.last_seq
+            elif isinstance(plain, Asked | Usage):
+                self._spending.take(plain, self._door.said_bytes)
+                self._buffer.use(*self._spending.stored)
             elif plain is not None:
                 if self._buffer.last_seq > (limit := self._settings.max_turn_events):
                     raise TurnFailed("too_many_events", f"The turn has over {limit} events.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app.errors import Fenced
-from app.events import Delta, Event, JsonText, Terminal, Thinking, ToolCall, coalesce
+from app.events import Delta, Event, JsonText, OpenRequest, Terminal, Thinking, ToolCall, Usage, coalesce
 from app.sessions.claims import Claim
 from app.sessions.commit import Batch, Committed
 from worker.plain import NotPlain, TooLarge, to_json
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 #: A session waits when it is so far ahead of the database.
 SESSION_BUFFER_CHARACTERS = 1024 * 1024
 SESSION_BUFFER_EVENTS = 10_000
+#: A model request is stored as open at the latest after this, so that a cancel counts it.
+OPEN_REQUEST_S = 0.25
 
 
 class RecordingFailed(Exception):
@@ -44,6 +47,7 @@ class SessionBuffer:
         self._runs: list[list[Event]] = [[]]
         self._checkpoint: str | None = None
         self._checkpoint_runs = 0
+        self._used: tuple[Usage, OpenRequest | None] | None = None
         self._size = 0
         self._count = 0
         self._room = asyncio.Event()
@@ -60,7 +64,8 @@ class SessionBuffer:
     @property
     def busy(self) -> bool:
         """Something waits to be written, or may have been without its outcome being known."""
-        return self._in_flight is not None or self._count > 0 or self._checkpoint is not None
+        gathered = self._count > 0 or self._checkpoint is not None or self._used is not None
+        return self._in_flight is not None or gathered
 
     async def put(self, event: Event, *, urgent: bool = False) -> None:
         """Hand over an event that does not end the session; waits while the buffer is full.
@@ -90,6 +95,13 @@ class SessionBuffer:
         self._checkpoint_runs = len(self._runs)
         self._runs.append([])
         await self._committed()
+
+    def use(self, used: Usage, request: OpenRequest | None) -> None:
+        """What the session has used until now and the request that it has open: stored with what comes next."""
+        self._used = used, request
+        if request is not None:
+            # Most models say something by then: a flush of its own would be one more commit for each request.
+            asyncio.get_running_loop().call_later(OPEN_REQUEST_S, self._writer.wake)
 
     async def finish(self, terminal: Terminal) -> None:
         """End the session; returns when that is committed.
@@ -134,9 +146,9 @@ class SessionBuffer:
             if index == self._checkpoint_runs:
                 covered = len(events)
         checkpoint = (self._checkpoint, covered) if self._checkpoint is not None else None
-        self._in_flight = Batch(self.claim, self._after, events, checkpoint)
+        self._in_flight = Batch(self.claim, self._after, events, checkpoint, used=self._used)
         self._flight_waiters, self._waiters = self._waiters, []
-        self._runs, self._checkpoint, self._checkpoint_runs = [[]], None, 0
+        self._runs, self._checkpoint, self._checkpoint_runs, self._used = [[]], None, 0, None
         self._size = self._count = 0
         self._room.set()
         return self._in_flight
@@ -144,8 +156,7 @@ class SessionBuffer:
     def in_doubt(self) -> None:
         """The batch in flight may have been committed or not."""
         if self._in_flight is not None and not self._in_flight.retried:
-            batch = self._in_flight
-            self._in_flight = Batch(batch.claim, batch.after, batch.events, batch.checkpoint, retried=True)
+            self._in_flight = replace(self._in_flight, retried=True)
 
     def settle(self, outcome: Committed) -> None:
         """The batch in flight is committed, waits for a lock, or is refused: the attempt is no longer current."""
@@ -184,7 +195,7 @@ class SessionBuffer:
     def _drop(self, error: Exception) -> None:
         waiters = self._flight_waiters + self._waiters
         self._flight_waiters, self._waiters = [], []
-        self._in_flight, self._checkpoint, self._runs = None, None, [[]]
+        self._in_flight, self._checkpoint, self._runs, self._used = None, None, [[]], None
         self._checkpoint_runs = self._size = self._count = 0
         self._room.set()
         for waiter in waiters:
