@@ -1,6 +1,7 @@
 # `make` alone lists the targets. Needs Python 3.11 or newer, and nothing else.
 PYTHON ?= python3
 SEED ?= 1
+POINTS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 # What running needs, and what all other targets need. Each of the two files is there when it is installed.
@@ -12,7 +13,7 @@ UV := $(VENVS)/uv/bin/uv
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench docs lock locked chaos pythons clean $(READY) $(DEV)
+.PHONY: help run test lint types bench docs lock locked chaos crash pythons clean $(READY) $(DEV)
 # Targets that fail half way must not look done.
 .DELETE_ON_ERROR:
 
@@ -49,6 +50,9 @@ docs: $(READY) ## Write docs/openapi.json
 
 chaos: $(DEV) ## Kill everything at random and check that nothing is lost; SEED=n
 	$(BIN)/python -m tests.chaos --seed $(SEED)
+
+crash: $(DEV) ## Kill, freeze and cut off processes at every call that they make; POINTS=k: every k-th, from SEED=n on
+	$(BIN)/python -m tests.crash --every $(POINTS) --seed $(SEED)
 
 lock: $(UV) ## Lock the dependencies again, with hashes; UPGRADE=--upgrade moves them
 	$(LOCK) $(UPGRADE) --extra dev pyproject.toml -o requirements-dev.txt

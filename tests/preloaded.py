@@ -2,6 +2,7 @@
 
 What is forked is a process like any other, with a session, an environment and an output of its own; it runs its module
 from the first line and ends as it would. Starting Python itself is what the tests of `make run` and of the worker do.
+Where `CRASH_FOLDER` names a folder, its calls can be harmed (`tests.crash.hook`).
 
     python -m tests.preloaded 3    # takes requests from this socket until it is closed
 """
@@ -23,6 +24,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.crash import hook
 from tests.servers import ROOT, Process, environment_of, guard
 
 _IMPORTED = ("worker.engine.engine", "worker.process", "worker.rq", "pydantic_ai.mcp", "rq.cli")
@@ -171,6 +173,7 @@ def main() -> None:
     with socket.socket(fileno=int(sys.argv[1])) as control:
         arguments = _serve(control)
     if arguments is not None:
+        hook.install("worker")
         sys.argv = arguments
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
 

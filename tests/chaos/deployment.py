@@ -18,10 +18,13 @@ from typing import Any, Self
 import redis
 
 from tests.chaos import tools
+from tests.chaos.verdict import Stored
 from tests.model_server import ModelServer
 from tests.preloaded import PreloadedProcess
 from tests.servers import PATIENCE_S, EmbeddedBroker, MariaDB, Process, RedisServer, free_port, wait_until
 
+#: Name of the database on a MariaDB, unless the deployment is given another one.
+DATABASE = "chaos"
 #: Requests to a process that was just killed or frozen end after this.
 REQUEST_S = 20.0
 
@@ -42,7 +45,7 @@ class Web(Process):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         made = Process.python(
-            *("-m", "gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"),
+            *("-m", "gunicorn", "-c", "python:tests.crash.gunicorn_conf", "app.wsgi:app"),
             log=log,
             environment=environment | {"PORT": str(self.port)},
         )
@@ -87,6 +90,7 @@ class Deployment:
     Args:
         folder: For logs, the SQLite database and the tools' record.
         database: None: SQLite.
+        name: Of its database there.
         settings: Of web and workers, as keywords in lower case.
     """
 
@@ -97,6 +101,7 @@ class Deployment:
         database: MariaDB | None,
         broker: RedisServer | EmbeddedBroker,
         model_server: ModelServer,
+        name: str = DATABASE,
         **settings: object,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +109,11 @@ class Deployment:
         self.database = database
         self.broker = broker
         self.model_server = model_server
+        self.name = name
         self.calls_file = folder / "calls.jsonl"
+        #: Where the hook of its processes takes its orders (`tests.crash.hook`).
+        self.points = folder / "points"
+        self.points.mkdir()
         self.webs: list[Web] = []
         self.workers: list[Process] = []
         #: Those of them that have the deployment's own settings.
@@ -114,7 +123,7 @@ class Deployment:
         agents = folder / "agents.toml"
         names = [f"{tools.__name__}:{tool.__name__}" for tool in tools.TOOLS]
         agents.write_text(f'[[agents]]\nid = 1\nname = "Tester"\ntools = {json.dumps(names)}\n')
-        url = f"sqlite:///{folder / 'backchat.db'}" if database is None else database.url(DATABASE)
+        url = f"sqlite:///{folder / 'backchat.db'}" if database is None else database.url(name)
         self.environment = {
             "DATABASE_URL": url,
             "REDIS_URL": broker.url,
@@ -123,13 +132,14 @@ class Deployment:
             "MODELS": "openai-chat:*",
             "AGENTS_FILE": str(agents),
             "CHAOS_CALLS": str(self.calls_file),
+            "CRASH_FOLDER": str(self.points),
             **{name.upper(): str(value) for name, value in settings.items()},
         }
 
     def __enter__(self) -> Self:
         if self.database is not None:
-            self.database.drop_database(DATABASE)
-            self.database.create_database(DATABASE)
+            self.database.drop_database(self.name)
+            self.database.create_database(self.name)
         migrate = Process.python(
             "-m", "app.cli", "migrate", log=self.folder / "migrate.log", environment=self.environment
         )
@@ -182,7 +192,7 @@ class Deployment:
         if worker in self._plain:
             self._plain.remove(worker)
         worker.pause()
-        while not self._can_be_written() if self.database is None else between_transactions and self._is_written():
+        while not self.can_be_written() if self.database is None else between_transactions and self._is_written():
             worker.resume()
             time.sleep(0.01)
             worker.pause()
@@ -193,7 +203,8 @@ class Deployment:
             cursor.execute("SELECT COUNT(*) FROM information_schema.innodb_trx")
             return cursor.fetchone() != (0,)
 
-    def _can_be_written(self) -> bool:
+    def can_be_written(self) -> bool:
+        """False: somebody holds the lock of SQLite."""
         with closing(sqlite3.connect(self.folder / "backchat.db", timeout=0.5, isolation_level=None)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -208,6 +219,14 @@ class Deployment:
             for session in running:
                 self.cancel(session["sessionId"])
         self.redis("flushall")
+
+    def forget_all(self) -> None:
+        """Empty the database, and the tools' record."""
+        self.end_workers()
+        with closing(self._connect()) as connection:
+            for table in ("Sessions", "Events", "Messages", "Conversations", "Search", "AgentEvents", "AgentCounts"):
+                connection.cursor().execute(f"DELETE FROM chat{table}")
+        self.calls_file.unlink(missing_ok=True)
 
     def redis(self, command: str, *arguments: Any) -> Any:
         """One command to the broker."""
@@ -297,6 +316,29 @@ class Deployment:
         assert after == before
         return after
 
+    def stored(self) -> Stored:
+        """All that the database and the tools' record hold."""
+        if self.database is not None:
+            wait_until(lambda: self.database is not None and self.database.connect(), "the database answers")
+        with closing(self._connect()) as connection:
 
-#: Name of the database on a MariaDB.
-DATABASE = "chaos"
+            def rows(query: str) -> list[dict[str, Any]]:
+                cursor = connection.cursor()
+                cursor.execute(query)
+                names = [column[0] for column in cursor.description]
+                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+            counts = rows("SELECT eventType, CAST(SUM(n) AS SIGNED) AS n FROM chatAgentCounts GROUP BY eventType")
+            return Stored(
+                sessions=rows("SELECT * FROM chatSessions ORDER BY id"),
+                events=rows("SELECT * FROM chatEvents ORDER BY id"),
+                messages=rows("SELECT * FROM chatMessages ORDER BY id"),
+                history=rows("SELECT * FROM chatAgentEvents ORDER BY rowId"),
+                counts={row["eventType"]: row["n"] for row in counts if row["n"]},
+                calls=self.calls(),
+            )
+
+    def _connect(self) -> Any:
+        if self.database is not None:
+            return self.database.connect(self.name)
+        return sqlite3.connect(self.folder / "backchat.db", timeout=10, isolation_level=None)

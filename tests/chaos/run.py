@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pymysql.cursors
 import redis
 
 from tests.chaos.clients import Clients, Timeline
-from tests.chaos.deployment import DATABASE, Deployment
+from tests.chaos.deployment import Deployment
 from tests.chaos.plan import Fault, Plan, Scale, make_plan
-from tests.chaos.verdict import Stored, judge
+from tests.chaos.verdict import judge
 from tests.model_server import ModelServer
-from tests.servers import MariaDB, Process, RedisServer, wait_until
+from tests.servers import MariaDB, Process, RedisServer
 
 WEBS = 2
 WORKERS = 3
@@ -119,7 +118,7 @@ class _Run:
 
     def report(self) -> Report:
         clients = asyncio.run(self._run())
-        stored = self._stored()
+        stored = self._deployment.stored()
         broken = judge(clients.observed, stored, MAX_ATTEMPTS)
         attempts = Counter(row["attempt"] for row in stored.sessions)
         ends = Counter(row["errorCode"] or row["status"] for row in stored.sessions)
@@ -256,24 +255,6 @@ class _Run:
         """Only the process that serves: gunicorn's own brings another one."""
         for child in web.family()[1:]:
             child.kill()
-
-    def _stored(self) -> Stored:
-        wait_until(lambda: self._database.connect(), "the database answers")
-        with self._database.connect(DATABASE) as connection, connection.cursor(pymysql.cursors.DictCursor) as cursor:
-
-            def rows(query: str) -> list[dict[str, Any]]:
-                cursor.execute(query)
-                return list(cursor.fetchall())
-
-            counts = rows("SELECT eventType, CAST(SUM(n) AS SIGNED) AS n FROM chatAgentCounts GROUP BY eventType")
-            return Stored(
-                sessions=rows("SELECT * FROM chatSessions ORDER BY id"),
-                events=rows("SELECT * FROM chatEvents ORDER BY id"),
-                messages=rows("SELECT * FROM chatMessages ORDER BY id"),
-                history=rows("SELECT * FROM chatAgentEvents ORDER BY rowId"),
-                counts={row["eventType"]: row["n"] for row in counts if row["n"]},
-                calls=self._deployment.calls(),
-            )
 
     def _logged(self) -> dict[str, int]:
         """Exceptions in the logs of web and workers, by their last line."""

@@ -11,6 +11,8 @@ from app.settings import Settings
 from tests.chaos.answers import HOLD, assert_whole, attempts_of, said, script, talk, use
 from tests.chaos.deployment import Deployment
 from tests.chaos.plan import UNKNOWN
+from tests.crash.lane import Lane
+from tests.crash.points import sample
 from tests.servers import Process, wait_until
 from worker.engine.tool_calls import OUTCOME_UNKNOWN
 
@@ -212,3 +214,18 @@ def test_the_stock_rq_worker_runs_a_session(deployment: Deployment) -> None:
     assert (row["status"], row["attempt"]) == ("done", 1)
     assert_whole(deployment.events(session_id), row, said("a", 3) + "\n\n" + said("b", 3))
     assert len(deployment.calls(session_id)) == 1
+
+
+#: Of all points, which `make crash` tries.
+SAMPLE = {"run": 7, "post": 1, "cancel": 2, "interrupt": 2, "delete": 1}
+
+
+def test_a_process_may_die_freeze_or_be_cut_off_at_any_call_that_it_makes(deployment: Deployment) -> None:
+    deployment.forget_all()
+    lane = Lane(deployment, Settings().max_attempts)
+
+    for scenario, count in SAMPLE.items():
+        lane.try_each(sample(lane.record(scenario), count, seed=deployment.database is None))
+
+    assert lane.not_fired == []
+    assert not any(lane.broken().values()), lane.broken()

@@ -34,6 +34,8 @@ class Observed:
     transcripts: list[Transcript] = field(default_factory=list)
     #: `lastSeq` in the answer to a cancel that ended the session.
     cancelled: dict[str, int] = field(default_factory=dict)
+    #: Sessions whose model broke off: they may end as its errors do.
+    model_failed: set[str] = field(default_factory=set)
     #: Answers that no client should get, processes that died by themselves, rules that a page broke.
     strange: list[str] = field(default_factory=list)
 
@@ -280,7 +282,9 @@ def _cancelled(observed: Observed, stored: Stored, _: int) -> Iterable[str]:
             yield f"{session_id} was cancelled at {last_seq} and has {len(stored.log[session_id])} events"
 
 
-@_promise("attempts stay within their limit, and sessions end as done, cancelled, or lost after all attempts")
+@_promise(
+    "attempts stay within their limit, and sessions end as done, cancelled, by their model, or lost after them all"
+)
 def _attempts_limited(observed: Observed, stored: Stored, max_attempts: int) -> Iterable[str]:
     for row in stored.sessions:
         failures = row["attempt"] - row["handbacks"]
@@ -289,7 +293,8 @@ def _attempts_limited(observed: Observed, stored: Stored, max_attempts: int) -> 
         expected = row["status"] != "error" or (
             row["sessionId"] in observed.cancelled
             if row["errorCode"] == "cancelled"
-            else row["errorCode"] == "worker_lost" and failures == max_attempts
+            else (row["errorCode"] == "worker_lost" and failures == max_attempts)
+            or (row["errorCode"].startswith("model_") and row["sessionId"] in observed.model_failed)
         )
         if not expected:
             yield f"{row['sessionId']} ended as {row['errorCode']} after {failures} attempts: {row['errorMessage']}"
