@@ -21,6 +21,7 @@ that from the paths:
     history        what each agent did, kept longer than events; retention
     conversations  threads, messages, exchanges, search
     sessions       the states of a session, under a table of them
+    owners         all that an owner has: export it, erase it
     api            HTTP: parse, call, serialise; `api.polling` reads and waits for news
     cli, dev, wsgi, gunicorn_conf, gunicorn_worker  entry points
     web            the page and the browser client

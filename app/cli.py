@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import cli_access, db, logs
+from . import cli_access, cli_owner, db, logs
 from .api_client import ApiError, Server, Unreachable
 from .cli_shown import Shown
 from .db import errors as database_errors
@@ -168,6 +168,7 @@ def migrate() -> None:
 
 main.add_command(cli_access.token)
 main.add_command(cli_access.revoke)
+main.add_command(cli_owner.owner)
 
 
 def _follow(server: Server, session_id: str, *, after: int = 0, as_json: bool) -> int:

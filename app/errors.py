@@ -77,6 +77,12 @@ class Busy(BackchatError):
     code = "conversation_busy"
 
 
+class OwnerErased(BackchatError):
+    """Everything of this owner is being erased; nothing new is stored for it meanwhile."""
+
+    code = "owner_erased"
+
+
 class IdempotencyConflict(BackchatError):
     """The idempotency key was used before with another body."""
 

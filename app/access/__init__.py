@@ -3,7 +3,7 @@
 from .authenticator import Authenticator
 from .keys import report_short
 from .principal import LOCAL, LOCAL_OWNER, RIGHTS, Principal, Right
-from .revocations import Revocations, revoke_owner, revoke_token
+from .revocations import Revocations, pseudonym, revoke_owner, revoke_token
 from .tokens import issue, issue_for_session, verify
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Right",
     "issue",
     "issue_for_session",
+    "pseudonym",
     "report_short",
     "revoke_owner",
     "revoke_token",

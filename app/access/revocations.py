@@ -52,6 +52,12 @@ def _subjects(secret: str, owner: str) -> list[str]:
     return [f"owner {hmac.new(key.encode(), owner.encode(), hashlib.sha256).hexdigest()}" for key in known]
 
 
+def pseudonym(secret: str, owner: str) -> str:
+    """What rows that outlive *owner* name it by: no owner can have this name, and only the keys tell whose it is."""
+    # Owners begin with no space.
+    return " " + _subjects(secret, owner)[0][:63]
+
+
 class Revocations:
     """All that is revoked, as of a few seconds ago.
 

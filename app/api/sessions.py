@@ -39,7 +39,7 @@ blueprint = APIBlueprint("sessions", __name__, url_prefix="/api/chat", tag="Sess
 _Responses = dict[int | str, dict[str, str | dict[str, dict[str, Any]]]]
 _START: _Responses = {
     404: {"description": "The conversation belongs to another owner."},
-    409: {"description": "The conversation has a running session and onBusy is reject."},
+    409: {"description": "The conversation has a running session and onBusy is reject, or its owner is being erased."},
     422: {"description": "The Idempotency-Key was used with another body."},
 }
 _PRUNED = "Retention has deleted the events; `finalAnswer` is the place of the answer."

@@ -67,7 +67,7 @@ class Heads:
             for head in heads:
                 if age_ms < TTL_MS:
                     value = f"{head.seq} {head.status} {head.moved_at:.1f} {head.owner}"
-                    pipeline.set(_key(head.session_id), value, px=TTL_MS - age_ms)
+                    pipeline.set(key(head.session_id), value, px=TTL_MS - age_ms)
             if news:
                 pipeline.publish(CHANNEL, " ".join(head.session_id for head in heads))
             pipeline.execute()
@@ -87,7 +87,7 @@ class Heads:
             if self._down():
                 return {}
             try:
-                found: Any = self._redis.mget([_key(each) for each in session_ids])
+                found: Any = self._redis.mget([key(each) for each in session_ids])
             except redis.RedisError:
                 self._failed()
                 return {}
@@ -100,7 +100,7 @@ class Heads:
             return
         try:
             # Not just removed: a web process may remember the head and go on using it.
-            self._redis.set(_key(session_id), "0 deleted 0 -", px=TTL_MS)
+            self._redis.set(key(session_id), "0 deleted 0 -", px=TTL_MS)
             self._redis.publish(CHANNEL, session_id)
         except redis.RedisError:
             self._failed()
@@ -123,5 +123,6 @@ def _head(session_id: str, raw: object) -> Head | None:
         return None
 
 
-def _key(session_id: str) -> str:
+def key(session_id: str) -> str:
+    """Where Redis has the head of a session."""
     return f"backchat:head:{session_id}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -15,7 +16,8 @@ from rq.utils import now
 from app.errors import QueueUnavailable
 
 from .client import open_redis
-from .jobs import JOB_FUNCTION, SERIALIZER, SessionJob, job_id
+from .heads import key as head_key
+from .jobs import JOB_FUNCTION, SERIALIZER, SessionJob, job_id, rings_for
 
 QUEUE_NAME = "sessions"
 #: How long a failed job stays visible to `rq info`. RQ's default is a year.
@@ -79,6 +81,30 @@ class TurnQueue:
         with _redis_trouble():
             send_command(self.redis, worker_name, "stop-job", job_id=job_id(session_id, attempt))
 
+    def forget(self, session_ids: Collection[str]) -> None:
+        """Remove whatever Redis holds of these sessions: jobs, their results, what lists them, heads."""
+        with _redis_trouble():
+            for key in self.redis.scan_iter(match="rq:*", count=500):
+                self._forget_in(key, session_ids)
+            for session_id in session_ids:
+                self.redis.delete(head_key(session_id))
+
+    def _forget_in(self, key: bytes, session_ids: Collection[str]) -> None:
+        client: Any = self.redis
+        # Such as `rq:job:ID`, `rq:results:ID`, `rq:execution:ID:…`.
+        if _is_of(b":".join(key.split(b":")[2:]), session_ids):
+            client.delete(key)
+            return
+        kind = client.type(key)
+        if kind == b"list":
+            for member in client.lrange(key, 0, -1):
+                if _is_of(member, session_ids):
+                    client.lrem(key, 0, member)
+        elif kind == b"zset":
+            for member in client.zrange(key, 0, -1):
+                if _is_of(member, session_ids):
+                    client.zrem(key, member)
+
     def workers(self) -> int:
         """How many workers have registered for the queue."""
         with _redis_trouble():
@@ -95,6 +121,12 @@ class TurnQueue:
         """Return when Redis answers."""
         with _redis_trouble():
             self.redis.ping()
+
+
+def _is_of(name: bytes, session_ids: Collection[str]) -> bool:
+    """*name* is that of a job of these sessions, or of one of its executions."""
+    rung = rings_for(name.split(b":")[0].decode(errors="replace"))
+    return rung is not None and rung[0] in session_ids
 
 
 @contextmanager

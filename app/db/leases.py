@@ -32,3 +32,13 @@ def take(name: str, holder: str, seconds: float) -> bool:
         return True
 
     return db.transaction(work)
+
+
+def is_held(name: str) -> bool:
+    """Whether somebody holds the lease *name* now."""
+    return Lease.select().where((Lease.name == name) & (Lease.until_ms >= db.now_ms())).exists()
+
+
+def give_back(name: str, holder: str) -> None:
+    """Let others take the lease *name* at once; nothing of it is left."""
+    db.transaction(Lease.delete().where((Lease.name == name) & (Lease.holder == holder)).execute)

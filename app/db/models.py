@@ -5,60 +5,26 @@ Names of `chatSessions` and `chatEvents` are those of the first deployment of th
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
-from typing import Any
+from typing import ClassVar
 
 from peewee import (
     BigAutoField,
     BigIntegerField,
     CharField,
     CompositeKey,
-    Field,
     IntegerField,
     Model,
-    TextField,
 )
 
 from .dialect import database
+from .fields import JsonField, LongTextField, Owned, UtcField
 from .times import utc_now
 
 
-class UtcField(Field):
-    """An instant in UTC, to the millisecond; sorts as text in SQLite as it does as TIMESTAMP(3) elsewhere."""
-
-    field_type = "TIMESTAMP(3)"
-
-    def db_value(self, value: Any) -> Any:
-        if isinstance(value, datetime):
-            return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-        return value
-
-    def python_value(self, value: Any) -> Any:
-        if isinstance(value, str):
-            value = datetime.fromisoformat(value)
-        return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
-
-
-class LongTextField(TextField):
-    """Text of up to 4 GiB: TEXT ends at 64 KiB on MariaDB/MySQL."""
-
-    field_type = "LONGTEXT"
-
-
-class JsonField(Field):
-    """A JSON value, stored as its text so that both databases give back what was put in."""
-
-    field_type = "LONGTEXT"
-
-    def db_value(self, value: Any) -> Any:
-        return None if value is None else json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-
-    def python_value(self, value: Any) -> Any:
-        return None if value is None else json.loads(value)
-
-
 class Base(Model):
+    #: Each table says it.
+    owned: ClassVar[Owned]
+
     class Meta:
         database = database
         legacy_table_names = False
@@ -67,6 +33,7 @@ class Base(Model):
 class Session(Base):
     """One background run that answers one user message."""
 
+    owned = Owned.BY_OWNER
     id = BigAutoField()
     session_id = CharField(64, column_name="sessionId", unique=True)
     conversation_id = CharField(64, column_name="conversationId", null=True)
@@ -130,6 +97,7 @@ class Session(Base):
 class Event(Base):
     """One step of a session."""
 
+    owned = Owned.BY_SESSION
     id = BigAutoField()
     session_id = CharField(64, column_name="sessionId")
     seq = IntegerField(default=0)
@@ -158,6 +126,7 @@ class Event(Base):
 class Conversation(Base):
     """The thread that sessions belong to. Its row is the lock that keeps their order."""
 
+    owned = Owned.BY_OWNER
     id = BigAutoField()
     #: Clients choose it: unique for each owner.
     conversation_id = CharField(64, column_name="conversationId")
@@ -184,6 +153,7 @@ class Conversation(Base):
 class Message(Base):
     """What the user said or the assistant answered."""
 
+    owned = Owned.BY_OWNER
     id = BigAutoField()
     owner = CharField(64)
     conversation_id = CharField(64, column_name="conversationId")
@@ -203,6 +173,7 @@ class Message(Base):
 class SessionOptions(Base):
     """What a caller says of a session beside its message."""
 
+    owned = Owned.BY_SESSION
     session_id = CharField(64, column_name="sessionId", primary_key=True)
     #: Pairs of role and content, oldest first; null: the conversation's own.
     messages = JsonField(null=True)
@@ -218,6 +189,7 @@ class SessionOptions(Base):
 class SearchEntry(Base):
     """The words of one message, or of a conversation's title, for full text search."""
 
+    owned = Owned.BY_OWNER
     id = BigAutoField()
     owner = CharField(64)
     conversation_id = CharField(64, column_name="conversationId")
@@ -233,6 +205,7 @@ class SearchEntry(Base):
 class AgentEvent(Base):
     """One step in the history of an agent."""
 
+    owned = Owned.BY_OWNER
     row_id = BigAutoField(column_name="rowId")
     #: A UUID.
     id = CharField(36, unique=True)
@@ -256,6 +229,7 @@ class AgentEvent(Base):
 class AgentCount(Base):
     """How many steps of a type an agent's history has; the sum over the shards."""
 
+    owned = Owned.BY_OWNER
     agent_id = IntegerField(column_name="agentId")
     owner = CharField(64)
     #: Spreads writers: they don't wait for each other's commit at one row.
@@ -271,6 +245,7 @@ class AgentCount(Base):
 class Lease(Base):
     """Work that one process does at a time: sweeping, pruning."""
 
+    owned = Owned.NOT
     name = CharField(64, primary_key=True)
     holder = CharField(128)
     until_ms = BigIntegerField(column_name="untilMs")
@@ -282,6 +257,7 @@ class Lease(Base):
 class Revocation(Base):
     """Tokens that hold no longer: those that were issued up to a moment, of one id or of one owner."""
 
+    owned = Owned.NOT
     #: `token ID`, or `owner HASH`: under a key, as it outlives what its owner has erased.
     subject = CharField(160, primary_key=True)
     #: Milliseconds since 1970.

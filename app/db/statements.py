@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from .dialect import id_step, is_sqlite, marks, sql
-from .models import Base, JsonField, LongTextField
+from .fields import JsonField, LongTextField
+from .models import Base
 
 #: Values of one row, in the order of the fields.
 Row = tuple[Any, ...]

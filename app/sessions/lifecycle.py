@@ -13,6 +13,7 @@ from typing import Any, Literal
 import peewee
 
 from app import db
+from app.access import erasures
 from app.conversations import messages, threads
 from app.conversations.messages import NewMessage
 from app.db.ids import new_id
@@ -83,6 +84,7 @@ def create(new: NewSession) -> Created:
     Raises:
         Busy: `on_busy` is `reject` and the conversation has a running session; `extra["sessionId"]` names it.
         IdempotencyConflict: the key was used with another request.
+        OwnerErased: everything of this owner is being erased.
         DatabaseUnavailable: nothing is known to be written.
     """
     for _ in range(3):
@@ -96,6 +98,7 @@ def create(new: NewSession) -> Created:
 
 
 def _create(new: NewSession) -> Created:
+    erasures.refuse_during(new.owner)
     earlier = _by_idempotency_key(new)
     if earlier is not None:
         return earlier

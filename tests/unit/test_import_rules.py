@@ -17,12 +17,13 @@ EDGES = {
     "app.check",
     "app.cli",
     "app.cli_access",
+    "app.cli_owner",
     "app.cli_shown",
     "app.wsgi",
     "app.gunicorn_conf",
     "app.gunicorn_worker",
 }
-NOUNS = {"app.access", "app.events", "app.event log", "app.history", "app.conversations", "app.sessions"}
+NOUNS = {"app.access", "app.events", "app.event log", "app.history", "app.conversations", "app.sessions", "app.owners"}
 
 #: Room → rooms that it may import from, beside itself. `app` is what stands at the top: settings, errors, agents, …
 MAY_IMPORT: dict[str, set[str]] = {
@@ -34,7 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.event log": {"app", "app.db", "app.events"},
     "app.history": {"app", "app.db", "app.events", "app.event log"},
     "app.conversations": {"app", "app.db", "app.access", "app.events", "app.event log", "app.history"},
-    "app.sessions": {"app", "app.db", "app.broker", *NOUNS},
+    "app.sessions": {"app", "app.db", "app.broker", *NOUNS} - {"app.owners"},
+    "app.owners": {"app", "app.db", "app.broker", *NOUNS},
     "app.api": {"app", "app.db", "app.broker", *NOUNS},
     "app.dev": {"app", "app.db", "app.broker"},
     "app edge": {"app", "app.db", "app.broker", "app.api", *NOUNS},
