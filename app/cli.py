@@ -57,7 +57,7 @@ def main(context: click.Context, url: str | None, bearer: str) -> None:
         settings = Settings.from_environment()
     except BackchatError as error:
         raise click.ClickException(error.detail) from error
-    context.obj = Server(url or settings.local_url, bearer, on_retry=lambda line: click.echo(line, err=True))
+    context.obj = Server(url or settings.local_url, bearer, on_retry=lambda line: click.echo(plain(line), err=True))
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def sessions(server: Server, limit: int, status: str | None, as_json: bool) -> N
         message = Text(plain(" ".join(row["userMessage"].split()))[:_TITLE_WIDTH], no_wrap=True, overflow="ellipsis")
         created = row["createdAt"][5:16].replace("T", " ")
         session_id = Text(plain(row["sessionId"]))
-        table.add_row(session_id, status_text, Text(plain(created)), str(row["totalTokens"]), message)
+        table.add_row(session_id, status_text, Text(plain(created)), plain(row["totalTokens"]), message)
     Console().print(table)
 
 

@@ -9,6 +9,8 @@ import sys
 import time
 from typing import Any
 
+from .plain_text import plain
+
 #: What every record has; the rest are the fields that the caller gave.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
@@ -21,13 +23,13 @@ class Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line. A traceback is one more field; on a terminal it follows as it is."""
         at = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03d}Z"
-        parts = [at, record.levelname, record.name, " ".join(record.getMessage().splitlines())]
+        parts = [at, record.levelname, record.name, plain(" ".join(record.getMessage().splitlines()))]
         parts += [f"{name}={_value(value)}" for name, value in vars(record).items() if name not in _OWN]
         trace = self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else ""
         if trace and not sys.stderr.isatty():
             parts.append(f"traceback={json.dumps(trace)}")
             trace = ""
-        return "\n".join(filter(None, (" ".join(parts), trace)))
+        return "\n".join(filter(None, (" ".join(parts), plain(trace))))
 
 
 def _value(value: object) -> str:

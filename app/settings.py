@@ -223,6 +223,11 @@ def _secrets(folder: str) -> dict[str, str]:
         raise Invalid(f"SECRETS_DIR can't be read: {error}") from error
 
 
+def forget_secret() -> None:
+    """Take CHAT_SECRET out of the environment, which programs that tools start are given."""
+    os.environ.pop("CHAT_SECRET", None)
+
+
 def environment_with(**changes: str) -> dict[str, str]:
     """The environment for a child process: this one's, with *changes*."""
     return dict(os.environ) | changes

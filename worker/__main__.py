@@ -10,7 +10,7 @@ from typing import NoReturn
 from app import gc, logs
 from app.db.errors import in_full
 from app.errors import BackchatError, DatabaseUnavailable
-from app.settings import Settings
+from app.settings import Settings, forget_secret
 
 from . import loop
 
@@ -57,6 +57,7 @@ def main() -> None:
     logs.configure("WARNING")
     try:
         settings = Settings.from_environment()
+        forget_secret()
         settings.require_metrics_folder()
         logs.configure(settings.log_level)
         if not settings.redis_url:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from app.settings import Settings
+from app.settings import Settings, forget_secret
 
 from .process import WorkerProcess
 
@@ -16,7 +16,9 @@ def run_session(session_id: str) -> None:
     """
 
     async def run() -> None:
-        process = WorkerProcess(Settings.from_environment(), sweeps=False)
+        settings = Settings.from_environment()
+        forget_secret()
+        process = WorkerProcess(settings, sweeps=False)
         await process.start()
         try:
             await process.run(session_id)

@@ -42,6 +42,10 @@ _NOT_OURS = frozenset(
 class SessionJob(Job):
     """A job that names a session, and nothing to call or to post to."""
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        # Where nobody names a serializer RQ takes pickle.
+        super().__init__(*arguments, **named | {"serializer": SERIALIZER})
+
     def restore(self, raw_data: dict[bytes, bytes]) -> Any:
         """Take over what Redis holds, but for what would have this process act on it."""
         return super().restore({name: value for name, value in raw_data.items() if as_text(name) not in _NOT_OURS})

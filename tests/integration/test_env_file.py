@@ -45,6 +45,21 @@ def test_what_it_says_is_used(make_process: MakeProcess, tmp_path: Path, command
     assert "Traceback" not in process.output
 
 
+def test_what_a_tool_starts_does_not_get_the_secret(make_process: MakeProcess, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CHAT_SECRET=s3cret\nCHAT_MODEL=demo\n")
+    # Without a broker the worker ends at once, and has read its settings.
+    program = (
+        "import subprocess, sys, worker.__main__\ntry: worker.__main__.main()\nexcept SystemExit: pass\n"
+        "subprocess.run([sys.executable, '-c', 'import os; print(sorted(os.environ))'])"
+    )
+
+    process = run(make_process, tmp_path, ("-c", program))
+
+    assert process.wait() == 0
+    assert "'CHAT_MODEL'" in process.output
+    assert "CHAT_SECRET" not in process.output
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[-1])
 def test_a_broken_line_is_told_with_its_number(
     make_process: MakeProcess, tmp_path: Path, command: tuple[str, ...]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import pickle
+import re
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakeredis import FakeRedis
 from redis import Redis
+from rq.job import Job
 
 from app.broker.jobs import SessionJob, rings_for
 from app.broker.queue import TurnQueue
@@ -79,6 +84,32 @@ def test_a_waiting_job_runs_its_session_and_nothing_else(redis_url: str, mark: P
     asyncio.run(scenario())
 
     assert not mark.exists()
+
+
+#: Every field of a job's hash that RQ looks at, as its source says.
+_READ = re.compile(r"obj(?:\.get\(|\[)'(\w+)'|'(\w+)' in obj")
+FIELDS = sorted({one or other for one, other in _READ.findall(inspect.getsource(Job.restore))})
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_no_field_of_a_job_is_unpickled(mark: Path, field: str) -> None:
+    evil = pickle.dumps(Evil(mark))
+
+    for value in (evil, zlib.compress(evil), b64encode(evil)):
+        # As RQ makes one where nobody names a serializer.
+        job = SessionJob("a-0", FakeRedis())
+        with suppress(Exception):
+            job.restore({b"data": b"[]", field.encode(): value})
+        for name, _ in inspect.getmembers(Job, lambda member: isinstance(member, property)):
+            with suppress(Exception):
+                getattr(job, name)
+
+    assert not mark.exists()
+
+
+def test_the_fields_are_those_that_are_known() -> None:
+    assert {"data", "meta", "result", "exc_info", "success_callback_name", "webhooks", "dependency_ids"} <= {*FIELDS}
+    assert len(FIELDS) > 30
 
 
 @pytest.mark.parametrize("field", HOSTILE)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from pydantic_ai.models import KnownModelName
+from pydantic_ai.providers import infer_provider_class
 
 from app.agents import DEFAULT_AGENT, DEFAULT_TOOLS, Agent, Agents
 from app.errors import Invalid, UnknownAgent
 from app.settings import Settings
+
+#: What may stand behind a provider.
+MODELS = ("x", "http://127.0.0.1:9/x", "", "*")
 
 FULL = """
 [[agents]]
@@ -123,8 +129,13 @@ def test_models_are_offered_that_the_settings_and_agents_name_and_no_others() ->
     agents = Agents((Agent(id=2, name="Two", model="openai:gpt-a"),))
     settings = Settings(chat_model="demo", models="openai-chat:llama, openai-chat:*,:*,*, test ,")
 
+    providers = re.findall(r"'([a-z0-9-]+)'", inspect.getsource(infer_provider_class))
+    named = {f"{prefix}{provider}:{model}" for prefix in ("", "gateway/") for provider in providers for model in MODELS}
+    assert {"huggingface:x", "openai-codex:x", "gateway/openai:http://127.0.0.1:9/x"} <= named
+
     known = [
         *get_args(KnownModelName.__value__),
+        *named,
         "huggingface:http://127.0.0.1:9/x",
         "openai-codex:gpt-5",
         "*",

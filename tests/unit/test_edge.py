@@ -225,6 +225,17 @@ def test_who_is_not_known_gets_nothing(guarded: APIFlask, route: str) -> None:
     assert answers == dict.fromkeys(UNKNOWN, expected)
 
 
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+def test_nor_by_the_methods_that_the_framework_adds(guarded: APIFlask, method: str) -> None:
+    place = Place("x", str(uuid4()), "x")
+    paths = sorted({place.of(route)[1] for route in PRIVATE})
+    elsewhere = {"REMOTE_ADDR": "203.0.113.9"}
+
+    answers = {path: guarded.test_client().open(path, method=method, environ_overrides=elsewhere) for path in paths}
+
+    assert {path: answer.status_code for path, answer in answers.items()} == dict.fromkeys(paths, 401)
+
+
 @pytest.mark.parametrize("route", PRIVATE)
 def test_a_caller_does_what_their_rights_say_and_nothing_else(guarded: APIFlask, route: str) -> None:
     row = ROUTES[route]

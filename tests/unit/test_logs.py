@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import string
 import sys
 
 import pytest
@@ -39,6 +40,22 @@ def test_a_value_that_would_blur_the_line_is_quoted(value: object, shown: str) -
 
 def test_a_message_with_line_breaks_stays_one_line() -> None:
     assert "\n" not in Formatter().format(record("one\ntwo\r\nthree"))
+
+
+def test_a_terminal_obeys_nothing_that_a_record_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    escapes = "\x1b]0;title\x07\x1b[2J\x9b2J\r\u202e\x7f\x00"
+    made = record(f"said {escapes}", field=escapes)
+    try:
+        raise ValueError(escapes)
+    except ValueError:
+        made.exc_info = sys.exc_info()
+
+    for is_terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda shown=is_terminal: shown)
+        line = Formatter().format(made)
+
+        assert "said" in line
+        assert not set(line.replace("\n", "")) & set(escapes) - set(string.printable[:95])
 
 
 def test_a_traceback_is_a_field_of_its_line() -> None:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from app import cli
+from app.api.schemas import SessionOut
 from app.api_client import ApiError
 from app.plain_text import plain
 
@@ -23,7 +24,8 @@ class Hostile:
 
     events: ClassVar[list[dict[str, Any]]] = []
 
-    def __init__(self, *_: Any, **__: Any) -> None: ...
+    def __init__(self, *_: Any, on_retry: Callable[[str], None], **__: Any) -> None:
+        on_retry(ESCAPES)
 
     def start(self, *_: Any, **__: Any) -> dict[str, Any]:
         return {"sessionId": "s" + ESCAPES, "conversationId": ESCAPES}
@@ -32,8 +34,9 @@ class Hostile:
         yield from self.events
 
     def sessions(self, **_: Any) -> dict[str, Any]:
-        row = {"sessionId": ESCAPES, "status": "error", "errorCode": ESCAPES, "createdAt": ESCAPES, "totalTokens": 1}
-        return {"sessions": [row | {"userMessage": ESCAPES}]}
+        # Every field of a row, whatever its type should be.
+        row = dict.fromkeys(SessionOut.model_json_schema()["properties"], ESCAPES)
+        return {"sessions": [row, row | {"errorCode": None}]}
 
     def cancel(self, *_: Any) -> dict[str, Any]:
         return {"sessionId": ESCAPES, "errorCode": ESCAPES, "status": ESCAPES}
@@ -45,7 +48,9 @@ class Refusing(Hostile):
 
 
 CALL = {"eventType": "tool_call", "toolCallId": ESCAPES, "toolName": ESCAPES, "toolResult": ESCAPES}
-TOOL = CALL | {"toolArgs": {}, "durationMs": 1}
+TOOL = CALL | {"toolArgs": {ESCAPES: ESCAPES}, "durationMs": ESCAPES}
+#: What no terminal may be sent; its colours and the line of progress are our own.
+OBEYED_ANYWHERE = ("\x1b]0;", "\x1b]52;", "\x1b[2J", "\x1b]8;", "\x9b", "\x9d", "\x08", "\x07", "\u202e")
 EVENTS = [
     {"seq": 1, "eventType": "thinking", "content": ESCAPES},
     {"seq": 2, "eventType": "delta", "content": "whole \x1b"},
@@ -53,7 +58,14 @@ EVENTS = [
     {"seq": 4, "toolSuccess": None} | TOOL,
     {"seq": 5, "toolSuccess": False} | TOOL,
     {"seq": 6, "eventType": "thinking", "content": "", "supersedesFrom": 3},
-    {"seq": 7, "eventType": "error", "errorCode": ESCAPES, "errorMsg": ESCAPES, "content": ESCAPES},
+    {
+        "seq": 7,
+        "eventType": "error",
+        "errorCode": ESCAPES,
+        "errorMsg": ESCAPES,
+        "content": ESCAPES,
+        "finishReason": ESCAPES,
+    },
 ]
 
 
@@ -79,6 +91,17 @@ def test_no_field_reaches_the_terminal_with_its_escapes(run: Callable[..., str],
     output = run(Hostile, *arguments)
 
     assert OBEYED.findall(output) == []
+
+
+def test_nor_a_terminal_that_is_shown_colours_and_progress(
+    run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    shown = run(Hostile, "ask", "x") + run(Hostile, "sessions") + run(Refusing, "ask", "x")
+
+    assert "\x1b[" in shown
+    assert [each for each in OBEYED_ANYWHERE if each in shown] == []
 
 
 def test_no_error_reaches_it_either(run: Callable[..., str]) -> None:
