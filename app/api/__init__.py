@@ -23,6 +23,7 @@ from ..settings import Settings
 from . import (
     access,
     agents,
+    compat,
     compression,
     conversations,
     cross_origin,
@@ -82,6 +83,7 @@ def create_app(settings: Settings) -> APIFlask:
         _docs_assets(),
     ):
         app.register_blueprint(blueprint)
+    compat.install(app, settings)
     front = Front(app.wsgi_app, here.reader, principal_of, [*of_origins.items(), *headers.OF_THE_API.items()])
     app.wsgi_app = front  # type: ignore[method-assign]
     prefix.install(app, settings.url_prefix)
@@ -131,7 +133,7 @@ def _require_json(app: APIFlask) -> None:
         if has_body and not request.is_json:
             return problems.problem(415, "unsupported_media_type", "send application/json")
         # Flask cuts a body of unknown length silently at the limit, and the rest may still parse as JSON.
-        if request.content_length is None and len(_read_body()) >= app.config["MAX_CONTENT_LENGTH"]:
+        if request.content_length is None and len(_read_body()) >= (request.max_content_length or 0):
             return problems.problem(413, "body_too_large", RequestEntityTooLarge.description)
         return None
 

@@ -185,6 +185,16 @@ def owner() -> str:
     return name
 
 
+def require_session(session_id: str) -> None:
+    """Raise NotFound where the session of a request that names it elsewhere than in its path is not in scope."""
+    _check_session(caller(), session_id, session_queries.place)
+
+
+def require_conversation(conversation_id: str) -> None:
+    """Raise NotFound where the conversation of such a request is not in scope."""
+    _check_conversation(caller(), conversation_id)
+
+
 def require_operator() -> None:
     """Return if who calls may operate the server: by their token, or from this machine and not through a proxy.
 

@@ -17,13 +17,16 @@ logger = logging.getLogger(__name__)
 
 _ALLOWED = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID",
     # The longest that Chromium remembers it.
     "Access-Control-Max-Age": "7200",
 }
+_MOST_HEADERS = 50
 #: Not only the web's: the pages of desktop and mobile shells have schemes of their own.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+")
-_EXPOSED = "ETag, Location, Retry-After"
+_EXPOSED = "ETag, Location, Retry-After, X-Backchat-Session, X-Should-Retry, X-Workflow-Run-Id"
+_SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID")
+#: What other people's clients send beside these: what they run on, and which way of answering they want.
+_SENT_BY_CLIENTS = re.compile(r"user-agent|x-stainless-[a-z-]+|x-backchat-[a-z-]+|openai-[a-z-]+|trpc-accept")
 
 
 def install(app: APIFlask, origins: str) -> dict[str, str]:
@@ -53,7 +56,9 @@ def install(app: APIFlask, origins: str) -> dict[str, str]:
         asked = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
         if not asked or not is_allowed(request.headers.get("Origin", "")):
             return None
-        return Response(status=204, headers=_ALLOWED)
+        named = request.headers.get("Access-Control-Request-Headers", "").lower().replace(" ", "").split(",")
+        sent = ", ".join([*_SENT, *filter(_SENT_BY_CLIENTS.fullmatch, named[:_MOST_HEADERS])])
+        return Response(status=204, headers=_ALLOWED | {"Access-Control-Allow-Headers": sent})
 
     @app.after_request
     def allow(response: Response) -> Response:

@@ -149,7 +149,9 @@ def install(app: APIFlask) -> None:
         # Werkzeug's own texts blame the browser and ask to check the spelling.
         detail = _DETAILS.get(type(error)) or error.description or error.name
         if isinstance(error, RequestEntityTooLarge):
-            detail = f"the body may have {current_app.config['MAX_CONTENT_LENGTH']} bytes (MAX_BODY_BYTES)"
+            own = request.max_content_length != current_app.config["MAX_CONTENT_LENGTH"]
+            setting = "MAX_HISTORY_BODY_BYTES" if own else "MAX_BODY_BYTES"
+            detail = f"the body may have {request.max_content_length} bytes ({setting})"
         return problem(status, CODES.get(status, "http_error"), detail, headers)
 
     @app.errorhandler(RecursionError)  # type: ignore[untyped-decorator,unused-ignore]

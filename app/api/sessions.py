@@ -18,7 +18,7 @@ from app.sessions import removal
 from . import openapi, starting
 from .access import caller, needs, owner
 from .compression import takes_gzip
-from .polling import held
+from .polling import following, held
 from .polling.hub import Subscriber
 from .schemas import (
     OPTIONS,
@@ -128,8 +128,8 @@ def stream(session_id: str, query: StreamQuery) -> Response:
     `id` is the seq and `data` the event; resumes after `Last-Event-ID`; ends after the terminal event. A client that
     asks again after that is told `204`, at which an `EventSource` stops.
     """
-    subscriber = _subscriber(owner(), session_id, _last_event_id(query.after), held.STREAM_PAGE)
-    return held.stream(services().reader, services().hub, subscriber)
+    subscriber = _subscriber(owner(), session_id, _last_event_id(query.after), following.STREAM_PAGE)
+    return following.stream(services().reader, services().hub, subscriber)
 
 
 def _last_event_id(default: int) -> int:

@@ -1,4 +1,4 @@
-"""Polls and streams as responses. One that is held waits after Flask is done with the request.
+"""Polls as responses. One that is held waits after Flask is done with the request.
 
 WSGI lets an application name its status as late as with its first bytes. So a held request keeps no request context,
 and its answer costs little: thousands may be due in the same instant.
@@ -25,14 +25,6 @@ from .reader import Reader
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-#: A comment is sent on a silent stream so often: proxies cut connections that are silent for a minute or less.
-KEEP_ALIVE_S = 15.0
-
-#: Events that a stream reads at once.
-STREAM_PAGE = 500
-
-_KEEP_ALIVE = b": keep-alive\n\n"
-
 
 def poll(
     reader: Reader,
@@ -51,7 +43,7 @@ def poll(
     if not wait_s:
         page = reader.read(subscriber.owner, subscriber.session_id, subscriber.after, subscriber.limit)
         return _answer(page, if_none_match, takes_gzip)
-    with _registered(hub, subscriber) as keep:
+    with registered(hub, subscriber) as keep:
         page = reader.read(subscriber.owner, subscriber.session_id, subscriber.after, subscriber.limit)
         if page.is_news:
             return _answer(page, if_none_match, takes_gzip)
@@ -59,23 +51,8 @@ def poll(
         return HeldPoll(hub, subscriber, page, wait_s, if_none_match, gzip=takes_gzip())
 
 
-def stream(reader: Reader, hub: Hub, subscriber: Subscriber) -> Response:
-    """The events above `subscriber.after` as server-sent events; 204 when it has all of an ended session.
-
-    Raises:
-        NotFound, Gone, DatabaseUnavailable: as `Reader.read`.
-    """
-    with _registered(hub, subscriber) as keep:
-        page = reader.read(subscriber.owner, subscriber.session_id, subscriber.after, subscriber.limit)
-        if page.is_news and not page.events:
-            return Response(status=204)
-        hub.skip(subscriber, page)
-        keep()
-        return Stream(hub, subscriber, page)
-
-
 @contextmanager
-def _registered(hub: Hub, subscriber: Subscriber) -> Iterator[Callable[[], None]]:
+def registered(hub: Hub, subscriber: Subscriber) -> Iterator[Callable[[], None]]:
     """Register before the look, so that nothing is committed between the two unnoticed; stays so after `keep()`."""
     kept: list[bool] = []
     hub.register(subscriber)
@@ -95,7 +72,7 @@ def _answer(page: EventPage, if_none_match: ETags, takes_gzip: Callable[[], bool
     return Response(answer.body, answer.status, answer.headers)
 
 
-class _Held(Response):
+class Held(Response):
     """Waits for *subscriber*, which is registered, and unregisters it."""
 
     default_mimetype = None
@@ -117,7 +94,7 @@ class _Held(Response):
         raise NotImplementedError
 
 
-class HeldPoll(_Held):
+class HeldPoll(Held):
     """A poll with `wait`: the next page with news, or *page*, which has none, when *timeout_s* has passed."""
 
     def __init__(
@@ -149,35 +126,3 @@ class HeldPoll(_Held):
 def _problem(error: BackchatError) -> Answer:
     response = problems.problem(problems.status_of(error), error.code, error.detail, extra=error.extra)
     return Answer(response.status, response.headers.to_wsgi_list(), response.get_data())
-
-
-class Stream(_Held):
-    """Server-sent events from *page* on; ends after the terminal event, or when the session is deleted."""
-
-    def __init__(
-        self, hub: Hub, subscriber: Subscriber, page: EventPage, *, keep_alive_s: float = KEEP_ALIVE_S
-    ) -> None:
-        super().__init__(hub, subscriber, mimetype="text/event-stream")
-        self._page = page
-        self._keep_alive_s = keep_alive_s
-        # nginx gathers a response before it passes it on, unless it is told not to.
-        self.headers["X-Accel-Buffering"] = "no"
-
-    def _serve(self, start_response: StartResponse, headers: list[tuple[str, str]]) -> Iterator[bytes]:
-        try:
-            start_response("200 OK", headers)
-            # Something is sent at once, so that the client knows that it is connected.
-            yield SharedPage(self._page).sse or _KEEP_ALIVE
-            status = self._page.status
-            while status == "running":
-                shared = self._hub.wait(self._subscriber, self._keep_alive_s)
-                if shared is None:
-                    yield _KEEP_ALIVE
-                    continue
-                status = shared.page.status
-                yield shared.sse
-        except (BackchatError, ClientGone):
-            # The client asks again and gets the error as a problem.
-            return
-        finally:
-            self._hub.unregister(self._subscriber)

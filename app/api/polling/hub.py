@@ -45,6 +45,15 @@ _poll: Callable[[], Any] = monkey.get_original("select", "poll")
 _CLOSED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
+def is_closed(connection: socket.socket | None) -> bool:
+    """Whether the other side of *connection* has closed it; not when it was closed here."""
+    if connection is None or (number := connection.fileno()) < 0:
+        return False
+    poll = _poll()
+    poll.register(number, _CLOSED)
+    return any(events & _CLOSED for _, events in poll.poll(0))
+
+
 class ClientGone(Exception):
     """The client has closed its connection."""
 

@@ -59,6 +59,18 @@ def idle_body(session_id: str, after: int, moved_at: float, now: float) -> bytes
     ).encode()
 
 
+def page_fields(page: EventPage) -> dict[str, Any]:
+    """A page as the API answers it."""
+    return {
+        "sessionId": page.session_id,
+        "status": page.status,
+        "events": page.events,
+        "nextAfter": page.next_after,
+        "hasMore": page.has_more,
+        "pollAfterMs": poll_after_ms(page, time.time()),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is sent for a page."""
@@ -113,17 +125,7 @@ class SharedPage:
 
     @cached_property
     def _json(self) -> bytes:
-        page = self.page
-        return encode(
-            {
-                "sessionId": page.session_id,
-                "status": page.status,
-                "events": page.events,
-                "nextAfter": page.next_after,
-                "hasMore": page.has_more,
-                "pollAfterMs": poll_after_ms(page, time.time()),
-            }
-        )
+        return encode(page_fields(self.page))
 
     @cached_property
     def sse(self) -> bytes:

@@ -1,0 +1,42 @@
+"""Other people's clients: what they speak on the wire, in front of the same sessions.
+
+    POST ─ parse in their words ─ starting.start ─► a session like any other
+    events ─ fold ─ moves ─ a table from moves to chunks ─► their stream
+
+Each adapter reads what `…/stream` reads and stores nothing. The same events always give the same chunks, so the index
+of a chunk is a cursor that never goes stale: nothing in a chunk comes from a clock, from chance or from a column that
+changes. The core knows nothing of these modules; `CLIENTS` names those that are served.
+
+    trpc       the first gateway's procedures and its page's poll
+"""
+
+from __future__ import annotations
+
+from apiflask import APIFlask
+from flask import request
+
+from app.settings import Settings
+
+from . import error_shapes, trpc
+
+#: Name in `CLIENTS` → its routes.
+_FAMILIES = {"trpc": (trpc.blueprint,)}
+
+
+def install(app: APIFlask, settings: Settings) -> None:
+    """Serve the clients that `CLIENTS` names, with errors of the shape that each knows."""
+    named = {name.strip().lower() for name in settings.clients.split(",")}
+    for name, blueprints in _FAMILIES.items():
+        if name in named:
+            for blueprint in blueprints:
+                app.register_blueprint(blueprint)
+    error_shapes.install(app)
+
+    @app.before_request
+    def let_long_histories_in() -> None:
+        if request.blueprint in _WITH_HISTORIES:
+            request.max_content_length = settings.max_history_body_bytes
+
+
+#: Blueprints whose clients send all that was said before with each message.
+_WITH_HISTORIES: frozenset[str] = frozenset()
