@@ -13,7 +13,8 @@ The way of a message:
 The rooms, from the bottom up; each imports from those above it in this list, never the other way, and a test reads
 that from the paths:
 
-    settings, errors, agents, metrics, logs, gc     what everybody may use
+    settings, errors, agents, gc    what everybody may use
+    observability  what operators see: metrics, logs
     db             what stores anything: connection, tables, statements, pages
     broker         what speaks to Redis: client, heads, queue, the embedded broker
     access         who calls: tokens

@@ -171,6 +171,10 @@ def _told(error: ValidationError) -> str:
     return "; ".join(faults)
 
 
+def _named(settings: Settings) -> set[str]:
+    return {each.strip() for each in settings.models.split(",")} - {"", "*", ":*"}
+
+
 class Agents:
     """The configured agents by id; agent 1 always exists."""
 
@@ -210,7 +214,7 @@ class Agents:
         # Whatever else a library could load by its name would be loaded with the server's keys.
         if model == settings.chat_model or any(model == agent.model for agent in self):
             return True
-        named = {each.strip() for each in settings.models.split(",")} - {"", "*", ":*"}
+        named = _named(settings)
         provider, colon, _ = model.partition(":")
         return model in named or (bool(colon) and f"{provider}:*" in named)
 
@@ -220,6 +224,11 @@ class Agents:
             return None
         day = on or datetime.now(UTC).date()
         return next((price.prices() for price in self._prices if price.model == model and price.since <= day), None)
+
+    def models(self, settings: Settings) -> set[str]:
+        """The models that are configured by their whole names."""
+        of_agents = {model for agent in self for model in (agent.model, agent.fallback) if model}
+        return {settings.chat_model} | of_agents | {each for each in _named(settings) if not each.endswith(":*")}
 
     def get(self, agent_id: int) -> Agent:
         """The agent with this id.

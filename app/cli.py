@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import cli_access, cli_owner, db, logs
+from . import cli_access, cli_owner, db
 from .api_client import ApiError, Server, Unreachable
 from .cli_shown import Shown
 from .db import errors as database_errors
 from .db import schema
 from .errors import BackchatError
+from .observability import logs
 from .plain_text import plain
 from .settings import Settings, read_env_file
 

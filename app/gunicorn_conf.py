@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import sys
 import tempfile
+import time
 from typing import Any
 
+import gevent
 from gunicorn.glogging import Logger
 
 from app.errors import BackchatError
 from app.settings import Settings
 
-from . import gc, logs
+from . import gc
+from .observability import logs
 
 
 def _heartbeat_folder() -> str:
@@ -40,10 +44,15 @@ def _raise_descriptor_limit() -> None:
 
 # Before the settings are read: what they warn of has to be seen whole.
 logs.configure("WARNING")
+_own_folder = ""
 try:
     _settings = Settings.from_environment()
     _settings.require_metrics_folder()
     worker_tmp_dir = _heartbeat_folder()
+    if _settings.web_workers > 1 and not _settings.prometheus_multiproc_dir:
+        # Before the metrics are imported: each process would show what it has done itself, and no scrape all of it.
+        _own_folder = tempfile.mkdtemp(prefix="backchat-metrics-", dir=worker_tmp_dir)
+        _settings = _settings.sharing_metrics(_own_folder)
 except BackchatError as error:
     print(f"web: {error.detail}", file=sys.stderr, flush=True)
     sys.exit(os.EX_CONFIG)
@@ -81,7 +90,22 @@ logconfig_dict = logs.configuration(_settings.log_level)
 
 def post_worker_init(worker: Any) -> None:
     """This process has imported all that it needs."""
+    if _settings.prometheus_multiproc_dir:
+        from app.observability import exposition
+
+        exposition.fold_ended(_settings.prometheus_multiproc_dir)
     gc.keep_what_is_loaded()
+    gevent.spawn(_watch_the_loop)
+
+
+def _watch_the_loop() -> None:
+    from app.observability import metrics
+
+    while True:
+        due = time.monotonic() + 1.0
+        gevent.sleep(1.0)
+        metrics.LOOP_LAG_SECONDS.labels("web").observe(max(0.0, time.monotonic() - due))
+        metrics.settle()
 
 
 def child_exit(server: Any, worker: Any) -> None:
@@ -90,3 +114,10 @@ def child_exit(server: Any, worker: Any) -> None:
         from prometheus_client import multiprocess
 
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:
+    """The last process that shared the folder has ended."""
+    # No finaliser: each process that was forked would run it.
+    if _own_folder:
+        shutil.rmtree(_own_folder, ignore_errors=True)

@@ -111,13 +111,24 @@ class Settings:
     #: Web processes and connections.
     web_workers: int = 1
     log_level: str = "INFO"
-    #: Folder where web and worker processes share their metrics; prometheus-client reads the variable as well.
+    #: `on`: a line for each request, polls as well.
+    access_log: str = ""
+    #: Where a worker shows its metrics; empty: nowhere. The web process shows its own at `/metrics`.
+    metrics_port: str = ""
+    metrics_host: str = "127.0.0.1"
+    #: Folder where processes of this machine share their metrics; prometheus-client reads the variable as well.
+    # Empty with WEB_WORKERS above 1: the web processes make one of their own.
     prometheus_multiproc_dir: str = ""
 
     @property
     def renew_s(self) -> float:
         """Pause between two renewals of a lease: three may fail before it is lost."""
         return self.lease_s / 4
+
+    def sharing_metrics(self, folder: str) -> Settings:
+        """These settings with *folder* for the metrics; processes that are started from now on share it as well."""
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        return replace(self, prometheus_multiproc_dir=folder)
 
     def require_metrics_folder(self) -> None:
         """Call it before the metrics are imported, which open their files there at once.
@@ -128,6 +139,30 @@ class Settings:
         folder = self.prometheus_multiproc_dir
         if folder and not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
             raise Invalid("PROMETHEUS_MULTIPROC_DIR is no folder that can be written")
+
+    @property
+    def logs_requests(self) -> bool:
+        """Whether each request gets a line.
+
+        Raises:
+            Invalid: ACCESS_LOG says neither yes nor no.
+        """
+        if self.access_log.lower() not in ("", "on", "off"):
+            raise Invalid("ACCESS_LOG must be `on` or `off`")
+        return self.access_log.lower() == "on"
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Host and port where a worker shows its metrics; None: nowhere.
+
+        Raises:
+            Invalid: METRICS_PORT is no port.
+        """
+        if not self.metrics_port:
+            return None
+        if not re.fullmatch("[0-9]{1,5}", self.metrics_port, re.ASCII) or not 0 < int(self.metrics_port) < 65536:
+            raise Invalid("METRICS_PORT must be a port, such as 9100")
+        return self.metrics_host, int(self.metrics_port)
 
     @property
     def local_url(self) -> str:

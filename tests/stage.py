@@ -34,7 +34,8 @@ class Stage:
         self.client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
 
     def call(self, method: str, path: str, status: int = 200, **options: Any) -> Any:
-        response = self.client.open(path, method=method, **options)
+        # To its end, as a server does.
+        response = self.client.open(path, method=method, buffered=True, **options)
         assert response.status_code == status, response.text
         return response.json if response.data else None
 

@@ -7,9 +7,9 @@ import os
 import sys
 from typing import NoReturn
 
-from app import gc, logs
-from app.db.errors import in_full
+from app import gc
 from app.errors import BackchatError, DatabaseUnavailable
+from app.observability import logs
 from app.settings import Settings, forget_secret
 
 from . import loop
@@ -27,8 +27,16 @@ async def work(settings: Settings) -> None:
         Exception: a part that all sessions depend on has failed; they were handed back.
     """
     # After the settings: prometheus-client looks into the environment as it is imported.
+    from app.observability import exposition
+
     from .process.worker_process import WorkerProcess
     from .rq import SessionWorker
+
+    folder, address = settings.prometheus_multiproc_dir, settings.metrics_address
+    if folder:
+        exposition.fold_ended(folder)
+    if address is not None:
+        exposition.serve(*address, folder)
 
     process = WorkerProcess(settings)
     try:
@@ -64,6 +72,8 @@ def main() -> None:
             raise BackchatError("REDIS_URL is not set; `make run` brings a broker of its own")
         loop.run(work(settings))
     except DatabaseUnavailable as error:
+        from app.db.errors import in_full  # not before the settings: what it imports opens the files of the metrics
+
         _give_up(in_full(error), os.EX_UNAVAILABLE)
     except BackchatError as error:
         _give_up(error.detail, os.EX_CONFIG)

@@ -29,6 +29,7 @@ from . import (
     cross_origin,
     headers,
     health,
+    observed,
     openapi,
     prefix,
     problems,
@@ -84,8 +85,11 @@ def create_app(settings: Settings) -> APIFlask:
     ):
         app.register_blueprint(blueprint)
     compat.install(app, settings)
+    observed.install(app, access_log=settings.logs_requests)
     front = Front(app.wsgi_app, here.reader, principal_of, [*of_origins.items(), *headers.OF_THE_API.items()])
-    app.wsgi_app = front  # type: ignore[method-assign]
+    # What it answers has no line in the log.
+    if not settings.logs_requests:
+        app.wsgi_app = front  # type: ignore[method-assign]
     prefix.install(app, settings.url_prefix)
     for endpoint in _OF_THE_FRAMEWORK & app.view_functions.keys():
         app.view_functions[endpoint] = access.public(app.view_functions[endpoint])

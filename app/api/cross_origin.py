@@ -23,8 +23,8 @@ _ALLOWED = {
 _MOST_HEADERS = 50
 #: Not only the web's: the pages of desktop and mobile shells have schemes of their own.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s*]+")
-_EXPOSED = "ETag, Location, Retry-After, X-Backchat-Session, X-Should-Retry, X-Workflow-Run-Id"
-_SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID")
+_EXPOSED = "ETag, Location, Retry-After, X-Backchat-Session, X-Request-Id, X-Should-Retry, X-Workflow-Run-Id"
+_SENT = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "X-Request-Id")
 #: What other people's clients send beside these: what they run on, and which way of answering they want.
 _SENT_BY_CLIENTS = re.compile(r"user-agent|x-stainless-[a-z-]+|x-backchat-[a-z-]+|openai-[a-z-]+|trpc-accept")
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from apiflask import APIBlueprint
 from flask import Response
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.db import schema
+from app.observability import exposition
+from app.sessions import census
 
 from ..errors import BackchatError
 from .access import public, require_operator
@@ -51,8 +52,6 @@ def readyz() -> Response | dict[str, Any]:
 def metrics() -> Response:
     """Prometheus; of all processes that share PROMETHEUS_MULTIPROC_DIR where that is set, else of this one."""
     require_operator()
-    registry = REGISTRY
-    if services().settings.prometheus_multiproc_dir:
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return Response(generate_latest(registry), mimetype=CONTENT_TYPE_LATEST)
+    settings = services().settings
+    text = exposition.render(settings.prometheus_multiproc_dir, census.Gauges(settings.sweep_s))
+    return Response(text, mimetype=CONTENT_TYPE_LATEST)

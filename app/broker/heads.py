@@ -16,6 +16,8 @@ from typing import Any
 
 import redis
 
+from app.observability import metrics
+
 logger = logging.getLogger(__name__)
 
 #: How late a head may be.
@@ -109,6 +111,7 @@ class Heads:
         return time.monotonic() < self._down_until
 
     def _failed(self) -> None:
+        metrics.REDIS_ERRORS.labels("heads").inc()
         if not self._down():
             logger.warning("redis can't be reached, polls use the database")
         self._down_until = time.monotonic() + _PAUSE_S

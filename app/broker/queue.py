@@ -14,6 +14,7 @@ from rq.command import send_command
 from rq.utils import now
 
 from app.errors import QueueUnavailable
+from app.observability import metrics
 
 from .client import open_redis
 from .heads import key as head_key
@@ -134,4 +135,5 @@ def _redis_trouble() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
+        metrics.REDIS_ERRORS.labels("queue").inc()
         raise QueueUnavailable("the queue can't be reached") from error

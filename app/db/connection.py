@@ -1,9 +1,8 @@
-"""The connection to the database: open it by URL, run transactions and reads."""
+"""The connection to the database: open it by URL, use one, read."""
 
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from playhouse.pool import PooledMySQLDatabase
 from pymysql.constants import CLIENT
 
 from app.errors import DatabaseBusy, DatabaseUnavailable
+from app.observability import metrics
 
 from . import errors as database_errors
 from . import sqlite_file
@@ -26,10 +26,6 @@ from .url import mysql_options, sqlite_path
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-#: How long a transaction waits for locks of others, all tries together.
-_PATIENCE_S = 12.0
-#: How long one try waits inside SQLite, where a wait holds up every greenlet of a web process.
-_SQLITE_WAIT_MS = 50
 #: A process that is frozen inside a transaction keeps its locks for so long; then the server rolls back.
 _IDLE_TRANSACTION_S = 8
 _CONNECT_S = 10.0
@@ -41,9 +37,6 @@ _PING_S = 1.0
 _BESIDE_CONTENT = 1024 * 1024
 #: Statements up to this many characters fit any server's `max_allowed_packet`.
 _LARGE_STATEMENT = 128 * 1024
-
-#: What the current transaction of this thread or greenlet does before its commit, by what stores it.
-_current = threading.local()
 
 #: Waits for one of the connections of this process.
 _slot: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -150,14 +143,25 @@ def _slots(connections: int) -> Callable[[], AbstractContextManager[None]]:
 
     @contextmanager
     def slot() -> Iterator[None]:
-        if not free.acquire(timeout=_CONNECT_S):
-            raise TimeoutError("all connections to the database are in use")
+        if not free.acquire(blocking=False):
+            _wait_for(free)
+        metrics.DATABASE_CONNECTIONS.inc()
         try:
             yield
         finally:
+            metrics.DATABASE_CONNECTIONS.dec()
             free.release()
 
     return slot
+
+
+def _wait_for(free: threading.Semaphore) -> None:
+    metrics.DATABASE_WAITS.inc()
+    started = time.monotonic()
+    is_free = free.acquire(timeout=_CONNECT_S)
+    metrics.DATABASE_WAIT_SECONDS.inc(time.monotonic() - started)
+    if not is_free:
+        raise TimeoutError("all connections to the database are in use")
 
 
 @contextmanager
@@ -186,6 +190,7 @@ def _translated() -> Iterator[None]:
     except Exception as error:
         if not database_errors.is_unavailable(error):
             raise
+        metrics.DATABASE_ERRORS.inc()
         _discard_connection()
         raise DatabaseUnavailable("the database can't be reached") from error
 
@@ -198,63 +203,6 @@ def _discard_connection() -> None:
             database.close_idle()
     except Exception:
         logger.debug("broken connection could not be closed", exc_info=True)
-
-
-def transaction(work: Callable[[], T], *, patience_s: float = _PATIENCE_S) -> T:
-    """Run *work* in one write transaction and return what it returns.
-
-    Deadlocks and lock timeouts run it again, so *work* must build all of its state anew at each call.
-
-    Raises:
-        DatabaseBusy: others held its locks for *patience_s*.
-        DatabaseUnavailable: no connection; when it broke during COMMIT the transaction may have happened or not.
-    """
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            with connected(), _write(), _committing():
-                return work()
-        except (peewee.OperationalError, peewee.InternalError) as error:
-            if not database_errors.is_retryable(error):
-                raise
-            if time.monotonic() > deadline:
-                raise DatabaseBusy("the database is busy") from error
-            # Jitter, so that two transactions that blocked each other don't do so again.
-            time.sleep(random.uniform(0, 0.05))  # noqa: S311 - jitter, no secret
-
-
-def before_commit(gather: Callable[[], T], store: Callable[[T], None]) -> T:
-    """What *store* is given at the end of the current transaction; made by *gather* when it is first asked for.
-
-    For rows that many transactions change: they are locked last, so that others wait for no more than the commit.
-    """
-    gathered: dict[Callable[[Any], None], Any] = _current.gathered
-    if store not in gathered:
-        gathered[store] = gather()
-    return gathered[store]  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _committing() -> Iterator[None]:
-    outer = getattr(_current, "gathered", None)
-    if outer is not None:
-        # A transaction within another one: that one commits.
-        yield
-        return
-    _current.gathered = {}
-    try:
-        yield
-        for store, gathered in _current.gathered.items():
-            store(gathered)
-    finally:
-        _current.gathered = None
-
-
-def _write() -> Any:
-    if not is_sqlite():
-        return database.atomic()
-    database.execute_sql(f"PRAGMA busy_timeout = {_SQLITE_WAIT_MS}")
-    return database.atomic("IMMEDIATE")
 
 
 def without_idle_limit() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from app import logs
 from app.errors import BackchatError
+from app.observability import logs
 from app.settings import Settings
 
 from .errors import Failed, Stopped

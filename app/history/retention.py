@@ -25,7 +25,7 @@ from app import db
 from app.db import leases
 from app.db.models import AgentCount, AgentEvent, Event, Session
 from app.db.times import FIRST_MOMENT, utc_now
-from app.metrics import EVENTS_PRUNED
+from app.observability.metrics import EVENTS_PRUNED
 from app.settings import Settings
 
 from . import entries

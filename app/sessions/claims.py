@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import NamedTuple
 
 import peewee
@@ -16,7 +17,7 @@ from app.db.times import utc_now
 from app.events import Usage
 from app.history import entries
 
-from . import spending
+from . import observed, spending
 
 _USED = ", ".join(field.column_name for field in spending.FIELDS)
 
@@ -44,6 +45,9 @@ class Claim:
     has_options: bool = False
     #: By earlier attempts, with an estimate of the request that the last one had open.
     used: Usage = field(default_factory=Usage)
+    created_at: datetime | None = None
+    #: The worker that held it and was judged dead; None: it was free.
+    taken_from: str | None = None
 
     @property
     def conversation(self) -> threads.Key:
@@ -101,7 +105,8 @@ def _take(
     )
     free = (
         "SELECT id, sessionId, conversationId, owner, agentId, model, userMessage, attempt + 1, lastSeq, checkpoint,"
-        f" checkpointSeq, COALESCE(deadlineMs - {clock}, ?), openRequest, {_USED} FROM"
+        f" checkpointSeq, COALESCE(deadlineMs - {clock}, ?), createdAt,"
+        f" CASE WHEN leaseUntilMs IS NOT NULL THEN COALESCE(worker, '') END, openRequest, {_USED} FROM"
         f" chatSessions{db.only_by('PRIMARY')} WHERE {guard}"
     )
     rows = db.sql(free, [turn_timeout_s * 1000, max_attempts, *wanted]).fetchall()
@@ -110,13 +115,15 @@ def _take(
         _record_starts(claims, locked)
         # The leases run from here on: recording many large messages takes seconds.
         _store(claims, locked, worker, lease_s, turn_timeout_s)
+        db.after_commit(lambda: observed.claimed(claims, worker))
     return claims, held_up
 
 
 def _claim(row: Row, found: _Next) -> Claim:
-    *of_session, remaining_ms, open_request = row[: -len(spending.FIELDS)]
+    *of_session, remaining_ms, created_at, taken_from, open_request = row[: -len(spending.FIELDS)]
     used = spending.counted(*row[-len(spending.FIELDS) :])
-    claim = Claim(*(*of_session, remaining_ms / 1000, found.has_history, found.has_options, used))
+    beside = used, Session.created_at.python_value(created_at), taken_from
+    claim = Claim(*(*of_session, remaining_ms / 1000, found.has_history, found.has_options, *beside))
     if open_request is None:
         return claim
     # The attempt before this one was cut off: from now on the row counts that.
@@ -228,4 +235,7 @@ def hand_back(claim: Claim) -> bool:
         freed = Session.update(lease_until_ms=None, handbacks=Session.handbacks + 1, updated_at=utc_now())
         return int(freed.where(held).execute())
 
-    return db.transaction(update) == 1
+    freed = db.transaction(update) == 1
+    if freed:
+        observed.handed_back(claim)
+    return freed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from app import db
 from app.conversations import threads
@@ -12,7 +13,7 @@ from app.db.statements import Row, Select
 from app.db.times import utc_now
 from app.events import Done, Error, Event, OpenRequest, Terminal, Usage, log
 
-from . import lifecycle, spending
+from . import lifecycle, observed, spending
 from .claims import Claim
 from .lifecycle import End
 
@@ -79,6 +80,9 @@ def _commit(batches: Sequence[Batch]) -> list[Committed]:
         outcome = _outcome(row, batch)
         outcomes.append(outcome)
         if row is None or not outcome.current or row.last_seq == outcome.last_seq != batch.after:
+            if row is not None and outcome.current and batch.terminal is not None:
+                # Committed, but the answer was lost, and with it the line in the log.
+                db.after_commit(partial(observed.ended, row, batch.terminal, batch.claim.attempt))
             continue
         new_events += log.rows(row.session_id, batch.claim.attempt, batch.after, batch.events)
         appended.append((batch, outcome.last_seq))
@@ -112,7 +116,7 @@ def _held_up(batches: Sequence[Batch], rows: dict[int, Session], conversations: 
 
 _select = Select(
     Session.id, Session.session_id, Session.conversation_id, Session.agent_id, Session.session_number, Session.status,
-    Session.attempt, Session.last_seq, Session.model, Session.started_at,
+    Session.attempt, Session.last_seq, Session.model, Session.created_at, Session.started_at,
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from app.db.times import utc_now
 from app.errors import BackchatError, Busy, IdempotencyConflict
 from app.events import Error, Terminal, log
 
-from . import options, outcomes, spending
+from . import observed, options, outcomes, spending
 from .locking import lock_with_conversation, patiently
 from .options import Options
 from .outcomes import Outcome
@@ -128,6 +128,7 @@ def _create(new: NewSession) -> Created:
     options.add(session_id, new.options)
     messages.add([NewMessage(conversation, session_id, "user", new.message, {})])
     threads.store([conversation])
+    db.after_commit(observed.accepted)
     return Created(session_id, conversation_id, new=True, interrupted=tuple(interrupted))
 
 
@@ -167,6 +168,8 @@ class End:
 def finish(ends: Sequence[End]) -> None:
     """End these sessions: the rows, the assistant's messages and the history of the agent."""
     outcomes.store([_finish(end) for end in ends])
+    for end in ends:
+        db.after_commit(partial(observed.ended, end.row, end.terminal, end.attempt))
 
 
 def _finish(end: End) -> Outcome:

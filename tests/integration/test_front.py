@@ -14,6 +14,7 @@ from app.api.polling.front import Front
 from app.api.polling.pages import POLL_STILL_MS
 from app.events import Delta, Thinking
 from app.sessions.claims import Claim
+from tests.counted import moved
 from tests.factories import change, make_claim, statements, write
 
 # The database is asked before, never here.
@@ -88,6 +89,7 @@ def test_an_idle_poll_has_the_bytes_that_the_framework_would_send(
     headers: dict[str, str],
 ) -> None:
     client, claim = make_client(**settings), make_idle()
+    headers = headers | {"X-Request-Id": "one-of-ours"}
     if "chat_secret" in settings:
         headers = headers | {"Authorization": f"Bearer {access.issue(SECRET, 'local')}"}
     url = settings.get("url_prefix", "") + events(claim, query)
@@ -103,13 +105,13 @@ def test_an_idle_poll_has_the_bytes_that_the_framework_would_send(
 def test_the_advice_for_the_next_poll_is_the_framework_s(client: FlaskClient, front: Counted) -> None:
     claim = make_idle()
     change(claim.session_id, updated_at="2020-01-01 00:00:00.000")
-    client.get(events(claim))
+    client.get(events(claim), headers={"X-Request-Id": "ours"})
 
-    ours = client.get(events(claim))
+    ours = client.get(events(claim), headers={"X-Request-Id": "ours"})
 
     assert (front.answered, ours.json["pollAfterMs"]) == (1, POLL_STILL_MS)
     front.off = True
-    assert of(ours) == of(client.get(events(claim)))
+    assert of(ours) == of(client.get(events(claim), headers={"X-Request-Id": "ours"}))
 
 
 @pytest.mark.parametrize(
@@ -192,3 +194,14 @@ def test_a_session_that_has_ended_is_for_the_framework(client: FlaskClient, fron
 
     assert front.answered == 0
     assert page.json["status"] == "error"
+
+
+def test_idle_polls_are_counted_with_all_others(client: FlaskClient, front: Counted) -> None:
+    claim = make_idle()
+
+    with moved() as changes:
+        for _ in range(3):
+            client.get(events(claim), buffered=True)
+
+    assert front.answered == 2
+    assert changes["backchat_http_requests_total{GET,/api/chat/session/<session_id>/events,200}"] == 3

@@ -169,7 +169,7 @@ def call(app: APIFlask, route: str, place: Place, token: str | None) -> TestResp
     body = ROUTES[route].body
     if body is not None:
         body = {name: place.fill(value) for name, value in body.items()}
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    headers = {"X-Request-Id": "the-same"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
     # As behind a proxy: nothing is allowed for being on this machine.
     with app.test_client().open(
         path, method=method, json=body, headers=headers, environ_overrides={"REMOTE_ADDR": "203.0.113.9"}

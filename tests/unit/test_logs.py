@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from app.logs import Formatter, configuration
+from app.observability.logs import Formatter, configuration
 
 
 def record(message: str, *arguments: object, **fields: object) -> logging.LogRecord:

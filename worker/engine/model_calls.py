@@ -24,6 +24,7 @@ from pydantic_ai.settings import ModelSettings
 from app.events import Delta, Thinking, Usage
 from worker.orchestrator import Asked, Checkpoint, Turn, TurnFailed, Withdrawal, Yielded
 
+from . import watched
 from .checkpoint import Progress
 from .failures import MAX_TRIES, ModelFailure, failure_of
 from .finish_reasons import broke_off, reason_of
@@ -142,13 +143,22 @@ class ModelCalls:
 
     async def _try(self, place: Place | None, request: _Request, showing: _Showing) -> Answer:
         if place is None:
-            return await self._answer(request, showing, place)
+            return await self._watched(request, showing, place)
         async with place.at(self.name):
+            return await self._watched(request, showing, place)
+
+    async def _watched(self, request: _Request, showing: _Showing, place: Place | None) -> Answer:
+        with watched.model_request(self.name) as seen:
             try:
-                return await self._answer(request, showing, place)
+                answer = await self._answer(request, showing, place)
             except (AgentRunError, TurnFailed) as error:
-                place.failed(self._failure(error))
+                failure = self._failure(error)
+                seen.outcome = failure.code
+                if place is not None:
+                    place.failed(failure)
                 raise
+            seen.answered(answer.response.usage)
+            return answer
 
     async def _answer(self, request: _Request, showing: _Showing, place: Place | None) -> Answer:
         await self._say(Asked(size_of(request.messages), self.name))

@@ -17,6 +17,7 @@ from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 from worker.orchestrator import Turn, is_stopped
 from worker.plain import TooLarge
 
+from . import watched
 from .tool_results import stored
 from .tool_threads import said_by
 
@@ -58,6 +59,19 @@ async def run_call(
 
     A call that was *interrupted* when an earlier worker died runs again only if its tool is declared repeatable.
     """
+    with watched.tool_call(call.tool_name if call.tool_name in tools else None) as seen:
+        result = await _result(call, toolset, tools, context, interrupted)
+        seen.outcome = result.part.outcome
+    return result
+
+
+async def _result(
+    call: ToolCallPart,
+    toolset: AbstractToolset[Turn],
+    tools: dict[str, ToolsetTool[Turn]],
+    context: RunContext[Turn],
+    interrupted: bool,
+) -> ToolResult:
     started = time.monotonic()
     outcome: Literal["success", "failed", "retried"]
     try:

@@ -17,6 +17,7 @@ from typing import Any
 
 from app.broker.heads import Head, Heads
 from app.errors import DatabaseUnavailable
+from app.observability import metrics
 from app.sessions import commit
 from app.sessions import queries as session_queries
 from app.sessions.claims import Claim
@@ -120,12 +121,14 @@ class EventWriter:
                     await self._flush()
                 failures = 0
             except DatabaseUnavailable:
+                metrics.FLUSH_FAILURES.inc()
                 failures += 1
                 self._news.set()
                 if failures == 1:
                     logger.warning("database can't be reached, events wait")
 
     async def _flush(self) -> None:
+        metrics.UNWRITTEN_EVENTS.set(sum(buffer.waiting for buffer in self._buffers.values()))
         taken: list[tuple[SessionBuffer, Batch]] = []
         size = 0
         # Those that wait for a lock come last: a large one must not keep the others out of each flush.
@@ -170,7 +173,10 @@ class EventWriter:
             asyncio.get_running_loop().call_later(HELD_UP_S, self.wake)
 
     def _record_and_publish(self, batches: Sequence[Batch]) -> list[Committed]:
+        started = time.monotonic()
         outcomes = self._record(batches)
+        metrics.FLUSH_SECONDS.observe(time.monotonic() - started)
+        metrics.FLUSH_EVENTS.observe(sum(len(batch.events) for batch in batches))
         heads = [
             Head(batch.claim.session_id, batch.claim.owner, outcome.last_seq, outcome.status, time.time())
             for batch, outcome in zip(batches, outcomes, strict=True)

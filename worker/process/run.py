@@ -14,7 +14,7 @@ from app import db, sessions
 from app.agents import Agents
 from app.errors import DatabaseBusy, DatabaseUnavailable, Fenced, NotFound
 from app.events import Done, Error, Terminal, Thinking, Usage, log
-from app.sessions import claims
+from app.sessions import claims, observed
 from app.sessions.claims import Claim
 from app.settings import Settings
 from worker.orchestrator import Asked, CancelScope, Turn, TurnFailed, Withdrawal, Yielded, is_stopped
@@ -131,7 +131,7 @@ class Run:
         finally:
             self._buffer.close()
         if self._buffer.fenced and self._stop is not Stop.HAND_BACK:
-            logger.info("fenced", extra=self._fields())
+            observed.fenced(self.claim)
             return None
         if self._buffer.failure is not None:
             await self._end(Error("internal_error", "the session could not be stored"))

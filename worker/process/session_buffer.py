@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from app.errors import Fenced
 from app.events import Delta, Event, JsonText, OpenRequest, Terminal, Thinking, ToolCall, Usage, coalesce
+from app.sessions import observed
 from app.sessions.claims import Claim
 from app.sessions.commit import Batch, Committed
 from worker.plain import NotPlain, TooLarge, to_json
@@ -40,6 +41,8 @@ class SessionBuffer:
         self.held_up = False
         #: The database refused what this session wanted to store.
         self.failure: RecordingFailed | None = None
+        # A later attempt goes on with what was said.
+        self._says_nothing_yet = claim.attempt == 1
         self._writer = writer
         self._on_stopped = on_stopped
         self._after = claim.last_seq
@@ -62,6 +65,11 @@ class SessionBuffer:
         return self._after
 
     @property
+    def waiting(self) -> int:
+        """Events that are not known to be committed."""
+        return self._count + (len(self._in_flight.events) if self._in_flight is not None else 0)
+
+    @property
     def busy(self) -> bool:
         """Something waits to be written, or may have been without its outcome being known."""
         gathered = self._count > 0 or self._checkpoint is not None or self._used is not None
@@ -76,6 +84,9 @@ class SessionBuffer:
         if not self._room.is_set():
             await self._room.wait()
         self._check()
+        if self._says_nothing_yet and isinstance(event, Delta):
+            self._says_nothing_yet = False
+            observed.first_text(self.claim)
         self._runs[-1].append(event)
         self._size += size_of(event)
         self._count += 1

@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from app.observability import metrics
+
 logger = logging.getLogger(__name__)
 
 #: How often progress is looked at.
@@ -40,6 +42,7 @@ class Supervision:
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._busy_since: dict[str, float] = {}
         self._closing = False
+        self._lag = metrics.LOOP_LAG_SECONDS.labels("worker")
         self._on_broken = on_broken
         #: What has failed.
         self.broken: WorkerBroken | None = None
@@ -68,7 +71,9 @@ class Supervision:
     async def watch(self) -> None:
         """Look for what stalls, for ever."""
         while True:
+            due = self._clock() + LOOK_S
             await asyncio.sleep(LOOK_S)
+            self._lag.observe(max(0.0, self._clock() - due))
             self.look()
 
     def look(self) -> None:

@@ -20,6 +20,7 @@ from app.conversations import search
 from app.db import schema
 from app.errors import DatabaseUnavailable
 from app.history.retention import LEASE_S, Pruner
+from app.observability import metrics
 from app.sessions import claims
 from app.sessions.claims import Claim
 from app.sessions.doorbell import Doorbell
@@ -81,6 +82,7 @@ class WorkerProcess:
             DatabaseUnavailable: it can't be reached.
             Invalid: a setting can't be used.
         """
+        metrics.MODELS.know(self._agents.models(self._settings))
         db.open_database(self._settings.database_url, connections=_DATABASE_THREADS + 6)
         await self._in_thread(schema.require_current)
         self._max_content_bytes = await self._in_thread(db.max_content_bytes, self._settings.max_content_bytes)
@@ -135,6 +137,7 @@ class WorkerProcess:
             in_thread=self._in_thread,
         )
         self._runs[claim.row_id] = run
+        metrics.WORKER_SESSIONS.set(len(self._runs))
         self._idle.clear()
         try:
             stopped = await run.work()
@@ -145,6 +148,7 @@ class WorkerProcess:
         finally:
             if self._runs.get(claim.row_id) is run:
                 del self._runs[claim.row_id]
+                metrics.WORKER_SESSIONS.set(len(self._runs))
             if not self._runs:
                 self._idle.set()
         if stopped is Stop.HAND_BACK:
@@ -204,6 +208,7 @@ class WorkerProcess:
         try:
             claims.renew(self._writer.claims(), lease_s=self._settings.lease_s)
         except DatabaseUnavailable:
+            metrics.BACKGROUND_FAILURES.labels("leases").inc()
             logger.warning("leases can't be renewed now")
 
     async def _prune_for_ever(self) -> None:
@@ -215,6 +220,7 @@ class WorkerProcess:
             except DatabaseUnavailable:
                 pause_s = min(pause_s, LEASE_S)
             except Exception:
+                metrics.BACKGROUND_FAILURES.labels("retention").inc()
                 logger.exception("pruning failed")
             await asyncio.sleep(pause_s)
 
@@ -228,6 +234,7 @@ class WorkerProcess:
                     await asyncio.get_running_loop().run_in_executor(thread, work)
             except Exception:
                 # The loop is what keeps sessions alive: it must outlive any one failure.
+                metrics.BACKGROUND_FAILURES.labels(name).inc()
                 logger.exception("background work failed", extra={"work": getattr(work, "__qualname__", "")})
             await asyncio.sleep(pause_s)
 

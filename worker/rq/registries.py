@@ -149,7 +149,7 @@ class Registries(BaseWorker):
 
     def _write(self, entry: Callable[[], None]) -> bool:
         """Write until Redis has it; False when Redis was away in between."""
-        outage = Outage("registries are not kept", self._ending)
+        outage = Outage("registries", "registries are not kept", self._ending)
         while True:
             try:
                 entry()

@@ -81,7 +81,7 @@ class Taker:
 
     def _wait_for_job(self) -> Job | None:
         """The next job; None once the worker stops."""
-        outage = Outage("no jobs are taken", self._stop)
+        outage = Outage("jobs", "no jobs are taken", self._stop)
         while not self._stop.is_set():
             try:
                 if is_suspended(self._registries.connection):

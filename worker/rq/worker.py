@@ -222,7 +222,7 @@ class SessionWorker:
 
     def _subscribe(self) -> None:
         """Listen for RQ's commands until the worker closes; Redis may be away, also at first."""
-        outage = Outage("no commands are heard", self._registries.closing)
+        outage = Outage("commands", "no commands are heard", self._registries.closing)
         self._pubsub = channel = self._registries.connection.pubsub()  # type: ignore[no-untyped-call]
         while not self._registries.closing.is_set():
             try:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from app.access import Principal
+from app.api.observed import id_of
 from app.errors import BackchatError
+from app.observability import metrics
 
 from .pages import idle_body, idle_etag
 from .reader import Reader
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[str, str]]
 
+_ROUTE = "/api/chat/session/<session_id>/events"
+_OK, _KNOWN = "200 OK", "304 NOT MODIFIED"
 _PATH = re.compile(r"/api/chat/session/([0-9a-f-]{1,64})/events")
 # As the browser client writes it; other ways are the framework's.
 _QUERY = re.compile(r"after=(0|[1-9][0-9]{0,8})(?:&limit=(?:[1-9][0-9]{0,2}|1000))?(?:&wait=0)?")
@@ -47,12 +51,17 @@ class Front:
         self._reader = reader
         self._principal_of = principal_of
         self._headers = headers
+        self._counts = {
+            status: metrics.Tally(metrics.HTTP_REQUESTS.labels("GET", _ROUTE, status[:3])) for status in (_OK, _KNOWN)
+        }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         answer = self._answer(environ)
         if answer is None:
             return self._application(environ, start_response)
         status, headers, body = answer
+        self._counts[status].n += 1
+        headers.append(("X-Request-Id", id_of(environ)))
         start_response(status, headers)
         return [body]
 
@@ -85,10 +94,10 @@ class Front:
             if known is None:
                 return None
             if known[1] == etag:
-                return "304 NOT MODIFIED", headers + self._headers, b""
+                return _KNOWN, headers + self._headers, b""
         body = idle_body(session_id, after, moved_at, time.time())
         headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        return "200 OK", headers + self._headers, body
+        return _OK, headers + self._headers, body
 
 
 def _is_plain(environ: WSGIEnvironment) -> bool:

@@ -15,6 +15,7 @@ from flask import Response
 from werkzeug.datastructures import ETags
 
 from app.api import problems
+from app.api.observed import HELD
 from app.errors import BackchatError
 from app.events.log import EventPage
 
@@ -87,6 +88,7 @@ class Held(Response):
             # It has no body to wait for.
             self._hub.unregister(self._subscriber)
             return super().__call__(environ, start_response)
+        environ[HELD] = True
         # What was added to the response since, such as CORS headers, goes with every answer.
         return self._serve(start_response, self.headers.to_wsgi_list())
 

@@ -19,9 +19,10 @@ from typing import Any
 
 from gevent import monkey
 
-from app import db, metrics
+from app import db
 from app.errors import DatabaseUnavailable, Gone, NotFound
 from app.events import log
+from app.observability import metrics
 from app.sessions import queries as session_queries
 
 from .notifications import Notifications

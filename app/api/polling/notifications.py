@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import redis
 
 from app.broker.heads import CHANNEL
+from app.observability import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Notifications:
             try:
                 self._listen()
             except (redis.RedisError, OSError):
+                metrics.REDIS_ERRORS.labels("news").inc()
                 logger.warning("no news from redis, the database is asked instead")
             except Exception:
                 logger.exception("listening for news failed")

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from .plain_text import plain
+from app.plain_text import plain
 
 #: What every record has; the rest are the fields that the caller gave.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
