@@ -13,12 +13,13 @@ The way of a message:
 The rooms, from the bottom up; each imports from those above it in this list, never the other way, and a test reads
 that from the paths:
 
-    settings, errors, agents, gc    what everybody may use
+    settings, errors, agents, prices, gc    what everybody may use
     observability  what operators see: metrics, logs
     db             what stores anything: connection, tables, statements, pages
     broker         what speaks to Redis: client, heads, queue, the embedded broker
     access         who calls: tokens
     events         the five types, the fold into parts, the log
+    accounts       balances: the ledger of what was credited and debited
     history        what each agent did, kept longer than events; retention
     conversations  threads, messages, exchanges, search
     sessions       the states of a session, under a table of them
@@ -49,5 +50,7 @@ Glossary:
     outcome        how a session ended, and what it leaves: message, history
     page           some rows of a list and the cursor of the next ones
     hub, subscriber  hands new pages to held requests
+    usage          tokens that model requests took, counted as they end
+    ledger         what an account was credited and debited, one row each; the balance is its sum
     owner          whom a session belongs to; others can't see that it exists
 """

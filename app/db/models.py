@@ -5,29 +5,18 @@ Names of `chatSessions` and `chatEvents` are those of the first deployment of th
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from peewee import (
     BigAutoField,
     BigIntegerField,
     CharField,
     CompositeKey,
     IntegerField,
-    Model,
 )
 
-from .dialect import database
+from .account_models import AccountRow, LedgerRow
+from .base import Base
 from .fields import JsonField, LongTextField, Owned, UtcField
 from .times import utc_now
-
-
-class Base(Model):
-    #: Each table says it.
-    owned: ClassVar[Owned]
-
-    class Meta:
-        database = database
-        legacy_table_names = False
 
 
 class Session(Base):
@@ -53,6 +42,8 @@ class Session(Base):
     cost = BigIntegerField(default=0)
     #: 1: some of the tokens were not counted by a provider.
     usage_estimated = IntegerField(column_name="usageEstimated", default=0)
+    #: The account that it is charged to; set by its claim, or when the account is opened later.
+    account_id = BigIntegerField(column_name="accountId", null=True)
     #: The model request that is under way, for whoever ends the session meanwhile; see `app.sessions.spending`.
     open_request = CharField(255, column_name="openRequest", null=True)
     #: From the first claim to the end.
@@ -268,5 +259,6 @@ class Revocation(Base):
 
 
 MODELS: tuple[type[Base], ...] = (
-    Session, SessionOptions, Event, Conversation, Message, SearchEntry, AgentEvent, AgentCount, Lease, Revocation,
+    Session, SessionOptions, Event, Conversation, Message, SearchEntry, AgentEvent, AgentCount, AccountRow, LedgerRow,
+    Lease, Revocation,
 )  # fmt: skip

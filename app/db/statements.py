@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from .base import Base
 from .dialect import id_step, is_sqlite, marks, sql
 from .fields import JsonField, LongTextField
-from .models import Base
 
 #: Values of one row, in the order of the fields.
 Row = tuple[Any, ...]

@@ -15,10 +15,12 @@ from typing import Any
 
 from app import db, sessions
 from app.access import erasures, pseudonym, revoke_owner
+from app.accounts import ledger
 from app.broker.queue import TurnQueue
 from app.conversations import search_purge
+from app.db.base import Base
 from app.db.fields import Owned
-from app.db.models import Base, Conversation, Session
+from app.db.models import Conversation, Session
 from app.errors import DatabaseBusy, NotFound
 from app.events import Error
 from app.sessions.doorbell import Doorbell
@@ -139,7 +141,7 @@ class _Erasure:
             self._delete(model, some)
             return
         name = pseudonym(self._secret, self._owner)
-        self._change(model, some, lambda: model.update(owner=name).where(rows.having(model, some)).execute())
+        self._change(model, some, lambda: ledger.rename(some, name))
 
     def _change(self, model: type[Base], some: list[Any], work: Callable[[], int]) -> None:
         if not some:

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from app import db
+from app.db.base import Base
 from app.db.fields import Owned
-from app.db.models import Base
 from app.db.times import iso
 
 from . import rows

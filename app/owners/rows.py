@@ -8,8 +8,9 @@ from typing import Any
 from peewee import CompositeKey
 
 from app import db
+from app.db.base import Base
 from app.db.fields import Owned
-from app.db.models import MODELS, Base, Session
+from app.db.models import MODELS, Session
 
 #: Rows of one statement.
 AT_ONCE = 200

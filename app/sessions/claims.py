@@ -48,6 +48,8 @@ class Claim:
     created_at: datetime | None = None
     #: The worker that held it and was judged dead; None: it was free.
     taken_from: str | None = None
+    #: What it is charged to; None: its owner had no account when it was claimed.
+    account_id: int | None = None
 
     @property
     def conversation(self) -> threads.Key:
@@ -115,6 +117,7 @@ def _take(
         _record_starts(claims, locked)
         # The leases run from here on: recording many large messages takes seconds.
         _store(claims, locked, worker, lease_s, turn_timeout_s)
+        _charge({claim.row_id: claim.account_id for claim in claims if claim.account_id is not None})
         db.after_commit(lambda: observed.claimed(claims, worker))
     return claims, held_up
 
@@ -122,7 +125,7 @@ def _take(
 def _claim(row: Row, found: _Next) -> Claim:
     *of_session, remaining_ms, created_at, taken_from, open_request = row[: -len(spending.FIELDS)]
     used = spending.counted(*row[-len(spending.FIELDS) :])
-    beside = used, Session.created_at.python_value(created_at), taken_from
+    beside = used, Session.created_at.python_value(created_at), taken_from, found.account_id
     claim = Claim(*(*of_session, remaining_ms / 1000, found.has_history, found.has_options, *beside))
     if open_request is None:
         return claim
@@ -148,6 +151,7 @@ class _Next(NamedTuple):
     conversation: threads.Key
     has_history: bool
     has_options: bool
+    account_id: int | None
 
 
 def _next_of_their_conversations(session_ids: Sequence[str]) -> dict[int, _Next]:
@@ -159,15 +163,15 @@ def _next_of_their_conversations(session_ids: Sequence[str]) -> dict[int, _Next]
     )
     options = "SELECT 1 FROM chatSessionOptions AS o WHERE o.sessionId = s.sessionId"
     look = (
-        f"SELECT id, sessionId, owner, conversationId, EXISTS({earlier} 'done'), EXISTS({options})"
-        " FROM chatSessions AS s"
+        f"SELECT id, sessionId, owner, conversationId, EXISTS({earlier} 'done'), EXISTS({options}),"
+        " (SELECT a.id FROM chatAccounts AS a WHERE a.owner = s.owner) FROM chatSessions AS s"
         f" WHERE sessionId IN ({db.marks(len(session_ids))}) AND status = 'running'"
         f" AND NOT EXISTS({earlier} 'running')"
     )
     found = db.sql(look, session_ids).fetchall()
     return {
-        row_id: _Next(session_id, (owner, conversation_id), bool(has_history), bool(has_options))
-        for row_id, session_id, owner, conversation_id, has_history, has_options in found
+        row_id: _Next(session_id, (owner, conversation_id), bool(has_history), bool(has_options), account_id)
+        for row_id, session_id, owner, conversation_id, has_history, has_options, account_id in found
     }
 
 
@@ -188,6 +192,14 @@ def _store(
             *(claim.row_id for claim in claims),
         ],
     )  # fmt: skip
+
+
+def _charge(account_ids: dict[int, int]) -> None:
+    """Say which accounts these sessions, by row id, are charged to."""
+    if account_ids:
+        account, values = db.by_id(account_ids)
+        where = f"WHERE id IN ({db.marks(len(account_ids))})"
+        db.sql(f"UPDATE chatSessions SET accountId = {account} {where}", [*values, *account_ids])
 
 
 def _record_starts(claims: Sequence[Claim], locked: dict[threads.Key, Conversation]) -> None:

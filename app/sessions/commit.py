@@ -117,6 +117,7 @@ def _held_up(batches: Sequence[Batch], rows: dict[int, Session], conversations: 
 _select = Select(
     Session.id, Session.session_id, Session.conversation_id, Session.agent_id, Session.session_number, Session.status,
     Session.attempt, Session.last_seq, Session.model, Session.created_at, Session.started_at,
+    Session.account_id,
 )  # fmt: skip
 
 

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import peewee
 
-from app import db
+from app import accounts, db
 from app.access import erasures
+from app.accounts import Charge
 from app.conversations import messages, threads
 from app.conversations.messages import NewMessage
 from app.db.ids import new_id
@@ -166,8 +167,9 @@ class End:
 
 
 def finish(ends: Sequence[End]) -> None:
-    """End these sessions: the rows, the assistant's messages and the history of the agent."""
+    """End these sessions: the rows, the assistant's messages, the history of the agent and the debits."""
     outcomes.store([_finish(end) for end in ends])
+    accounts.debit([Charge(end.row.account_id, end.row.session_id, end.terminal.usage) for end in ends])
     for end in ends:
         db.after_commit(partial(observed.ended, end.row, end.terminal, end.attempt))
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from app import db
+from app import accounts, db
+from app.accounts import Charge
 from app.conversations import search as message_search
 from app.conversations import threads
 from app.db.models import AgentEvent, Conversation, Event, Message, Session
 from app.history import entries
 
-from . import Ended, options
+from . import Ended, options, spending
 from .lifecycle import ended
 from .locking import lock_with_conversation
 
@@ -44,6 +45,10 @@ def remove(rows: Sequence[Session], conversation: Conversation | None) -> list[E
     Runs inside the caller's transaction, which holds the locks of the conversation and of the rows.
     """
     session_ids = [row.session_id for row in rows]
+    # Those that have ended were charged then.
+    accounts.debit(
+        [Charge(row.account_id, row.session_id, spending.of(row)) for row in rows if row.status == "running"]
+    )
     Event.delete().where(Event.session_id.in_(session_ids)).execute()
     deleted = Message.delete().where(Message.session_id.in_(session_ids)).execute()
     options.forget(session_ids)

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from app import access, cli, db, owners, sessions
 from app.access import erasures
+from app.accounts import ledger
 from app.broker.heads import Heads
 from app.broker.queue import TurnQueue
 from app.conversations import search, search_purge
@@ -56,6 +57,7 @@ def talked(stage: Stage, owner: str, word: str) -> list[str]:
     with working(stage.settings, saying(f"{word}answered")) as worker:
         thread = stage.ask(worker, f"{word} again")["conversationId"]
     waiting = stage.post(f"{word} waits", conversationId=thread)
+    ledger.add(owner, "credit", 100, unit="tokens", reference=word, note=word)
     return [failed["sessionId"], waiting["sessionId"]]
 
 

@@ -23,5 +23,7 @@ def test_every_invariant_names_a_test() -> None:
 
     rows = re.findall(r"^\| (\d+) \|(.+)$", text, re.MULTILINE)
 
-    assert [int(number) for number, _ in rows] == list(range(1, 11))
+    numbers = [int(number) for number, _ in rows]
+    assert numbers == sorted(set(numbers))
+    assert set(numbers) >= {*range(1, 11), 12}
     assert all("`test_" in row for _, row in rows)

@@ -18,12 +18,22 @@ EDGES = {
     "app.cli",
     "app.cli_access",
     "app.cli_owner",
+    "app.cli_account",
     "app.cli_shown",
     "app.wsgi",
     "app.gunicorn_conf",
     "app.gunicorn_worker",
 }
-NOUNS = {"app.access", "app.events", "app.event log", "app.history", "app.conversations", "app.sessions", "app.owners"}
+NOUNS = {
+    "app.access",
+    "app.accounts",
+    "app.events",
+    "app.event log",
+    "app.history",
+    "app.conversations",
+    "app.sessions",
+    "app.owners",
+}
 
 #: Room → rooms that it may import from, beside itself. `app` is what stands at the top: settings, errors, agents, …
 MAY_IMPORT: dict[str, set[str]] = {
@@ -34,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app.access": {"app", "app.db"},
     "app.events": {"app"},
     "app.event log": {"app", "app.db", "app.events"},
+    "app.accounts": {"app", "app.db", "app.events"},
     "app.history": {"app", "app.db", "app.events", "app.event log"},
     "app.conversations": {"app", "app.db", "app.access", "app.events", "app.event log", "app.history"},
     "app.sessions": {"app", "app.db", "app.broker", *NOUNS} - {"app.owners"},
@@ -147,6 +158,7 @@ PLANTED = [
     ("app.db.paging", "from app.events import log"),
     ("app.broker.heads", "from app.db import models"),
     ("app.access.tokens", "from app.api import access"),
+    ("app.accounts.ledger", "from app.sessions import spending"),
     ("app.events.types", "from . import log"),
     ("app.events.types", "import peewee"),
     ("app.events.log", "from app.conversations import threads"),
