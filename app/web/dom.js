@@ -26,6 +26,7 @@ export function h(tag, properties = {}, ...children) {
 const paths = {
   plus: 'M12 5v14M5 12h14',
   search: 'M11 18a7 7 0 1 1 0-14 7 7 0 0 1 0 14zM20 20l-4-4',
+  leave: 'M14 4h5v16h-5M4 12h10M10 8l4 4-4 4',
   menu: 'M4 7h16M4 12h16M4 17h16',
   send: 'M12 19V5M6 11l6-6 6 6',
   stop: 'M7 7h10v10H7z',

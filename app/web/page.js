@@ -5,7 +5,7 @@ import { Composer } from './composer.js'
 import { announce, ask, icon, iconButton, setText } from './dom.js'
 import { Sidebar } from './sidebar.js'
 import { Store } from './store.js'
-import { readToken, storeToken } from './store/token.js'
+import { forgetEverything, readToken, storeToken } from './store/token.js'
 import { requestError, texts, troubleInWords } from './texts.js'
 import { Thread } from './thread.js'
 
@@ -195,7 +195,9 @@ async function askForToken() {
     input: { label: texts.token, value: '', type: 'password' } })
   asking = false
   if (!token?.trim()) return
-  storeToken(token.trim())
+  // It may be somebody else's: nothing of what was shown is theirs.
+  if (storeToken(token.trim())) return location.reload()
+  showWhetherSignedIn()
   Composer.notice('')
   void start()
 }
@@ -203,6 +205,39 @@ store.addEventListener('unauthorized', () => {
   Composer.notice(texts.unauthorized, texts.enterToken, () => void askForToken())
   if (!readToken()) void askForToken()
 })
+
+/** @type {string | null} */
+let shownToken = null
+const signOut = byId('sign-out')
+
+function showWhetherSignedIn() {
+  shownToken = readToken()
+  signOut.hidden = !shownToken
+}
+showWhetherSignedIn()
+signOut.addEventListener('click', async () => {
+  const sure = await ask({ title: texts.signOutTitle, text: texts.signOutText, confirm: texts.signOut, cancel: texts.cancel })
+  if (sure !== null) leave()
+})
+
+function leave() {
+  store.client.close()
+  // Again at the very end: what was under way may have stored something meanwhile.
+  window.addEventListener('pagehide', forgetEverything)
+  forgetEverything()
+  history.replaceState(null, '', location.pathname)
+  location.reload()
+}
+
+/** Another tab has signed in or out, perhaps while this one lay in the browser's cache. */
+function keepUp() {
+  const token = readToken()
+  if (token === shownToken) return
+  if (token) location.reload()
+  else leave()
+}
+window.addEventListener('storage', keepUp)
+window.addEventListener('pageshow', (event) => event.persisted && keepUp())
 
 function start() {
   return Promise.allSettled([store.begin(), openFromAddress()])

@@ -6,6 +6,7 @@ import http.client
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -56,10 +57,11 @@ def stack(
         mariadb.drop_database("access")
 
 
-def give_token(page: Page, owner: str) -> None:
+def give_token(page: Page, owner: str, **limits: Any) -> None:
     expect(page.get_by_role("dialog")).to_contain_text("Access token")
-    page.locator("#dialog-input").fill(access.issue(SECRET, owner))
+    page.locator("#dialog-input").fill(access.issue(SECRET, owner, **limits))
     page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
@@ -79,6 +81,90 @@ def test_a_token_is_asked_for_once_and_everybody_sees_only_their_own(
     give_token(bob.page, "bob")
     expect(bob.page.locator("#banner")).to_have_text("This conversation no longer exists.")
     expect(bob.list.get_by_text("Your conversations appear here.")).to_be_visible()
+
+
+#: All that a page can keep in a browser, and what it shows.
+KEPT = """async () => JSON.stringify([
+  { ...localStorage }, { ...sessionStorage }, await indexedDB.databases(), await caches.keys(), document.cookie,
+  document.documentElement.innerText, [...document.querySelectorAll('input, textarea')].map(field => field.value),
+])"""
+
+
+def sign_out(page: Page) -> None:
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("dialog").get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Access token")
+
+
+def test_who_signs_out_leaves_nothing_in_any_tab_and_another_may_sign_in(
+    make_device: Callable[..., Callable[..., Chat]], model_server: ModelServer
+) -> None:
+    held = model_server.add({"answers": [{"steps": [{"text": "Half a pomegranate"}, {"hold": True}]}]})
+    open_tab = make_device(held)
+    chat = open_tab()
+    page = chat.page
+    give_token(page, "grace")
+    chat = Chat(page)
+    # What runs, what is not sent, what is written: each is kept somewhere while she is signed in.
+    chat.say("A pomegranate, please")
+    expect(chat.text).to_contain_text("Half a pomegranate")
+    other = open_tab(f"/#{chat.conversation}")
+    expect(other.text).to_contain_text("Half a pomegranate")
+    other.field.fill("A pomegranate in a draft")
+    page.route("**/api/chat/session", lambda route: route.abort())
+    chat.say("A pomegranate that waits")
+    page.get_by_role("searchbox").fill("pomegranate")
+    kept = page.evaluate(KEPT)
+    assert "pomegranate that waits" in kept
+    assert access_token(page) in kept
+
+    token = access_token(page)
+    sign_out(page)
+
+    expect(other.page.get_by_role("dialog")).to_contain_text("Access token")
+    for tab in (page, other.page):
+        kept = tab.evaluate(KEPT)
+        assert "pomegranate" not in kept
+        assert token not in kept
+        assert json.loads(kept)[:5] == [{}, {}, [], [], ""]
+        assert tab.evaluate("location.hash") == ""
+        assert tab.title() == "Backchat"
+    model_server.release(held)
+
+    give_token(page, "heidi")
+    expect(page.get_by_text("Your conversations appear here.")).to_be_visible()
+    expect(other.page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+def access_token(page: Page) -> str:
+    return str(page.evaluate("localStorage.getItem('backchat:token')"))
+
+
+def test_a_token_of_one_session_shows_and_stops_it_and_does_nothing_else(
+    make_device: Callable[..., Callable[..., Chat]], model_server: ModelServer, stack: Stack
+) -> None:
+    held = model_server.add({"answers": [{"steps": [{"text": "A long answer"}, {"hold": True}]}]})
+    owner = make_device(held)()
+    give_token(owner.page, "ivan")
+    owner = Chat(owner.page)
+    with owner.page.expect_response("**/api/chat/session") as posted:
+        owner.say("Begin something")
+    started = posted.value.json()
+
+    guest = make_device()(f"/#{started['conversationId']}")
+    expect(guest.page.get_by_role("dialog")).to_contain_text("Access token")
+    guest.page.locator("#dialog-input").fill(started["token"])
+    guest.page.keyboard.press("Enter")
+
+    guest = Chat(guest.page)
+    expect(guest.text).to_contain_text("A long answer")
+    expect(guest.list.locator(".conversations a")).to_have_count(1)
+    expect(guest.page.locator("#banner")).to_be_hidden()
+    guest.page.locator("#send").click()
+    guest.wait_ended()
+    guest.say("And now something else")
+    expect(guest.turn).to_contain_text("does not allow this")
+    expect(owner.turn).to_have_attribute("data-phase", "ended")
 
 
 def test_below_a_path_of_a_proxy_everything_stays_below_it(

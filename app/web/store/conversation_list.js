@@ -18,7 +18,7 @@ export class ConversationList {
   cursor = null
   /** The first page has been read. */
   listed = false
-  /** The server has conversations; an older one has only sessions. */
+  /** The server has conversations, and shows them; to a token for one session it doesn't, and an older one has none. */
   hasConversations = true
   /** @type {string | null} */
   #sessionsCursor = null
@@ -40,7 +40,7 @@ export class ConversationList {
       try {
         await this.#loadConversations(cursor)
       } catch (error) {
-        if (/** @type {any} */ (error).status !== 404) throw error
+        if (![403, 404].includes(/** @type {any} */ (error).status)) throw error
         this.hasConversations = false
       }
     }

@@ -1,5 +1,5 @@
 // @ts-check
-/** The access token, in this browser. */
+/** The access token, in this browser, and how all that the page keeps there is forgotten. */
 
 import { PLACE } from './place.js'
 
@@ -17,12 +17,28 @@ export function readToken() {
   }
 }
 
-/** @param {string} token */
+/** @param {string} token @returns {boolean} it outlives the page */
 export function storeToken(token) {
   held = null
   try {
     localStorage.setItem(KEY, token)
+    return true
   } catch {
     held = token
+    return false
   }
+}
+
+/** Keep nothing of its user: not the token, no message on its way, no draft of this tab. Others of its kind keep theirs. */
+export function forgetEverything() {
+  held = null
+  try {
+    removeFrom(localStorage, (key) => key === KEY || key.startsWith(`backchat:${PLACE}:`))
+    removeFrom(sessionStorage, (key) => key.startsWith('backchat:'))
+  } catch { /* where storage is forbidden nothing was kept */ }
+}
+
+/** @param {Storage} storage @param {(key: string) => boolean} isOurs */
+function removeFrom(storage, isOurs) {
+  for (const key of Object.keys(storage)) if (isOurs(key)) storage.removeItem(key)
 }

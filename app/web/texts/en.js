@@ -98,6 +98,9 @@ export const en = {
   tokenText: 'This server wants to know who you are. The token stays in this browser.',
   token: 'Token',
   useToken: 'Go on',
+  signOut: 'Sign out',
+  signOutTitle: 'Sign out?',
+  signOutText: 'The token, drafts and messages that were not sent are removed from all tabs of this browser. What runs goes on.',
 
   offline: 'No connection to the server. What runs goes on there; this page catches up by itself.',
   unreachable: 'The server can’t be reached. Try again in a moment.',
@@ -149,6 +152,7 @@ export const en = {
   /** Why a request failed, by `code`. @type {Record<string, string>} */
   requestErrors: {
     unauthorized: 'The server wants a valid access token.',
+    forbidden: 'Your token does not allow this.',
     not_found: 'That no longer exists.',
     gone: 'That no longer exists.',
     conversation_busy: 'This conversation is busy. Wait for the answer or stop it.',
