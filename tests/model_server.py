@@ -15,6 +15,7 @@ said since the last user message, so retries, resumed turns and other processes 
     `{"tool": {"index", "id", "name", "arguments"}}` (a fragment; `{n}` in an id is the number of the answer) ·
     `{"echo": "tool"}` (says the results of the last tool calls) · `{"echo": "user"}` ·
     `{"repeat": {"text": s, "count": n, "every": seconds}}` (`{i}` in the text counts) ·
+    `{"until_released": {"text": s, "every": seconds}}` (says it again and again, until `release(model)`) ·
     `{"hold": true}` (until `release(model)`) · `{"stall": true}` · `{"cut": true}` (the connection breaks) ·
     `{"raw": s}` (bytes of SSE as they are)
 - `no_end`: true: the stream ends without a finish reason; `cut_off`: true: it ends at the limit of the model's output
@@ -152,8 +153,11 @@ class _State:
     def release(self, name: str) -> None:
         (self.folder / f"released-{name}").touch()
 
+    def is_released(self, name: str) -> bool:
+        return (self.folder / f"released-{name}").exists()
+
     async def released(self, name: str) -> None:
-        while not (self.folder / f"released-{name}").exists():
+        while not self.is_released(name):
             await asyncio.sleep(HOLD_PAUSE_S)
 
     def next_try(self, key: str) -> int:
@@ -214,6 +218,10 @@ def _text(content: Any) -> str:
 
 #: One step of a compiled answer: wait, then send, then (maybe) break.
 _Step = tuple[float, bytes]
+
+
+class _Again(bytes):
+    """A piece that is sent again and again, until the model is released."""
 
 
 class _Chat:
@@ -427,6 +435,9 @@ def _compile(wire: _Chat | _Responses, answer: dict[str, Any], asked: _Asked) ->
             for i in range(step["repeat"]["count"]):
                 wait += step["repeat"]["every"]
                 send(wire.text(step["repeat"]["text"].replace("{i}", str(i))))
+        elif "until_released" in step:
+            wait += step["until_released"]["every"]
+            send(_Again(wire.text(step["until_released"]["text"])))
         elif "raw" in step:
             send(step["raw"].encode())
         elif "hold" in step:
@@ -524,7 +535,12 @@ class _Handlers:
                 # Against the clock, so that a stream lasts as long as its script says.
                 due += wait
                 await asyncio.sleep(due - loop.time())
-            if piece is _HOLD:
+            if isinstance(piece, _Again):
+                while not self._state.is_released(model):
+                    await response.write(piece)
+                    due += wait
+                    await asyncio.sleep(due - loop.time())
+            elif piece is _HOLD:
                 await self._state.released(model)
                 due = loop.time()
             elif piece is _STALL:

@@ -223,7 +223,7 @@ class Deployment:
     def forget_all(self) -> None:
         """Empty the database, and the tools' record."""
         self.end_workers()
-        with closing(self._connect()) as connection:
+        with closing(self.connect()) as connection:
             for table in ("Sessions", "Events", "Messages", "Conversations", "Search", "AgentEvents", "AgentCounts"):
                 connection.cursor().execute(f"DELETE FROM chat{table}")
         self.calls_file.unlink(missing_ok=True)
@@ -320,7 +320,7 @@ class Deployment:
         """All that the database and the tools' record hold."""
         if self.database is not None:
             wait_until(lambda: self.database is not None and self.database.connect(), "the database answers")
-        with closing(self._connect()) as connection:
+        with closing(self.connect()) as connection:
 
             def rows(query: str) -> list[dict[str, Any]]:
                 cursor = connection.cursor()
@@ -338,7 +338,7 @@ class Deployment:
                 calls=self.calls(),
             )
 
-    def _connect(self) -> Any:
+    def connect(self) -> Any:
         if self.database is not None:
             return self.database.connect(self.name)
         return sqlite3.connect(self.folder / "backchat.db", timeout=10, isolation_level=None)

@@ -8,6 +8,9 @@ read with one system call and replaced in one. An order is `NUMBER ROLE KIND AT 
     faults          kill, freeze; break: the connection breaks before the call; lose: after it, so that nobody hears
                     its answer; refuse: the database has rolled back for a deadlock or a lock
 
+The target of the symlink `clock` there, in seconds, is how far ahead the database's clock is: a number that the
+database's own functions for the time are moved by.
+
 The process that makes the fault leaves its pid in `fired-NUMBER`, whose existence keeps others from making it again.
 """
 
@@ -16,8 +19,10 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -36,10 +41,18 @@ class _Points:
         self._folder = folder
         self._role = role
         self._link = str(folder / "order")
+        self._clock = str(folder / "clock")
         self._order = ""
         self._wanted: tuple[str, int, str] | None = None
         # Counters need no lock, which a finalizer that calls Redis could want twice.
         self._counters: dict[str, Iterator[int]] = {}
+
+    def clock_ahead_s(self) -> float:
+        """How far the database's clock has to be ahead of the machine's."""
+        try:
+            return float(os.readlink(self._clock))
+        except OSError:
+            return 0.0
 
     def reach(self, kind: str, label: str) -> str:
         """The fault that the caller has to make now, mostly none; a kill or a freeze is made here."""
@@ -104,6 +117,9 @@ def _watch_mariadb(points: _Points) -> None:
     def watched(self: Any, sql: Any, unbuffered: bool = False) -> Any:
         text = sql if isinstance(sql, str) else bytes(sql[:200]).decode("utf-8", "replace")
         kind = _kind(text, bool(self.server_status & _IN_TRANSACTION))
+        if (ahead_s := points.clock_ahead_s()) and kind in ("read", "statement"):
+            # The server's own time, once for each statement: it would stand still.
+            query(self, f"SET timestamp = {time.time() + ahead_s}")
         fault = points.reach(kind, text)
         if fault == "refuse":
             query(self, "ROLLBACK")
@@ -135,6 +151,14 @@ def _watch_sqlite(points: _Points) -> None:
             return answer
 
     class Connection(sqlite3.Connection):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            # One connection lasts for a transaction only.
+            if ahead_s := points.clock_ahead_s():
+                plain = sqlite3.connect(":memory:")
+                for name in ("julianday", "strftime", "unixepoch", "datetime"):
+                    self.create_function(name, -1, partial(_moved, plain, name, ahead_s))
+
         def cursor(self, factory: Any = None) -> Any:
             return super().cursor(factory or Cursor)
 
@@ -151,6 +175,13 @@ def _watch_sqlite(points: _Points) -> None:
             return connect(*arguments, **{"factory": Connection} | options)
 
     peewee.sqlite3 = Watched()
+
+
+def _moved(plain: sqlite3.Connection, name: str, ahead_s: float, *arguments: Any) -> Any:
+    """SQLite's own function, with the same meaning but for `now`."""
+    day = 2440587.5 + (time.time() + ahead_s) / 86400
+    moved = [day if argument == "now" else argument for argument in arguments or ("now",)]
+    return plain.execute(f"SELECT {name}({', '.join('?' * len(moved))})", moved).fetchone()[0]
 
 
 def _watch_redis(points: _Points) -> None:
