@@ -2,6 +2,7 @@
 PYTHON ?= python3
 SEED ?= 1
 POINTS ?= 1
+MINUTES ?= 20
 VENV := .venv
 BIN := $(VENV)/bin
 # What running needs, and what all other targets need. Each of the two files is there when it is installed.
@@ -13,7 +14,7 @@ UV := $(VENVS)/uv/bin/uv
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench docs lock locked chaos crash pythons clean $(READY) $(DEV)
+.PHONY: help run test lint types bench docs lock locked chaos crash soak pythons clean $(READY) $(DEV)
 # Targets that fail half way must not look done.
 .DELETE_ON_ERROR:
 
@@ -51,8 +52,11 @@ docs: $(READY) ## Write docs/openapi.json
 chaos: $(DEV) ## Kill everything at random and check that nothing is lost; SEED=n
 	$(BIN)/python -m tests.chaos --seed $(SEED)
 
-crash: $(DEV) ## Kill, freeze and cut off processes at every call that they make; POINTS=k: every k-th, from SEED=n on
+crash: $(DEV) ## Kill, freeze and cut off processes at every call that they make; POINTS=k: one of k, chosen by SEED=n
 	$(BIN)/python -m tests.crash --every $(POINTS) --seed $(SEED)
+
+soak: $(DEV) ## Sessions, culprits and deploys for MINUTES=20: does it take more with time? SEED=n
+	$(BIN)/python -m tests.chaos.soak --minutes $(MINUTES) --seed $(SEED)
 
 lock: $(UV) ## Lock the dependencies again, with hashes; UPGRADE=--upgrade moves them
 	$(LOCK) $(UPGRADE) --extra dev pyproject.toml -o requirements-dev.txt

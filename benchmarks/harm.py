@@ -69,7 +69,7 @@ def foreign(stage: Stage, *statements: str) -> Iterator[Any]:
 
 
 def locking(seconds: float, *statements: str) -> Callable[[Stage], list[str]]:
-    """A session that talks, and locks that somebody else holds for so long; its ids stand in for {session} and so on."""
+    """A session that talks, and locks that somebody else holds for so long; {session}, {conversation}: its ids."""
 
     def harm(stage: Stage) -> list[str]:
         session_id = stage.ask("do talks")
@@ -122,8 +122,10 @@ def _interrupted(stage: Stage) -> list[str]:
         thread.start()
     for thread in threads:
         thread.join()
-    last = stage.ask("do sleeps", conversationId=conversation, onBusy="interrupt")
-    return [*made, last]
+    begun = time.monotonic()
+    made.append(stage.ask("do sleeps", conversationId=conversation, onBusy="interrupt"))
+    stage.notice(time.monotonic() - begun < 5, f"the interrupt took {time.monotonic() - begun:.1f} s")
+    return made
 
 
 def _bad_jobs(stage: Stage) -> list[str]:
@@ -139,7 +141,7 @@ def _bad_jobs(stage: Stage) -> list[str]:
     session_id = stage.ask("do sleeps")
     wait_until(lambda: stage.deployment.session(session_id)["startedAt"], "a new session is claimed")
     took_s = time.monotonic() - begun
-    assert took_s < 3, f"a new session waited {took_s:.1f} s"
+    stage.notice(took_s < 3, f"a new session waited {took_s:.1f} s")
     return [session_id]
 
 

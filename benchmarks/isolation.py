@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -68,6 +69,8 @@ class Found:
     deaths: int = 0
     poll_s: float = 0.0
     culprits: list[str] = field(default_factory=list)
+    #: What else must not be.
+    notices: list[str] = field(default_factory=list)
 
     @property
     def breaches(self) -> list[str]:
@@ -82,7 +85,7 @@ class Found:
             "polls": self.poll_s <= row.poll_s,
             "culprit": all(code in row.ends for code in self.culprits),
         }
-        return [name for name, held in checks.items() if not held]
+        return [name for name, held in checks.items() if not held] + self.notices
 
     def line(self) -> str:
         codes = ", ".join(sorted(set(self.culprits))) or "-"
@@ -107,6 +110,7 @@ class Stage:
         self.deployment = deployment
         self.workers: list[Process] = []
         self.deaths: list[str] = []
+        self.notices: list[str] = []
         self._names: dict[int, str] = {}
         self._innocents = innocents
         self._stop = threading.Event()
@@ -158,11 +162,23 @@ class Stage:
     def memory(self) -> list[float]:
         return [psutil.Process(worker.pid).memory_info().rss / 2**20 for worker in self.workers]
 
+    def notice(self, held: bool, what: str) -> None:
+        """Something of the row that must hold."""
+        if not held:
+            self.notices.append(what)
+
     def ask(self, message: str, model: str = "", **fields: Any) -> str:
+        """A new session, once it is accepted."""
         body = {"message": message, "model": f"openai-chat:{model}"} if model else {"message": message}
-        answer = self.deployment.call("POST", "/api/chat/session", body | fields)
-        assert answer.status == 202, answer
-        return str(answer.body["sessionId"])
+        headers = {"Idempotency-Key": secrets.token_hex(8)}
+        deadline = time.monotonic() + END_S
+        while True:
+            answer = self.deployment.call("POST", "/api/chat/session", body | fields, headers)
+            if answer.status == 202:
+                return str(answer.body["sessionId"])
+            assert answer.status in (0, 503), answer
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.1)
 
     def start_innocents(self) -> tuple[str, list[str]]:
         """Sessions that say something until their model is released."""
@@ -200,6 +216,7 @@ def measure(stage: Stage, row: Row, database: str, settle_s: float) -> Found:
     """Let one row happen beside the innocents."""
     found = Found(row, database)
     stage.deaths.clear()
+    stage.notices.clear()
     before = stage.memory()
     model, innocents = stage.start_innocents()
     at = stage.workers_of(innocents)
@@ -212,7 +229,7 @@ def measure(stage: Stage, row: Row, database: str, settle_s: float) -> Found:
                 watched += row.harm(stage)
                 _until(lambda: "running" not in stage.ends(watched), END_S)
             except AssertionError as error:
-                print(f"  {row.name}: {error}", flush=True)
+                stage.notice(False, str(error)[:300])
         # What a worker that died has left is taken over before it ends.
         time.sleep(2.0)
         released = time.time()
@@ -220,6 +237,7 @@ def measure(stage: Stage, row: Row, database: str, settle_s: float) -> Found:
         _until(lambda: "running" not in stage.ends(innocents), END_S)
         found.culprits = stage.ends(watched)
         found.done = stage.ends(innocents).count("done")
+        found.notices = list(stage.notices)
         found.deaths = len(stage.deaths)
         found.poll_s = polls.longest_s
         _read_innocents(stage, found, innocents, at, touched | set(stage.deaths), begun, released)

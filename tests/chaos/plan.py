@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,14 @@ class Script:
         return re.compile(r"\n\n".join(filter(None, texts)))
 
 
+def _using(tool: str) -> Script:
+    return Script((Round(2, 0.05, ((tool, 0.2),)), Round(2, 0.05)))
+
+
+#: What harms its worker: kills it once, or each time, or holds its loop.
+CULPRITS = (_using("crash"), _using("crash_again"), _using("holds_the_loop"), _using("holds_the_loop"))
+
+
 @dataclass(frozen=True)
 class Post:
     """One session to be asked for."""
@@ -102,6 +111,11 @@ class Scale:
     pollers: int
     faults: tuple[tuple[str, int], ...]
     scripts: int = 12
+    #: Sessions, beside those, that harm their worker.
+    culprits: int = 0
+    #: Nothing begins from `quiet_from` on, for `quiet` seconds.
+    quiet_from: float = math.inf
+    quiet: float = 0.0
 
 
 LONG = Scale(
@@ -151,9 +165,17 @@ def make_plan(seed: int, scale: Scale, *, webs: int, workers: int, lease_s: floa
     chance = random.Random(f"{seed} plan")
     scripts = tuple(_script(chance) for _ in range(scale.scripts))
     posts = [_post(chance, number, scale) for number in range(scale.sessions)]
+    posts += [_culprit(chance, number, scale) for number in range(scale.culprits)]
+    scripts += CULPRITS if scale.culprits else ()
     faults = [_fault(chance, kind, scale, lease_s) for kind, count in scale.faults for _ in range(count)]
     faults.sort(key=_at)
+    posts = [replace(post, at=_after_quiet(post.at, scale)) for post in posts]
+    faults = [replace(fault, at=_after_quiet(fault.at, scale)) for fault in faults]
     return Plan(scripts, tuple(sorted(posts, key=_at)), tuple(_aimed(chance, faults, webs, workers)))
+
+
+def _after_quiet(at: float, scale: Scale) -> float:
+    return at + scale.quiet if at >= scale.quiet_from else at
 
 
 def _aimed(chance: random.Random, faults: Sequence[Fault], webs: int, workers: int) -> Iterator[Fault]:
@@ -194,6 +216,11 @@ def _post(chance: random.Random, number: int, scale: Scale) -> Post:
     )
 
 
+def _culprit(chance: random.Random, number: int, scale: Scale) -> Post:
+    script = scale.scripts + chance.randrange(len(CULPRITS))
+    return Post(chance.uniform(0, scale.lasts * 0.9), f"culprit-{number}", script, None, 1, None)
+
+
 def _fault(chance: random.Random, kind: str, scale: Scale, lease_s: float) -> Fault:
     lasts = {
         "kill worker": (0.0, 4.0),
@@ -206,5 +233,6 @@ def _fault(chance: random.Random, kind: str, scale: Scale, lease_s: float) -> Fa
         "kill redis": (0.5, 5.0),
         "freeze redis": (1.0, 6.0),
         "kill web": (0.0, 3.0),
+        "deploy web": (0.0, 0.5),
     }.get(kind, (0.0, 0.0))
     return Fault(at=chance.uniform(2.0, scale.lasts), kind=kind, lasts=chance.uniform(*lasts))

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,38 @@ MAX_ATTEMPTS = 8
 GAVE_UP = (4, os.EX_UNAVAILABLE)
 #: … which they may have tried so long ago.
 STARTING_S = 10.0
+#: What has ended is gone from Redis after so long.
+SETTLING_S = 5.0
+#: RQ forgets a dead worker's jobs after this: it is silent for 75 s, and somebody looks once a minute.
+TIDY_S = 180.0
 #: How long after the last fault everything may take to end.
 HEALING_S = 60.0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a deployment takes, by what takes it."""
+
+    taken: dict[str, dict[str, float]]
+    #: How much more is allowed of each, as a factor and beside it.
+    allowed: dict[str, tuple[float, float]]
+
+    def compared_with(self, first: Measure) -> dict[str, list[str]]:
+        """Each kind of what is taken, with what has grown too much since *first*."""
+        return {
+            f"{kind} at the end as after the first minute": [
+                f"{who}: {first.taken[kind][who]:g}, then {now:g}"
+                for who, now in taken.items()
+                if now > first.taken[kind][who] * self.allowed[kind][0] + self.allowed[kind][1]
+            ]
+            for kind, taken in self.taken.items()
+        }
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{kind}: {', '.join(f'{who} {amount:g}' for who, amount in taken.items())}"
+            for kind, taken in self.taken.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -59,12 +90,24 @@ class Report:
             lines += [f"            … and {len(breaches) - 10} more"] if len(breaches) > 10 else []
         if not self.passed:
             lines += ["timeline:", *(f"  {line}" for line in self.timeline), f"logs: {self.logs}"]
-            lines.append(f"again: python -m tests.chaos --seed {self.seed}")
+            lines.append(f"again: the same with --seed {self.seed}")
         return "\n".join(lines)
 
 
-def run(seed: int, scale: Scale, folder: Path, *, template: Path | None = None, loud: bool = False) -> Report:
-    """Start a deployment in *folder*, do to it what the seed says, and judge what is left."""
+def run(
+    seed: int,
+    scale: Scale,
+    folder: Path,
+    *,
+    template: Path | None = None,
+    loud: bool = False,
+    measures: Callable[[Deployment], Measure] | None = None,
+) -> Report:
+    """Start a deployment in *folder*, do to it what the seed says, and judge what is left.
+
+    Args:
+        measures: What it takes then is compared: in the scale's quiet seconds, and when all is over.
+    """
     plan = make_plan(seed, scale, webs=WEBS, workers=WORKERS, lease_s=LEASE_S)
     folder.mkdir(parents=True, exist_ok=True)
     database = MariaDB(folder / "mariadb", template=template).start()
@@ -87,7 +130,7 @@ def run(seed: int, scale: Scale, folder: Path, *, template: Path | None = None, 
                 deployment.start_web()
             for worker in [deployment.start_worker() for _ in range(WORKERS)]:
                 worker.wait_for_line("worker started")
-            return _Run(seed, scale, plan, deployment, database, broker, loud=loud).report()
+            return _Run(seed, scale, plan, deployment, database, broker, loud=loud, measures=measures).report()
     finally:
         broker.kill9()
         database.kill9()
@@ -104,7 +147,10 @@ class _Run:
         broker: RedisServer,
         *,
         loud: bool,
+        measures: Callable[[Deployment], Measure] | None,
     ) -> None:
+        self._measures = measures
+        self._measured: list[Measure] = []
         self._seed = seed
         self._scale = scale
         self._plan = plan
@@ -120,6 +166,9 @@ class _Run:
         clients = asyncio.run(self._run())
         stored = self._deployment.stored()
         broken = judge(clients.observed, stored, MAX_ATTEMPTS)
+        if self._measures is not None:
+            first, last = self._measured
+            broken |= last.compared_with(first)
         attempts = Counter(row["attempt"] for row in stored.sessions)
         ends = Counter(row["errorCode"] or row["status"] for row in stored.sessions)
         counts = {
@@ -132,6 +181,7 @@ class _Run:
             "faults": dict(Counter(fault.kind for fault in self._plan.faults)),
             "errors logged": self._logged(),
         }
+        counts |= {f"took {when}": str(taken) for when, taken in zip(("first", "last"), self._measured, strict=False)}
         return Report(self._seed, self._timeline.now, broken, counts, self._timeline.lines, self._deployment.folder)
 
     async def _run(self) -> Clients:
@@ -141,19 +191,37 @@ class _Run:
             self._plan.scripts,
             self._models,
             self._timeline,
-            deadline=self._scale.lasts + HEALING_S,
+            deadline=self._scale.lasts + self._scale.quiet + HEALING_S,
         )
         watching = asyncio.create_task(self._watch(clients))
         faults = asyncio.gather(*(self._fault(fault) for fault in self._plan.faults))
         working = asyncio.create_task(clients.work(self._plan.posts, self._scale.pollers))
+        await self._measure_in_quiet()
         await faults
         self._timeline.add("the last fault is mended")
         await working
         self._timeline.add("every client is done")
+        await self._measure_at_the_end()
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         await asyncio.to_thread(self._stop, clients)
         return clients
+
+    async def _measure_in_quiet(self) -> None:
+        if self._measures is None:
+            return
+        await asyncio.sleep(self._scale.quiet_from + self._scale.quiet - SETTLING_S - self._timeline.now)
+        self._measured.append(await asyncio.to_thread(self._measures, self._deployment))
+
+    async def _measure_at_the_end(self) -> None:
+        """What workers that died have left to Redis is tidied up in a while."""
+        until = self._timeline.now + TIDY_S
+        while self._measures is not None:
+            await asyncio.sleep(SETTLING_S)
+            first, last = self._measured[0], await asyncio.to_thread(self._measures, self._deployment)
+            if not any(last.compared_with(first).values()) or self._timeline.now > until:
+                self._measured.append(last)
+                return
 
     async def _watch(self, clients: Clients) -> None:
         """Start what has ended, as whoever supervises a deployment does.
@@ -171,7 +239,9 @@ class _Run:
                     continue
                 status = process.wait()
                 self._timeline.add(f"{process.log.stem} ended with {status}")
-                if status not in GAVE_UP or self._timeline.now > away_until:
+                if status == -signal.SIGKILL and self._scale.culprits:
+                    pass  # one of the sessions that do so was here
+                elif status not in GAVE_UP or self._timeline.now > away_until:
                     clients.observed.strange.append(f"ended by itself with {status}: {process}")
                 async with lock:
                     await asyncio.sleep(0.5)
@@ -245,6 +315,12 @@ class _Run:
         await asyncio.to_thread(broker.kill9)
         await asyncio.sleep(lasts)
         await asyncio.to_thread(broker.start)
+
+    async def _deploy_web(self, web: Process, lasts: float) -> None:
+        web.signal(signal.SIGTERM)
+        await asyncio.to_thread(web.wait, 30.0)
+        await asyncio.sleep(lasts)
+        web.start()
 
     async def _kill_web(self, web: Process, lasts: float) -> None:
         await asyncio.to_thread(web.kill9)

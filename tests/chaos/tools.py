@@ -63,7 +63,7 @@ def blocking(context: RunContext[Turn], seconds: float) -> str:
     return f"{context.tool_name} {context.tool_call_id} ran"
 
 
-async def crash(context: RunContext[Turn]) -> str:
+async def crash(context: RunContext[Turn], seconds: float = 0.0) -> str:
     """Kills its worker; must not run twice."""
     _note(context)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -71,11 +71,18 @@ async def crash(context: RunContext[Turn]) -> str:
 
 
 @repeatable
-async def crash_again(context: RunContext[Turn]) -> str:
+async def crash_again(context: RunContext[Turn], seconds: float = 0.0) -> str:
     """Kills its worker, each time."""
     _note(context)
     os.kill(os.getpid(), signal.SIGKILL)
     return "unreachable"
 
 
-TOOLS = (once, again, blocking, crash, crash_again)
+async def holds_the_loop(context: RunContext[Turn], seconds: float) -> str:
+    """Does not await where it should."""
+    _note(context)
+    time.sleep(seconds)
+    return f"{context.tool_name} {context.tool_call_id} ran"
+
+
+TOOLS = (once, again, blocking, crash, crash_again, holds_the_loop)

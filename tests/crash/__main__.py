@@ -16,7 +16,7 @@ from pathlib import Path
 from tests import preloaded
 from tests.chaos.deployment import Deployment
 from tests.crash.lane import Lane
-from tests.crash.points import REQUESTS, Point
+from tests.crash.points import REQUESTS, Point, sample
 from tests.model_server import ModelServer
 from tests.servers import EmbeddedBroker, MariaDB, RedisServer, guard, memory
 
@@ -83,7 +83,7 @@ def tell(lane_list: Sequence[Lane], took_s: float) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
-    parser.add_argument("--every", type=int, default=1, help="only every so manieth point")
+    parser.add_argument("--every", type=int, default=1, help="one of so many points, of each kind and fault in turn")
     parser.add_argument("--seed", type=int, default=0, help="which of them")
     parser.add_argument("--database", choices=("sqlite", "mariadb"), action="append")
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
@@ -103,10 +103,9 @@ def main() -> None:
                 for scenario in options.scenario or SCENARIOS:
                     found = made[0].record(scenario)
                     print(f"{database}, {scenario}: {len(found)} points", flush=True)
-                    points += found
-                chosen = points[options.seed % options.every :: options.every]
-                # Those of a kind are as slow as each other: each lane gets some of all.
-                shares = [chosen[number :: len(made)] for number in range(len(made))]
+                    points += sample(found, -(-len(found) // options.every), options.seed)
+                # Each lane gets some of all: those of a kind are as slow as each other.
+                shares = [points[number :: len(made)] for number in range(len(made))]
                 with ThreadPoolExecutor(len(made)) as threads:
                     list(threads.map(lambda lane, share: lane.try_each(share, loud=options.loud), made, shares))
                 held &= tell(made, time.monotonic() - begun)
