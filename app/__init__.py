@@ -3,7 +3,7 @@
 The way of a message:
 
     POST ─ api.sessions ─ sessions.create ─────────► database (session and user message: one commit)
-                          └─ sessions.doorbell ────► Redis ─ worker.rq ─ sessions.claims.take (attempt and lease)
+                          └─ sessions.doorbell ────► Redis ─ worker.rq ─ sessions.claims.take (attempt + 1)
                                                                 │
           orchestrator ── events ──► worker.process.event_writer┘  one loop, hundreds of sessions
                                           └─ sessions.commit: one transaction per flush, for all of them
@@ -35,7 +35,12 @@ Glossary:
     session        one background run that answers one user message; a row of `chatSessions`
     event          one step of a session, numbered by `seq`; a row of `chatEvents`
     attempt        one try of a worker at a session; a fencing token: only the current one writes
-    claim          a worker's hold on a session: its attempt and a lease that it renews
+    claim          a worker's hold on a session, one attempt of it; it lasts until it is let go or the worker is dead
+    heartbeat      the row of a worker, which moves while it lives; one that stood still for a lease is a death
+    lease          so long a heartbeat may stand still; also how long one process has what one does at a time
+    notes          a mapped file that says whose own code runs in a worker now, also once it is dead
+    suspect        a session whose code ran when its worker died; it resumes alone
+    group          the sessions of a dead worker that resume together, in a process of their own
     checkpoint     the orchestrator's state, stored with the events that it covers; a resumed attempt goes on from it
     head           newest seq and status of a session, cached for a second
     front          what answers polls without news before they reach the framework

@@ -63,7 +63,7 @@ class Settings:
     max_attempts: int = 3
     #: How long the event writer gathers events before it commits them.
     flush_ms: int = 100
-    #: A claim that is not renewed for this long may be taken over.
+    #: A worker whose heartbeat stands still for this long counts as dead.
     lease_s: float = 10.0
     #: Pause between two sweeps of one worker.
     sweep_s: float = 2.0
@@ -121,9 +121,9 @@ class Settings:
     prometheus_multiproc_dir: str = ""
 
     @property
-    def renew_s(self) -> float:
-        """Pause between two renewals of a lease: three may fail before it is lost."""
-        return self.lease_s / 4
+    def beat_s(self) -> float:
+        """Pause between two heartbeats: many may fail before their worker counts as dead."""
+        return min(1.0, self.lease_s / 8)
 
     def sharing_metrics(self, folder: str) -> Settings:
         """These settings with *folder* for the metrics; processes that are started from now on share it as well."""

@@ -287,9 +287,7 @@ def append(seconds: float | None, until: threading.Event) -> list[tuple[float, s
         held = [
             timed(
                 "claim",
-                lambda made=made: claims.take(
-                    [made.session_id], "bench", lease_s=600, max_attempts=3, turn_timeout_s=900
-                )[0][0],
+                lambda made=made: claims.take([made.session_id], "bench", max_attempts=3, turn_timeout_s=900)[0][0],
             )
             for made in created
         ]

@@ -143,7 +143,7 @@ def start_sessions(count: int) -> list[Claim]:
     held = []
     for number in range(count):
         created = sessions.create(sessions.NewSession("local", f"message {number}", 1, "demo"))
-        [claim], _ = claims.take([created.session_id], "bench", lease_s=600, max_attempts=3, turn_timeout_s=900)
+        [claim], _ = claims.take([created.session_id], "bench", max_attempts=3, turn_timeout_s=900)
         held.append(claim)
     return held
 

@@ -85,7 +85,7 @@ def measure(arguments: argparse.Namespace, settings: Settings) -> None:
     guarded: Any = create_app(replace(settings, chat_secret=_SECRET))
     heads = Heads(open_redis(settings.redis_url))
     created = sessions.create(sessions.NewSession("local", "message", 1, "demo"))
-    [claim], _ = claims.take([created.session_id], "bench", lease_s=600, max_attempts=3, turn_timeout_s=900)
+    [claim], _ = claims.take([created.session_id], "bench", max_attempts=3, turn_timeout_s=900)
     commit.commit([commit.Batch(claim, 0, [Delta(f"some words of an answer {n} ") for n in range(EVENTS)])])
     waiting = sessions.create(sessions.NewSession("local", "message", 1, "demo")).session_id
 

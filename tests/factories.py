@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from app import db, sessions
+from app.db import heartbeats
 from app.db.models import Event as EventRow
 from app.db.models import Message, Session
 from app.events import Event, log
@@ -40,14 +41,15 @@ def make_session(**fields: Any) -> str:
 
 def make_claim(session_id: str | None = None, *, worker: str = "worker-1", **fields: Any) -> Claim:
     """A claim on this session, or on a new one."""
-    limits = {"lease_s": 30.0, "max_attempts": 3, "turn_timeout_s": 900} | fields
+    limits = {"max_attempts": 3, "turn_timeout_s": 900} | fields
+    heartbeats.register(worker)
     taken, _ = claims.take([session_id or make_session()], worker, **limits)  # type: ignore[arg-type]
     assert taken, "there was nothing to claim"
     return taken[0]
 
 
 def try_claim(session_id: str, **fields: Any) -> Claim | None:
-    limits = {"worker": "worker-2", "lease_s": 30.0, "max_attempts": 3, "turn_timeout_s": 900} | fields
+    limits = {"worker": "worker-2", "max_attempts": 3, "turn_timeout_s": 900} | fields
     taken, _ = claims.take([session_id], **limits)  # type: ignore[arg-type]
     return taken[0] if taken else None
 
@@ -79,9 +81,9 @@ def change(session_id: str, **columns: Any) -> None:
     assert changed == 1
 
 
-def expire_lease(session_id: str) -> None:
-    """Let the session's lease have run out a while ago, as after the death of its worker."""
-    change(session_id, lease_until_ms=db.now_ms(-60_000))
+def orphan(session_id: str) -> None:
+    """Let the session's worker be dead."""
+    change(session_id, lease_until_ms=claims.ORPHANED, cause=heartbeats.DIED)
 
 
 def events_of(session_id: str, *, owner: str = OWNER) -> list[dict[str, Any]]:

@@ -123,7 +123,7 @@ def _open_mysql(url: str, connections: int, answer_s: int | None) -> peewee.Data
         "connect_timeout": 3,
         "read_timeout": _ANSWER_S,
         "write_timeout": _ANSWER_S,
-        # Without it the row count is of *changed* rows: renewing a lease to the same instant would look like losing it.
+        # Without it the row count is of *changed* rows: setting what stands there already looks like losing the row.
         "client_flag": CLIENT.FOUND_ROWS,
         # READ COMMITTED takes no gap locks; lock_wait_timeout is of tables; each server reads its own kind of comment.
         "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 3, lock_wait_timeout = 3"

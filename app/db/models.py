@@ -56,15 +56,17 @@ class Session(Base):
     finish_reason = CharField(32, column_name="finishReason", null=True)
     #: Fencing token: raised by every claim; only its holder writes.
     attempt = IntegerField(default=0)
-    #: Attempts that a stopping worker gave back; they don't count against `max_attempts`.
+    #: Attempts that don't count against `max_attempts`: handed back, or ended by the death of a shared worker.
     handbacks = IntegerField(default=0)
     last_seq = IntegerField(column_name="lastSeq", default=0)
-    #: Database time after which the session may be claimed by another; null: free, or ended.
+    #: Whether it may be claimed: null (free, or ended) and 0 (orphaned) say yes; see `app.sessions.claims`.
     lease_until_ms = BigIntegerField(column_name="leaseUntilMs", null=True)
     #: Database time at which the turn has taken too long; set by the first claim.
     deadline_ms = BigIntegerField(column_name="deadlineMs", null=True)
-    #: RQ name of the worker that claimed last.
+    #: Name of the worker that claimed last.
     worker = CharField(128, null=True)
+    #: Why the last attempt ended without ending the session; null: it has not, or nobody knows.
+    cause = CharField(64, null=True)
     #: JSON text of the orchestrator's state; opaque here.
     checkpoint = LongTextField(null=True)
     #: Newest event that the checkpoint covers.
@@ -96,6 +98,8 @@ class Event(Base):
     attempt = IntegerField(default=1)
     content = LongTextField(null=True)
     supersedes_from = IntegerField(column_name="supersedesFrom", null=True)
+    #: On the first event of a resumed attempt: why the one before ended.
+    cause = CharField(64, null=True)
     tool_call_id = CharField(128, column_name="toolCallId", null=True)
     tool_name = CharField(128, column_name="toolName", null=True)
     tool_args = JsonField(column_name="toolArgs", null=True)
@@ -245,6 +249,22 @@ class Lease(Base):
         table_name = "chatLeases"
 
 
+class Worker(Base):
+    """A worker process: alive while `beat` moves; see `app.db.heartbeats`."""
+
+    name = CharField(128, primary_key=True)
+    beat = BigIntegerField(default=0)
+    #: What it died of; null: nobody has found it dead.
+    cause = CharField(64, null=True)
+    #: Row ids of the sessions whose own code ran when it died; null: nobody knows.
+    suspects = JsonField(null=True)
+    #: How many sessions it was started for; null: it takes them from the queue; 0: what others held is left of it.
+    sessions = IntegerField(null=True)
+
+    class Meta:
+        table_name = "chatWorkers"
+
+
 class Revocation(Base):
     """Tokens that hold no longer: those that were issued up to a moment, of one id or of one owner."""
 
@@ -260,5 +280,5 @@ class Revocation(Base):
 
 MODELS: tuple[type[Base], ...] = (
     Session, SessionOptions, Event, Conversation, Message, SearchEntry, AgentEvent, AgentCount, AccountRow, LedgerRow,
-    Lease, Revocation,
+    Lease, Worker, Revocation,
 )  # fmt: skip

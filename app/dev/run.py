@@ -19,9 +19,11 @@ from urllib.parse import quote, urlsplit
 
 from redis.exceptions import RedisError
 
+from app import db
 from app.broker.client import open_redis
 from app.broker.queue import TurnQueue
-from app.errors import QueueUnavailable
+from app.db import heartbeats
+from app.errors import BackchatError, QueueUnavailable
 from app.settings import Settings, environment_with
 
 from .addresses import require_free, require_redis
@@ -134,12 +136,16 @@ class Run:
             file.write(b"%d\n" % self._worker.process.pid)
 
     def _worker_died(self) -> None:
-        """Say how, and when the next one is started, which resumes its sessions once their leases have run out."""
+        """Say how, and when the next one is started, which resumes its sessions."""
         worker = self._worker
         self._children.remove(worker)
         WORKER_PID.unlink(missing_ok=True)
         # The servers of its tools.
         worker.kill_group()
+        # Those on other machines need not wait for a lease.
+        with contextlib.suppress(BackchatError):
+            db.open_database(self._settings.database_url)
+            heartbeats.mark_reaped()
         self._short_lives = self._short_lives + 1 if worker.lived_s < SHORT_LIFE_S else 0
         pause_s = worker_pause_s(self._short_lives)
         self._worker_due = time.monotonic() + pause_s

@@ -90,6 +90,7 @@ _STORED = (
     Event.session_id, Event.seq, Event.event_type, Event.attempt, Event.created_at, Event.content,
     Event.supersedes_from, Event.tool_call_id, Event.tool_name, Event.tool_args, Event.tool_result, Event.tool_success,
     Event.duration_ms, Event.model, Event.usage_json, Event.error_msg, Event.error_code, Event.finish_reason,
+    Event.cause,
 )  # fmt: skip
 #: Store rows made by `rows`, many in a statement.
 insert = Insert(*_STORED)
@@ -114,9 +115,9 @@ def rows(session_id: str, attempt: int, after: int, numbered: Sequence[events.Ev
 def _fields(event: events.Event) -> Row:
     match event:
         case events.Delta():
-            return (text_of(event.content), *(None,) * 12)
+            return (text_of(event.content), *(None,) * 13)
         case events.Thinking():
-            return (text_of(event.content), event.supersedes_from, *(None,) * 11)
+            return (text_of(event.content), event.supersedes_from, *(None,) * 11, event.cause)
         case events.ToolCall():
             return (
                 None,
@@ -127,7 +128,7 @@ def _fields(event: events.Event) -> Row:
                 text_of(event.tool_result),
                 None if event.tool_success is None else int(event.tool_success),
                 event.duration_ms,
-                *(None,) * 5,
+                *(None,) * 6,
             )
         case events.Done():
             return (
@@ -139,6 +140,7 @@ def _fields(event: events.Event) -> Row:
                 None,
                 None,
                 event.finish_reason and text_of(event.finish_reason[:32]),
+                None,
             )
         case events.Error():
             return (
@@ -149,6 +151,7 @@ def _fields(event: events.Event) -> Row:
                 _usage_of(event),
                 text_of(event.error_msg),
                 text_of(event.error_code[:64]),
+                None,
                 None,
             )
 
@@ -239,6 +242,8 @@ def to_json(event: dict[str, Any]) -> dict[str, Any]:
     out["content"] = event["content"] or ""
     if event["supersedes_from"] is not None:
         out["supersedesFrom"] = event["supersedes_from"]
+    if event["cause"] is not None:
+        out["cause"] = event["cause"]
     if kind == "done":
         out |= {
             "model": event["model"],

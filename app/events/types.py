@@ -32,6 +32,8 @@ class Thinking:
     content: str = ""
     #: On the first event of a resumed attempt: earlier events with this seq or above no longer count.
     supersedes_from: int | None = None
+    #: On the first event of a resumed attempt: why the one before ended; None: nobody knows.
+    cause: str | None = None
 
     type: EventType = field(default="thinking", init=False)
     terminal: bool = field(default=False, init=False)

@@ -1,17 +1,24 @@
 """Sessions: one background run each, from the POST to its end.
 
-    state     row                          what enters            what leaves              what a crash does
-    queued    running, no lease            create, hand_back      claim, end               waits; the sweeper rings
-    claimed   running, lease ahead         claim                  commit, hand_back, end,  its lease runs out
-                                                                  lease runs out
-    orphaned  running, lease run out       its worker's death     claim (next attempt),    stays; the sweeper rings
+    state     row: status, leaseUntilMs    what enters            what leaves              what a crash does
+    queued    running, null                create, hand_back      claim, end               waits; the sweeper rings
+    held      running, HELD                claim                  commit, hand_back, end,  its worker is marked dead
+                                                                  take_over
+    reserved  running, RESERVED            take_over              claim by its worker,     its worker is marked dead
+                                                                  end, take_over
+    orphaned  running, ORPHANED            take_over              claim (next attempt),    stays; the sweeper rings
                                                                   end (`worker_lost`)
-    ended     done | error                 commit, end            delete                   stays
+    ended     done | error, null           commit, end            delete                   stays
 
-A state moves under the lock of its row: `lifecycle` makes and ends sessions, `claims` takes them for a worker, `commit`
-stores what their runs say. Whoever comes second finds the row changed and does nothing.
+Workers live while their heartbeats move (`app.db.heartbeats`). Once one is marked dead, what it holds is taken over:
+reserved for workers of a few sessions each that are started for it, so that one which kills its worker is found.
 
-Locks are taken in one order everywhere: conversations in id order, then sessions in id order, then agents' counts.
+A state moves under the lock of its row: `lifecycle` makes and ends sessions, `claims` takes them for a worker,
+`takeover` from a dead one, `commit` stores what their runs say. Whoever comes second finds the row changed and does
+nothing.
+
+Locks are taken in one order everywhere: a dead worker, conversations in id order, then sessions in id order, then
+agents' counts.
 """
 
 from .lifecycle import (

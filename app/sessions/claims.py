@@ -1,4 +1,8 @@
-"""Claims: a worker holds sessions, one attempt of each, until their leases run out."""
+"""Claims: a worker holds sessions, one attempt of each, until it lets them go or is dead.
+
+The column `leaseUntilMs` says who may claim a running session. Older processes that run beside these ones still write
+a time into it, and take what is in the past.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
-
-import peewee
 
 from app import db
 from app.conversations import threads
@@ -20,6 +22,14 @@ from app.history import entries
 from . import observed, spending
 
 _USED = ", ".join(field.column_name for field in spending.FIELDS)
+#: `leaseUntilMs` of a session that a worker holds: a time that never comes, so that older processes leave it alone.
+HELD = 9_000_000_000_000_000
+#: … of one that only the worker which its row names may claim, and nobody has claimed yet.
+RESERVED = HELD + 1
+#: … of one whose worker is dead: anybody may claim it.
+ORPHANED = 0
+
+HANDED_BACK = "handed back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,8 @@ class Claim:
     checkpoint_seq: int
     #: Until the turn has taken too long.
     remaining_s: float
+    #: Why the attempt before this one ended; None: it is the first, or nobody knows.
+    cause: str | None = None
     #: Its conversation has complete turns before this one.
     has_history: bool = True
     #: Its caller said more than a message.
@@ -60,12 +72,11 @@ def take(
     session_ids: Sequence[str],
     worker: str,
     *,
-    lease_s: float,
     max_attempts: int,
     turn_timeout_s: int,
     wait: bool = True,
 ) -> tuple[list[Claim], list[str]]:
-    """Take those of these sessions whose lease is free or expired, in one transaction.
+    """Take those of these sessions that nobody holds, and those reserved for *worker*, in one transaction.
 
     A session waits while an earlier one of its conversation is running.
 
@@ -77,15 +88,15 @@ def take(
         The claims, and the ids of sessions that were left out because their conversations are locked.
 
     Raises:
-        DatabaseUnavailable: no connection; at worst the attempts are counted and their leases run out.
+        DatabaseUnavailable: no connection; at worst the worker holds what it does not know of: see `held_by`.
     """
     if not session_ids:
         return [], []
-    return db.transaction(lambda: _take(session_ids, worker, lease_s, max_attempts, turn_timeout_s, wait))
+    return db.transaction(lambda: _take(session_ids, worker, max_attempts, turn_timeout_s, wait))
 
 
 def _take(
-    session_ids: Sequence[str], worker: str, lease_s: float, max_attempts: int, turn_timeout_s: int, wait: bool
+    session_ids: Sequence[str], worker: str, max_attempts: int, turn_timeout_s: int, wait: bool
 ) -> tuple[list[Claim], list[str]]:
     wanted = _next_of_their_conversations(session_ids)
     locked = threads.lock_many((each.conversation for each in wanted.values()), wait=wait)
@@ -95,38 +106,39 @@ def _take(
             row_id for row_id, each in wanted.items() if each.conversation[1] is None or each.conversation in locked
         ]
         # Rows of locked conversations only: two claimers that each held what the other needs would take nothing.
-        unlocked = _unlocked(mine)
+        unlocked = lock_free(mine)
         held_up = [each.session_id for row_id, each in wanted.items() if row_id not in unlocked]
         wanted = {row_id: each for row_id, each in wanted.items() if row_id in unlocked}
     if not wanted:
         return [], held_up
     clock = db.now_ms().sql
     guard = (
-        f"status = 'running' AND (leaseUntilMs IS NULL OR leaseUntilMs < {clock}) AND attempt - handbacks < ?"
-        f" AND id IN ({db.marks(len(wanted))}) ORDER BY id{db.for_update()}"
+        f"status = 'running' AND (leaseUntilMs IS NULL OR leaseUntilMs < {clock} OR (leaseUntilMs = {RESERVED}"
+        f" AND worker = ?)) AND attempt - handbacks < ? AND id IN ({db.marks(len(wanted))})"
+        f" ORDER BY id{db.for_update()}"
     )
     free = (
         "SELECT id, sessionId, conversationId, owner, agentId, model, userMessage, attempt + 1, lastSeq, checkpoint,"
-        f" checkpointSeq, COALESCE(deadlineMs - {clock}, ?), createdAt,"
+        f" checkpointSeq, COALESCE(deadlineMs - {clock}, ?), cause, createdAt,"
         f" CASE WHEN leaseUntilMs IS NOT NULL THEN COALESCE(worker, '') END, openRequest, {_USED} FROM"
         f" chatSessions{db.only_by('PRIMARY')} WHERE {guard}"
     )
-    rows = db.sql(free, [turn_timeout_s * 1000, max_attempts, *wanted]).fetchall()
+    rows = db.sql(free, [turn_timeout_s * 1000, worker, max_attempts, *wanted]).fetchall()
     claims = [_claim(row, wanted[row[0]]) for row in rows]
     if claims:
         _record_starts(claims, locked)
-        # The leases run from here on: recording many large messages takes seconds.
-        _store(claims, locked, worker, lease_s, turn_timeout_s)
+        # The time of the turns begins here: recording many large messages takes seconds.
+        _store(claims, locked, worker, turn_timeout_s)
         _charge({claim.row_id: claim.account_id for claim in claims if claim.account_id is not None})
         db.after_commit(lambda: observed.claimed(claims, worker))
     return claims, held_up
 
 
 def _claim(row: Row, found: _Next) -> Claim:
-    *of_session, remaining_ms, created_at, taken_from, open_request = row[: -len(spending.FIELDS)]
+    *of_session, remaining_ms, cause, created_at, taken_from, open_request = row[: -len(spending.FIELDS)]
     used = spending.counted(*row[-len(spending.FIELDS) :])
     beside = used, Session.created_at.python_value(created_at), taken_from, found.account_id
-    claim = Claim(*(*of_session, remaining_ms / 1000, found.has_history, found.has_options, *beside))
+    claim = Claim(*(*of_session, remaining_ms / 1000, cause, found.has_history, found.has_options, *beside))
     if open_request is None:
         return claim
     # The attempt before this one was cut off: from now on the row counts that.
@@ -135,7 +147,7 @@ def _claim(row: Row, found: _Next) -> Claim:
     return replace(claim, used=used)
 
 
-def _unlocked(row_ids: list[int]) -> set[int]:
+def lock_free(row_ids: list[int]) -> set[int]:
     """Those of these rows that nobody else has locked; they are locked from now on."""
     if not row_ids:
         return set()
@@ -175,20 +187,18 @@ def _next_of_their_conversations(session_ids: Sequence[str]) -> dict[int, _Next]
     }
 
 
-def _store(
-    claims: Sequence[Claim], locked: dict[threads.Key, Conversation], worker: str, lease_s: float, turn_timeout_s: int
-) -> None:
+def _store(claims: Sequence[Claim], locked: dict[threads.Key, Conversation], worker: str, turn_timeout_s: int) -> None:
     now, clock = Session.started_at.db_value(utc_now()), db.now_ms().sql
     numbers = {
         claim.row_id: locked[claim.conversation].session_number for claim in claims if claim.conversation in locked
     }
     number, number_values = db.by_id(numbers)
     db.sql(
-        f"UPDATE chatSessions SET attempt = attempt + 1, worker = ?, leaseUntilMs = {clock} + ?,"
+        f"UPDATE chatSessions SET attempt = attempt + 1, worker = ?, leaseUntilMs = {HELD}, cause = NULL,"
         f" deadlineMs = COALESCE(deadlineMs, {clock} + ?), startedAt = COALESCE(startedAt, ?), updatedAt = ?,"
         f" sessionNumber = COALESCE(sessionNumber, {number}) WHERE id IN ({db.marks(len(claims))})",
         [
-            worker, int(lease_s * 1000), turn_timeout_s * 1000, now, now, *number_values,
+            worker, turn_timeout_s * 1000, now, now, *number_values,
             *(claim.row_id for claim in claims),
         ],
     )  # fmt: skip
@@ -218,34 +228,35 @@ def _record_starts(claims: Sequence[Claim], locked: dict[threads.Key, Conversati
     threads.store(changed)
 
 
-def renew(claims: Sequence[Claim], *, lease_s: float) -> None:
-    """Move the leases of these claims on, from the database's now; lost ones are passed over."""
-    if not claims:
-        return
-    workers = {claim.row_id: claim for claim in claims}
+class Held(NamedTuple):
+    """What the database says that a worker holds."""
 
-    def update() -> None:
-        # A row that somebody else has locked must not cost the others their leases.
-        free = _unlocked(list(workers))
-        held = peewee.Tuple(Session.id, Session.attempt).in_(
-            [peewee.Tuple(claim.row_id, claim.attempt) for claim in workers.values()]
-        )
-        # A session that was just handed back must not get a lease again: it would wait for a worker that let it go.
-        leased = Session.lease_until_ms.is_null(False)
-        Session.update(lease_until_ms=db.now_ms(int(lease_s * 1000))).where(
-            Session.id.in_(free) & held & leased & (Session.status == "running")
-        ).execute()
-
-    db.transaction(update)
+    row_id: int
+    attempt: int
+    session_id: str
 
 
-def hand_back(claim: Claim) -> bool:
+def held_by(worker: str) -> set[Held]:
+    """What this worker holds; also a claim of which it never heard, as its connection broke in the commit.
+
+    Raises:
+        DatabaseUnavailable: no connection.
+    """
+    mine = (Session.status == "running") & (Session.lease_until_ms == HELD) & (Session.worker == worker)
+    found = Session.select(Session.id, Session.attempt, Session.session_id).where(mine)
+    return {Held(*row) for row in db.reading(lambda: db.tuples(found))}
+
+
+def hand_back(claim: Claim | Held) -> bool:
     """Free a session for another worker without counting the attempt; False: it was not ours any more."""
-    held = (Session.id == claim.row_id) & (Session.attempt == claim.attempt) & (Session.status == "running")
+    # Not one that was orphaned meanwhile: it may be reserved for somebody.
+    held = (Session.id == claim.row_id) & (Session.attempt == claim.attempt) & (Session.lease_until_ms == HELD)
 
     def update() -> int:
-        freed = Session.update(lease_until_ms=None, handbacks=Session.handbacks + 1, updated_at=utc_now())
-        return int(freed.where(held).execute())
+        freed = Session.update(
+            lease_until_ms=None, handbacks=Session.handbacks + 1, cause=HANDED_BACK, updated_at=utc_now()
+        )
+        return int(freed.where(held & (Session.status == "running")).execute())
 
     freed = db.transaction(update) == 1
     if freed:

@@ -220,7 +220,7 @@ def end_overdue(session_id: str, attempt: int, error: Error) -> Ended:
 
 
 def end_orphaned(session_id: str, attempt: int, error: Error) -> Ended:
-    """End a session as `end` does, if *attempt* is its current one and nobody renewed its lease."""
+    """End a session as `end` does, if *attempt* is its current one and its worker is dead."""
     orphaned = (Session.attempt == attempt) & (Session.lease_until_ms < db.now_ms())
     return _end_if(session_id, error, None, still=orphaned, patience_s=0)
 

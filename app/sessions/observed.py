@@ -13,12 +13,12 @@ from app.events import Done, Terminal
 from app.observability import metrics
 
 if TYPE_CHECKING:
-    from .claims import Claim
+    from .claims import Claim, Held
 
 logger = logging.getLogger("backchat.sessions")
 
-#: Why a session is taken over: nobody renewed its lease.
-CAUSE = "lease_expired"
+#: Why a session is taken over of which nobody has said more: its worker is from before the heartbeats.
+_UNKNOWN = "lease expired"
 
 
 def seconds_since(moment: datetime | None) -> float:
@@ -45,8 +45,9 @@ def claimed(claims: Sequence[Claim], worker: str) -> None:
         elif kind == "handed_back":
             logger.info("session resumed", extra=fields)
         else:
-            metrics.TAKEOVERS.labels(CAUSE).inc()
-            fields |= {"taken_from": claim.taken_from, "cause": CAUSE}
+            cause = claim.cause or _UNKNOWN
+            metrics.TAKEOVERS.labels(cause).inc()
+            fields |= {"taken_from": claim.taken_from, "cause": cause}
             logger.warning("session taken over", extra=fields)
 
 
@@ -55,7 +56,7 @@ def first_text(claim: Claim) -> None:
     metrics.FIRST_TEXT_SECONDS.observe(seconds_since(claim.created_at))
 
 
-def handed_back(claim: Claim) -> None:
+def handed_back(claim: Claim | Held) -> None:
     """A stopping worker gave a session back."""
     metrics.HAND_BACKS.inc()
     logger.info("session handed back", extra=_of_claim(claim))
@@ -87,5 +88,5 @@ def ended(row: Session, terminal: Terminal, attempt: int) -> None:
         logger.warning("session failed", extra=fields)
 
 
-def _of_claim(claim: Claim) -> dict[str, object]:
+def _of_claim(claim: Claim | Held) -> dict[str, object]:
     return {"session_id": claim.session_id, "attempt": claim.attempt}

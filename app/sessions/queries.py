@@ -165,7 +165,7 @@ class Unattended:
 
 
 def unattended(limit: int = 500) -> list[Unattended]:
-    """Running sessions without a living lease, or past their deadline: orphans first, then by age.
+    """Running sessions that no living worker holds, or past their deadline: orphans first, then by age.
 
     Those that wait for an earlier session of their conversation are left out, unless they are overdue.
     """

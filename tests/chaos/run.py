@@ -161,6 +161,7 @@ class _Run:
         self._models = [deployment.model_server.add(script.to_json()) for script in plan.scripts]
         # One fault at a time for each of them: a dead process can't be frozen.
         self._locks: dict[int, asyncio.Lock] = {}
+        self._frozen: list[Process] = []
 
     def report(self) -> Report:
         clients = asyncio.run(self._run())
@@ -226,7 +227,8 @@ class _Run:
     async def _watch(self, clients: Clients) -> None:
         """Start what has ended, as whoever supervises a deployment does.
 
-        A process may give up when it starts while the database is away; any other end is a fault of ours.
+        A process may give up when it starts while the database is away, and a worker that was frozen when it finds that
+        others took it for dead; any other end is a fault of ours.
         """
         away_until = 0.0
         while True:
@@ -239,9 +241,11 @@ class _Run:
                     continue
                 status = process.wait()
                 self._timeline.add(f"{process.log.stem} ended with {status}")
-                if status == -signal.SIGKILL and self._scale.culprits:
-                    pass  # one of the sessions that do so was here
-                elif status not in GAVE_UP or self._timeline.now > away_until:
+                gave_up = status in GAVE_UP and self._timeline.now <= away_until
+                taken_for_dead = status == os.EX_SOFTWARE and process in self._frozen
+                # One of the sessions that kill their worker was here.
+                killed = status == -signal.SIGKILL and self._scale.culprits
+                if not (gave_up or taken_for_dead or killed):
                     clients.observed.strange.append(f"ended by itself with {status}: {process}")
                 async with lock:
                     await asyncio.sleep(0.5)
@@ -285,6 +289,7 @@ class _Run:
         worker.start()
 
     async def _freeze_worker(self, worker: Process, lasts: float) -> None:
+        self._frozen.append(worker)
         worker.pause()
         await asyncio.sleep(lasts)
         worker.resume()

@@ -118,7 +118,7 @@ def test_a_frozen_worker_writes_nothing_after_its_session_was_taken_over(deploym
     assert attempts_of(events)[-1] == 2
     frozen.wait_for_line("fenced", count=fenced_before + 1)
     assert len(deployment.model_server.wait_closed(model, 2)) == 2
-    assert frozen.alive
+    assert frozen.wait() == 70, frozen
 
 
 def test_a_frozen_worker_writes_nothing_after_its_session_was_cancelled(deployment: Deployment) -> None:

@@ -21,10 +21,10 @@ from tests.factories import (
     at_once,
     change,
     exists,
-    expire_lease,
     failures,
     make_claim,
     make_session,
+    orphan,
     record,
     row,
     statements,
@@ -113,7 +113,7 @@ class Interrupted:
 
 def kill(session_id: str) -> None:
     """Another worker takes it over, as after the death of its own, and dies as well before it has done anything."""
-    expire_lease(session_id)
+    orphan(session_id)
     if row(session_id).status == "running":
         assert try_claim(session_id, max_attempts=9)
 
@@ -155,7 +155,7 @@ def test_a_run_is_debited_once_what_it_used_wherever_it_is_stopped(worker: Worke
             worker.run(session_id)
             if name == "kill -9" and run.used is not None:
                 assert session_id not in debits() or row(session_id).status == "done"
-                expire_lease(session_id)
+                orphan(session_id)
                 worker.run(session_id)
         if run.used is None:
             # The run had fewer commits: it was not touched.
@@ -189,7 +189,7 @@ def test_an_end_that_is_committed_twice_is_debited_once() -> None:
 def test_a_worker_that_was_taken_over_debits_nothing() -> None:
     credit()
     claim = make_claim()
-    expire_lease(claim.session_id)
+    orphan(claim.session_id)
     try_claim(claim.session_id)
 
     write(claim, Done("x", usage=Usage(10, 5)))

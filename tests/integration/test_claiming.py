@@ -20,10 +20,10 @@ from tests.factories import (
     assert_sound,
     at_once,
     change,
-    expire_lease,
     failures,
     make_claim,
     make_session,
+    orphan,
     row,
     shown,
     statements,
@@ -39,7 +39,7 @@ CANCELLED = Error("cancelled", "cancelled by the user")
 # claim
 
 
-def test_a_claim_raises_the_attempt_and_takes_the_lease() -> None:
+def test_a_claim_raises_the_attempt_and_holds_the_session() -> None:
     session_id = make_session(message="What?")
 
     claim = make_claim(session_id, worker="w", turn_timeout_s=60)
@@ -47,7 +47,7 @@ def test_a_claim_raises_the_attempt_and_takes_the_lease() -> None:
     session = row(session_id)
     assert (claim.attempt, claim.message, claim.last_seq, claim.checkpoint) == (1, "What?", 0, None)
     assert (session.attempt, session.worker, session.status) == (1, "w", "running")
-    assert session.lease_until_ms is not None
+    assert session.lease_until_ms == claims.HELD
     assert session.started_at is not None
     assert 59 < claim.remaining_s <= 60
 
@@ -62,10 +62,10 @@ def test_of_many_claims_at_once_one_gets_the_session() -> None:
     assert row(session_id).attempt == 1
 
 
-def test_an_expired_lease_is_taken_over_once_with_the_next_attempt() -> None:
+def test_an_orphan_is_taken_over_once_with_the_next_attempt() -> None:
     first = make_claim(turn_timeout_s=900)
     write(first, Thinking(""), Delta("kept"), checkpoint='{"step": 1}')
-    expire_lease(first.session_id)
+    orphan(first.session_id)
 
     outcomes = at_once([lambda: try_claim(first.session_id) for _ in range(10)])
 
@@ -87,7 +87,7 @@ def test_a_held_an_ended_and_an_unknown_session_can_not_be_claimed() -> None:
 def test_the_deadline_is_set_by_the_first_claim_and_stays() -> None:
     first = make_claim(turn_timeout_s=100)
     change(first.session_id, deadline_ms=db.now_ms(40_000))
-    expire_lease(first.session_id)
+    orphan(first.session_id)
 
     second = try_claim(first.session_id, turn_timeout_s=100)
 
@@ -99,7 +99,7 @@ def test_a_session_out_of_attempts_is_not_claimed() -> None:
     session_id = make_session()
     for attempt in (1, 2):
         assert make_claim(session_id, max_attempts=2).attempt == attempt
-        expire_lease(session_id)
+        orphan(session_id)
 
     assert try_claim(session_id, max_attempts=2) is None
     assert [each.failures for each in session_queries.unattended()] == [2]
@@ -107,11 +107,11 @@ def test_a_session_out_of_attempts_is_not_claimed() -> None:
 
 def test_orphans_are_found_before_those_that_wait_longer() -> None:
     waiting = [make_session() for _ in range(2)]
-    orphan = make_claim().session_id
-    expire_lease(orphan)
+    lost = make_claim().session_id
+    orphan(lost)
 
-    assert [each.session_id for each in session_queries.unattended()] == [orphan, *waiting]
-    assert [each.session_id for each in session_queries.unattended(limit=1)] == [orphan]
+    assert [each.session_id for each in session_queries.unattended()] == [lost, *waiting]
+    assert [each.session_id for each in session_queries.unattended(limit=1)] == [lost]
 
 
 def test_an_attempt_that_was_handed_back_does_not_count() -> None:
@@ -166,7 +166,7 @@ def test_of_many_claims_on_a_whole_conversation_the_first_session_runs_alone() -
 
 
 def take_or_leave_out(*session_ids: str, worker: str = "worker-1") -> tuple[list[Claim], list[str]]:
-    return claims.take(session_ids, worker, lease_s=30.0, max_attempts=3, turn_timeout_s=900, wait=False)
+    return claims.take(session_ids, worker, max_attempts=3, turn_timeout_s=900, wait=False)
 
 
 def take(*session_ids: str, worker: str = "worker-1") -> list[Claim]:
@@ -176,21 +176,21 @@ def take(*session_ids: str, worker: str = "worker-1") -> list[Claim]:
 
 
 def test_of_several_sessions_those_are_taken_that_are_free() -> None:
-    new, orphan, held, ended = make_session(), make_claim().session_id, make_claim().session_id, make_session()
-    expire_lease(orphan)
+    new, lost, held, ended = make_session(), make_claim().session_id, make_claim().session_id, make_session()
+    orphan(lost)
     sessions.end(ended, CANCELLED)
     first, second = (make_session(conversation_id=conversation) for conversation in [str(uuid4())] * 2)
 
-    taken = take(second, ended, held, str(uuid4()), orphan, new, first)
+    taken = take(second, ended, held, str(uuid4()), lost, new, first)
 
-    assert {claim.session_id: claim.attempt for claim in taken} == {new: 1, orphan: 2, first: 1}
+    assert {claim.session_id: claim.attempt for claim in taken} == {new: 1, lost: 2, first: 1}
     for claim in taken:
         session = row(claim.session_id)
         assert (session.attempt, session.worker, session.id) == (claim.attempt, "worker-1", claim.row_id)
         assert shown(claim.session_id)["startedAt"] is not None
     assert row(held).attempt == 1
     assert row(second).attempt == 0
-    assert take(new, orphan, first) == []
+    assert take(new, lost, first) == []
 
 
 def test_each_session_of_a_group_has_its_own_number_deadline_and_history() -> None:
@@ -212,7 +212,7 @@ def test_each_session_of_a_group_has_its_own_number_deadline_and_history() -> No
 def test_the_start_of_each_session_of_a_group_is_told_once() -> None:
     made = [make_session(message=f"message {n}") for n in range(3)]
     resumed = make_claim(made[0]).session_id
-    expire_lease(resumed)
+    orphan(resumed)
 
     take(*made)
 
@@ -220,7 +220,7 @@ def test_the_start_of_each_session_of_a_group_is_told_once() -> None:
     assert told == [[f"message {n}"] for n in range(3)]
 
 
-def test_the_leases_of_a_group_begin_when_its_large_messages_are_stored() -> None:
+def test_the_time_of_a_group_begins_when_its_large_messages_are_stored() -> None:
     made = [make_session() for _ in range(3)]
 
     with statements() as asked:
@@ -303,49 +303,32 @@ def test_nothing_is_taken_when_nothing_is_asked_for() -> None:
     assert take() == []
 
 
-# renew, hand back
+# hand back
 
 
-def test_a_renewal_keeps_the_lease_of_the_current_attempts_alone() -> None:
-    lost = make_claim()
-    expire_lease(lost.session_id)
-    current = make_claim(lost.session_id, worker="worker-2")
-    other = make_claim()
-    expire_lease(other.session_id)
-    ended = make_claim()
+def test_what_was_orphaned_meanwhile_is_not_handed_back() -> None:
+    claim, reserved = make_claim(), make_claim()
+    orphan(claim.session_id)
+    change(reserved.session_id, lease_until_ms=claims.RESERVED)
+
+    assert not claims.hand_back(claim)
+    assert not claims.hand_back(reserved)
+
+    assert row(claim.session_id).handbacks == row(reserved.session_id).handbacks == 0
+
+
+def test_a_worker_can_ask_what_it_holds() -> None:
+    held, ended, handed_back = make_claim(), make_claim(), make_claim()
+    make_claim(worker="worker-2")
     sessions.end(ended.session_id, CANCELLED)
-    before = row(current.session_id).lease_until_ms
+    claims.hand_back(handed_back)
 
-    claims.renew([lost, other, ended], lease_s=500.0)
-
-    assert row(current.session_id).lease_until_ms == before
-    assert row(ended.session_id).lease_until_ms is None
-    assert try_claim(other.session_id) is None  # it is ours again: nobody took it meanwhile
-    assert row(other.session_id).lease_until_ms > before + 100_000
-
-
-def test_a_renewal_to_the_same_instant_is_no_loss() -> None:
-    held = [make_claim() for _ in range(3)]
-
-    claims.renew(held, lease_s=30.0)
-    claims.renew(held, lease_s=30.0)
-    claims.renew([], lease_s=30.0)
-
-    assert all(claims.hand_back(claim) for claim in held)
-
-
-def test_a_renewal_that_comes_after_the_hand_back_does_not_keep_others_from_the_session() -> None:
-    claim = make_claim()
-    assert claims.hand_back(claim)
-
-    claims.renew([claim], lease_s=30.0)
-
-    assert try_claim(claim.session_id) is not None
+    assert claims.held_by("worker-1") == {(held.row_id, 1, held.session_id)}
 
 
 def test_a_session_that_is_no_longer_ours_is_not_handed_back() -> None:
     lost = make_claim()
-    expire_lease(lost.session_id)
+    orphan(lost.session_id)
     make_claim(lost.session_id, worker="worker-2")
     ended = make_claim()
     sessions.end(ended.session_id, CANCELLED)

@@ -104,7 +104,7 @@ def test_a_worker_that_dies_is_started_again_until_the_run_is_stopped(
     agents.write_text('[[agents]]\nid = 1\nname = "Assistant"\n')
     port = free_port()
     url = f"http://127.0.0.1:{port}/api/chat"
-    run = make_run(port, PATH="", AGENTS_FILE=str(agents), LEASE_S="1", SWEEP_S="0.2")
+    run = make_run(port, PATH="", AGENTS_FILE=str(agents), LEASE_S="600", SWEEP_S="0.2")
     run.wait_for_line("Backchat runs at", START_S)
     family = run.family()
     [worker] = [process for process in family if process.cmdline()[-1] == "worker"]

@@ -20,10 +20,10 @@ from tests.factories import (
     assert_sound,
     at_once,
     events_of,
-    expire_lease,
     failures,
     make_claim,
     make_session,
+    orphan,
     write,
 )
 
@@ -219,7 +219,7 @@ def test_every_reader_gets_each_event_once_and_the_end_last(examples: int) -> No
                 number, how = what  # type: ignore[misc]
                 _end(held[number], lengths[number], how)
             else:
-                expire_lease(held[what].session_id)  # type: ignore[call-overload]
+                orphan(held[what].session_id)  # type: ignore[call-overload]
                 held[what] = _next_attempt(held[what])  # type: ignore[call-overload]
         for number, claim in enumerate(held):
             _end(claim, lengths[number], "cancel")
@@ -243,7 +243,7 @@ def _end(claim: Claim, length: int, how: str) -> None:
 
 
 def _next_attempt(claim: Claim) -> Claim:
-    taken, _ = claims.take([claim.session_id], "worker-2", lease_s=30.0, max_attempts=100, turn_timeout_s=900)
+    taken, _ = claims.take([claim.session_id], "worker-2", max_attempts=100, turn_timeout_s=900)
     return taken[0] if taken else claim
 
 

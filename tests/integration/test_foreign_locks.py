@@ -1,4 +1,4 @@
-"""A row that somebody else has locked holds up its own session alone: flush, renewal, claim, cancel and reads."""
+"""A row that somebody else has locked holds up its own session alone: flush, claim, cancel and reads."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tests.factories import (
     assert_sound,
     events_of,
     eventually,
-    expire_lease,
     make_claim,
     make_session,
+    orphan,
     record,
     row,
     write,
@@ -111,24 +111,9 @@ def test_a_row_that_is_gone_is_no_row_that_is_locked() -> None:
     assert not record(Batch(claim, 0, [Delta("text")])).current
 
 
-def test_a_renewal_keeps_the_leases_of_all_but_the_locked_row() -> None:
-    held, *others = made = [make_claim() for _ in range(4)]
-    for claim in made:
-        expire_lease(claim.session_id)
-    before = {claim.session_id: row(claim.session_id).lease_until_ms for claim in made}
-
-    with foreign("BEGIN", locking_session(held.session_id)):
-        started = time.monotonic()
-        claims.renew(made, lease_s=30.0)
-        assert time.monotonic() - started < 1.5
-
-    assert row(held.session_id).lease_until_ms == before[held.session_id]
-    assert all(row(claim.session_id).lease_until_ms > before[claim.session_id] for claim in others)
-
-
 def test_a_group_of_claims_leaves_out_the_session_whose_row_is_locked() -> None:
     before, held, after = made = [make_session() for _ in range(3)]
-    limits: dict[str, Any] = {"lease_s": 30.0, "max_attempts": 3, "turn_timeout_s": 900, "wait": False}
+    limits: dict[str, Any] = {"max_attempts": 3, "turn_timeout_s": 900, "wait": False}
 
     with foreign("BEGIN", locking_session(held)):
         taken, held_up = claims.take(made, "worker-1", **limits)
@@ -174,7 +159,7 @@ def test_a_sweep_does_not_stop_at_a_session_whose_row_is_locked(settings: Settin
     for _ in range(3):
         session_id = make_session()
         claim = make_claim(session_id, worker="dead")
-        expire_lease(claim.session_id)
+        orphan(claim.session_id)
         lost.append(session_id)
     queue = TurnQueue(settings.redis_url)
     limited = replace(settings, max_attempts=1)

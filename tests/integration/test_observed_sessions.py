@@ -14,7 +14,7 @@ from app.events import Delta, Done, Error
 from app.sessions import census, claims
 from app.sessions.commit import Batch, commit
 from tests.counted import families, moved, samples
-from tests.factories import change, expire_lease, make_claim, make_created, make_new, make_session, write
+from tests.factories import change, make_claim, make_created, make_new, make_session, orphan, write
 from tests.stage import Echo, Stage, working
 
 SWEEP_S = 2.0
@@ -63,7 +63,7 @@ def test_what_is_undone_is_not_counted() -> None:
 @pytest.mark.usefixtures("store")
 def test_claims_say_what_the_session_comes_from() -> None:
     dead, stopped = make_claim(), make_claim()
-    expire_lease(dead.session_id)
+    orphan(dead.session_id)
 
     with moved() as changes:
         claims.hand_back(stopped)
@@ -73,13 +73,13 @@ def test_claims_say_what_the_session_comes_from() -> None:
     assert changes["backchat_hand_backs_total"] == 1
     assert changes["backchat_claims_total{handed_back}"] == 1
     assert changes["backchat_claims_total{taken_over}"] == 1
-    assert changes["backchat_takeovers_total{lease_expired}"] == 1
+    assert changes["backchat_takeovers_total{worker died}"] == 1
 
 
 @pytest.mark.usefixtures("store")
 def test_the_census_tells_who_runs_waits_and_is_left() -> None:
     make_claim()
-    expire_lease(make_claim().session_id)
+    orphan(make_claim().session_id)
     oldest = make_session()
     change(oldest, created_at=sessions_ago(60))
     first = make_created()
@@ -109,7 +109,7 @@ def test_the_number_of_series_does_not_grow_with_sessions_and_owners(make_stage:
         """Sessions with all that is counted of them; how many series there are then."""
         names = [f"owner-{n}" for n in range(owners)]
         made = db.transaction(lambda: [make_session(owner=name) for name in names * sessions_each])
-        taken, _ = claims.take(made, "worker-1", lease_s=30, max_attempts=3, turn_timeout_s=900)
+        taken, _ = claims.take(made, "worker-1", max_attempts=3, turn_timeout_s=900)
         commit([Batch(claim, 0, [Delta("text"), Done("text")]) for claim in taken])
         for name, session_id in zip(names, made, strict=False):
             stage.become(name)

@@ -19,12 +19,12 @@ from tests.factories import (
     at_once,
     events_of,
     exists,
-    expire_lease,
     failures,
     kinds_of,
     make_claim,
     make_session,
     messages_of,
+    orphan,
     record,
     retried,
     row,
@@ -36,7 +36,7 @@ from tests.factories import (
 pytestmark = pytest.mark.usefixtures("store")
 
 ENDS = {
-    "taken over": lambda claim: (expire_lease(claim.session_id), make_claim(claim.session_id, worker="worker-2")),
+    "taken over": lambda claim: (orphan(claim.session_id), make_claim(claim.session_id, worker="worker-2")),
     "cancelled": lambda claim: sessions.end(claim.session_id, Error("cancelled", "cancelled by the user")),
     "deleted": lambda claim: removal.delete(OWNER, claim.session_id),
 }
@@ -144,7 +144,7 @@ def test_an_attempt_writes_nothing_after_its_own_end() -> None:
 def test_two_attempts_at_once_never_mix() -> None:
     old = make_claim()
     write(old, Thinking(""))
-    expire_lease(old.session_id)
+    orphan(old.session_id)
 
     def take_over() -> None:
         new = make_claim(old.session_id, worker="worker-2")
@@ -247,10 +247,10 @@ def test_the_partial_answer_of_a_resumed_session_is_what_was_not_superseded() ->
     first = make_claim()
     write(first, Thinking(""), Delta("a"), Delta("b"), checkpoint="{}")
     write(first, Delta("lost"), Delta("lost too"))
-    expire_lease(first.session_id)
+    orphan(first.session_id)
     second = make_claim(first.session_id)
     write(second, Thinking("", second.checkpoint_seq + 1), Delta("c"))
-    expire_lease(first.session_id)
+    orphan(first.session_id)
     third = make_claim(first.session_id)
     write(third, Thinking("", third.checkpoint_seq + 1), Delta("d"))
 
@@ -265,7 +265,7 @@ def test_the_partial_answer_of_a_resumed_session_is_what_was_not_superseded() ->
 def test_an_attempt_without_a_checkpoint_supersedes_everything() -> None:
     first = make_claim()
     write(first, Thinking(""), Delta("lost"))
-    expire_lease(first.session_id)
+    orphan(first.session_id)
     second = make_claim(first.session_id)
 
     write(second, Thinking("", second.checkpoint_seq + 1), Delta("new"))

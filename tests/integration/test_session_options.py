@@ -105,7 +105,7 @@ def test_a_key_that_is_used_again_with_other_options_is_refused(stage: Stage) ->
 def test_options_are_read_by_the_attempt_that_goes_on(stage: Stage) -> None:
     echo = Echo()
     session_id = stage.post("Two", messages=EARLIER)["sessionId"]
-    [claim], _ = claims.take([session_id], "stopping", lease_s=60, max_attempts=3, turn_timeout_s=60)
+    [claim], _ = claims.take([session_id], "stopping", max_attempts=3, turn_timeout_s=60)
     claims.hand_back(claim)
     with working(stage.settings, echo) as worker:
         worker.run(session_id)

@@ -18,7 +18,7 @@ from app.db.models import Conversation, Session
 from app.db.times import utc_now
 from app.errors import Busy, DatabaseUnavailable, IdempotencyConflict, NotFound
 from app.events import Delta, Done, Error, Thinking, Usage
-from app.sessions import Created, Ended, claims, commit, removal
+from app.sessions import Created, Ended, commit, removal
 from app.sessions import queries as session_queries
 from app.sessions.commit import Batch
 from tests.factories import (
@@ -369,11 +369,11 @@ def test_an_end_whose_condition_no_longer_holds_does_nothing() -> None:
     claim = make_claim()
 
     error = Error("worker_lost", "…")
-    of_a_held_lease = sessions.end_orphaned(claim.session_id, claim.attempt, error)
+    of_a_living_worker = sessions.end_orphaned(claim.session_id, claim.attempt, error)
     of_a_young_turn = sessions.end_overdue(claim.session_id, claim.attempt, error)
     of_another_attempt = sessions.end_attempt(claim.session_id, claim.attempt - 1, error)
 
-    assert not any(ended.changed for ended in (of_a_held_lease, of_a_young_turn, of_another_attempt))
+    assert not any(ended.changed for ended in (of_a_living_worker, of_a_young_turn, of_another_attempt))
     assert row(claim.session_id).status == "running"
 
 
@@ -503,8 +503,6 @@ def test_everything_at_once_on_the_same_conversations_ends_without_an_error() ->
         lambda: commit.commit([Batch(claim, 0, [Done("x")]) for claim in held]),
         lambda: commit.commit([Batch(claim, 0, [Done("x")]) for claim in reversed(held)]),
         end_all,
-        lambda: claims.renew(held, lease_s=30),
-        lambda: claims.renew(held[::-1], lease_s=30),
         lambda: removal.delete(OWNER, held[-1].session_id),
         *(lambda each=each: make_created(conversation_id=each) for each in conversation_ids),
         *(lambda each=each: make_created(conversation_id=each, on_busy="interrupt") for each in conversation_ids[::-1]),

@@ -15,10 +15,10 @@ from app.sessions.commit import Batch
 from tests.factories import (
     change,
     events_of,
-    expire_lease,
     make_claim,
     make_session,
     messages_of,
+    orphan,
     record,
     retried,
     row,
@@ -64,7 +64,7 @@ ENDS: dict[str, Callable[[Claim], object]] = {
         sessions.end_overdue(claim.session_id, claim.attempt, Error("timeout", "late")),
     ),
     "without workers": lambda claim: (
-        expire_lease(claim.session_id),
+        orphan(claim.session_id),
         sessions.end_orphaned(claim.session_id, claim.attempt, Error("worker_lost", "lost")),
     ),
 }
@@ -91,7 +91,7 @@ def test_what_a_dead_attempt_had_open_is_counted_once_however_many_follow() -> N
     session_id = cut_off().session_id
 
     for _ in range(2):
-        expire_lease(session_id)
+        orphan(session_id)
         claim = try_claim(session_id, max_attempts=9)
         assert claim is not None
         assert claim.used == COUNTED + OPEN

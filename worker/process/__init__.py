@@ -1,4 +1,4 @@
-"""What runs in a worker process beside RQ: claims, runs, the event writer, leases, the sweeper."""
+"""What runs in a worker process beside RQ: claims, runs, the event writer, the heartbeat, the sweeper."""
 
 from .supervision import WorkerBroken
 from .worker_process import WorkerProcess

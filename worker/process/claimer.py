@@ -51,7 +51,7 @@ class Claimer:
         """A claim on this session; None: there is nothing to take (now).
 
         Raises:
-            DatabaseUnavailable: no connection; at worst the attempt is counted and its lease runs out.
+            DatabaseUnavailable: no connection; at worst the attempt is raised and soon handed back.
         """
         answer: asyncio.Future[Claim | None] = asyncio.get_running_loop().create_future()
         self._asked.append((session_id, answer))
@@ -111,13 +111,15 @@ class Claimer:
                 task.add_done_callback(self._alone.discard)
 
     async def _return_unwanted(self) -> None:
-        # Without this they would wait for their leases to run out.
+        # Without this they would wait for the end of this worker.
         while self._unwanted:
             claim = self._unwanted.pop()
             try:
                 await self._in_thread(self._hand_back, claim)
             except Exception as error:
-                logger.warning("session left to its lease", exc_info=error, extra={"session_id": claim.session_id})
+                logger.warning(
+                    "session could not be handed back", exc_info=error, extra={"session_id": claim.session_id}
+                )
 
     def _claim(self, asked: list[_Asked], wait: bool) -> tuple[list[Claim], list[str]]:
         # Runs that were stopped meanwhile need no claim. The second request for one session finds it taken.
@@ -125,7 +127,6 @@ class Claimer:
         return self._take_many(
             list(wanted),
             self._name,
-            lease_s=self._settings.lease_s,
             max_attempts=self._settings.max_attempts,
             turn_timeout_s=self._settings.turn_timeout_s,
             wait=wait,

@@ -95,11 +95,6 @@ class EventWriter:
         if self._buffers.get(buffer.claim.row_id) is buffer:
             del self._buffers[buffer.claim.row_id]
 
-    def claims(self) -> list[Claim]:
-        """The claims that are being worked on; may be called from any thread."""
-        # Copied in one step: sessions come and go on the loop meanwhile.
-        return [buffer.claim for buffer in list(self._buffers.values()) if not buffer.fenced]
-
     def wake(self, *, urgent: bool = False) -> None:
         """There is something to write; *urgent*: somebody waits for it."""
         self._news.set()

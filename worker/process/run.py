@@ -84,15 +84,15 @@ class Run:
 
     def stop(self, why: Stop) -> None:
         """Stop the run; `work` then leaves the session as *why* says."""
-        if self._stop is None:
+        if self._stop is None and not self._buffer.fenced:
             self._stop = why
             self._interrupt()
 
-    def give_up(self) -> None:
-        """The worker is broken: hand the session back as it is stored, whatever was asked before."""
-        self._stop = Stop.HAND_BACK
+    def give_up(self, *, hand_back: bool = True) -> None:
+        """The worker ends: hand the session back as it is stored, or leave it to whoever takes over from the worker."""
+        if hand_back and not self._buffer.fenced:
+            self._stop = Stop.HAND_BACK
         self._buffer.fence()
-        self._interrupt()
 
     def _interrupt(self) -> None:
         if not self._interruption.done():
@@ -104,7 +104,7 @@ class Run:
     async def work(self) -> Stop | None:
         """Answer the turn and commit its end. Returns why it stopped before that, if so.
 
-        Whatever happens, the session has ended, is handed back, belongs to another attempt, or its lease runs out.
+        Whatever happens, the session has ended, is handed back, belongs to another attempt, or is left to the sweeper.
         """
         try:
             if self._stop is None:
@@ -137,7 +137,7 @@ class Run:
             await self._end(Error("internal_error", "the session could not be stored"))
             return None
         if self._stop is Stop.HAND_BACK:
-            # Also when this task is cancelled while it waits for a thread: the lease would keep others off.
+            # Also when this task is cancelled while it waits for a thread: others would be kept off.
             await asyncio.shield(self._in_thread(claims.hand_back, self.claim))
         else:
             await self._end(Error("cancelled", "stopped"))
@@ -148,7 +148,7 @@ class Run:
         if not drive.done():
             self.stop(Stop.CANCEL)
         if await self._has_ended(drive) and not drive.cancelled():
-            drive.exception()  # looked at: nothing is to be done about it
+            drive.exception()  # nothing is to be done about it
 
     async def _has_ended(self, drive: asyncio.Task[None]) -> bool:
         """Give a drive the time to close what it has open; False: it does not stop."""
@@ -229,9 +229,8 @@ class Run:
 
     async def _run_turn(self) -> Done:
         claim = self.claim
-        resumed = claim.attempt > 1
-        supersedes_from = claim.checkpoint_seq + 1 if resumed else None
-        await self._buffer.put(Thinking("", supersedes_from), urgent=True)
+        supersedes_from = claim.checkpoint_seq + 1 if claim.attempt > 1 else None
+        await self._buffer.put(Thinking("", supersedes_from, claim.cause), urgent=True)
         # Here a turn ends whose time is used up already: what follows need not wait for anything.
         await asyncio.sleep(0)
         turn = await prepare(

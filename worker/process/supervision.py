@@ -79,18 +79,19 @@ class Supervision:
     def look(self) -> None:
         for name, since in list(self._busy_since.items()):
             if self._clock() - since > self._stall_s:
-                self._break(f"{name} has stalled", None)
+                self.fail(f"{name} has stalled", None)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._tasks[task]
         how = "was cancelled" if task.cancelled() else "has ended"
-        self._break(f"{task.get_name()} {how}", None if task.cancelled() else task.exception())
+        self.fail(f"{task.get_name()} {how}", None if task.cancelled() else task.exception())
 
     def _errand_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is not None:
-            self._break(f"{task.get_name()} failed", None if task.cancelled() else task.exception())
+            self.fail(f"{task.get_name()} failed", None if task.cancelled() else task.exception())
 
-    def _break(self, what: str, error: BaseException | None) -> None:
+    def fail(self, what: str, error: BaseException | None = None) -> None:
+        """The worker can't go on, for this reason."""
         if self._closing or self.broken is not None:
             return
         self.broken = WorkerBroken(what)

@@ -2,15 +2,15 @@
 
 finds                                              does
 waits without a job (Redis was down or flushed)    rings
-lease ran out (its worker died)                    rings; the next claim raises the attempt
-lease ran out and the attempts are used up         ends it as `worker_lost`
+held by a worker that is gone                      frees it, and rings
+orphaned (its worker died)                         rings; the next claim raises the attempt
+orphaned and the attempts are used up              ends it as `worker_lost`
 deadline passed                                    ends it as `timeout`
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 from app import sessions
@@ -19,7 +19,7 @@ from app.broker.queue import TurnQueue
 from app.db import leases
 from app.errors import DatabaseBusy, DatabaseUnavailable, NotFound, QueueUnavailable
 from app.events import Error
-from app.sessions import Ended
+from app.sessions import Ended, takeover
 from app.sessions import queries as session_queries
 from app.sessions.doorbell import Doorbell
 from app.sessions.queries import Unattended
@@ -33,38 +33,20 @@ class Sweeper:
 
     Args:
         name: This process, as the holder of the lease.
-        clock: Seconds that never go back.
     """
 
-    def __init__(
-        self,
-        name: str,
-        settings: Settings,
-        queue: TurnQueue,
-        doorbell: Doorbell,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, name: str, settings: Settings, queue: TurnQueue, doorbell: Doorbell) -> None:
         self._name = name
         self._settings = settings
         self._queue = queue
         self._doorbell = doorbell
-        self._clock = clock
-        # When the database came back after an outage that this process has seen.
-        self._back_since = float("-inf")
-        self._away = False
 
     def sweep(self) -> int:
         """Look once; returns how many sessions were attended to. Never raises for the database's or Redis' sake."""
         try:
-            attended = self._sweep()
+            return self._sweep()
         except DatabaseUnavailable:
-            self._away = True
             return 0
-        if self._away:
-            self._away = False
-            self._back_since = self._clock()
-        return attended
 
     def _sweep(self) -> int:
         if not leases.take("sweeper", self._name, self._settings.sweep_s * 3):
@@ -73,6 +55,7 @@ class Sweeper:
             queued = self._queue.waiting()
         except QueueUnavailable:
             queued = None
+        takeover.free_abandoned()
         found = session_queries.unattended()
         return sum(self._attend_alone(each, queued) for each in found)
 
@@ -93,21 +76,14 @@ class Sweeper:
         if found.overdue:
             error = Error("timeout", f"the turn took longer than {self._settings.turn_timeout_s} s")
             return self._end(found, error, sessions.end_overdue)
-        if found.orphaned:
-            if self._owners_may_come_back():
-                return False
-            if found.failures >= self._settings.max_attempts:
-                error = Error("worker_lost", f"{found.failures} workers died running it")
-                return self._end(found, error, sessions.end_orphaned)
+        if found.orphaned and found.failures >= self._settings.max_attempts:
+            error = Error("worker_lost", f"{found.failures} workers died running it")
+            return self._end(found, error, sessions.end_orphaned)
         # A job of an earlier attempt does not do: it may be last in a long queue.
         if queued is None or job_id(found.session_id, found.attempt) in queued:
             return False
         self._doorbell.ring(found.session_id, found.attempt)
         return True
-
-    def _owners_may_come_back(self) -> bool:
-        """The database was away: leases ran out because nobody could renew them, not because workers died."""
-        return self._away or self._clock() - self._back_since < self._settings.lease_s / 2
 
     def _end(self, found: Unattended, error: Error, end_if_still_so: Callable[[str, int, Error], Ended]) -> bool:
         try:

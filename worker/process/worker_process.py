@@ -1,4 +1,4 @@
-"""What runs in a worker process beside RQ: the event writer, leases, the sweeper and the runs themselves."""
+"""What runs in a worker process beside RQ: heartbeat, event writer, sweeper and the runs themselves."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from app.broker.client import open_redis
 from app.broker.heads import Heads
 from app.broker.queue import TurnQueue
 from app.conversations import search
-from app.db import schema
+from app.db import heartbeats, schema
 from app.errors import DatabaseUnavailable
 from app.history.retention import LEASE_S, Pruner
+from app.notes import STOPPED, Notes
 from app.observability import metrics
 from app.sessions import claims
 from app.sessions.claims import Claim
@@ -28,6 +29,7 @@ from app.settings import Settings
 
 from .claimer import Claimer
 from .event_writer import EventWriter
+from .liveness import Liveness
 from .run import Answer, Run, Stop
 from .supervision import Supervision, WorkerBroken
 from .sweeper import Sweeper
@@ -46,7 +48,7 @@ class WorkerProcess:
     Args:
         name: RQ name of the worker, so that others can tell it to stop a session.
         answer: The orchestrator; by default what the settings say.
-        sweeps: Whether this process sweeps and prunes.
+        sweeps: Whether this process sweeps, prunes, and takes over from workers that died.
     """
 
     def __init__(
@@ -61,7 +63,6 @@ class WorkerProcess:
         self._queue = TurnQueue(settings.redis_url)
         self._doorbell = Doorbell(self._heads, self._queue)
         self._threads = ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="database")
-        self._lease_thread = ThreadPoolExecutor(1, thread_name_prefix="leases")
         self._sweep_thread = ThreadPoolExecutor(1, thread_name_prefix="sweeper")
         self._prune_thread = ThreadPoolExecutor(1, thread_name_prefix="retention")
         self._pruner = Pruner(self.name, settings, repairs=(search.mark,))
@@ -70,6 +71,7 @@ class WorkerProcess:
         self.supervision = Supervision(on_broken=self._give_up)
         self._claimer = Claimer(self.name, settings, self._in_thread, supervision=self.supervision)
         self._runs: dict[int, Run] = {}
+        self._strays: set[claims.Held] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
@@ -94,13 +96,35 @@ class WorkerProcess:
             self._answer = cast(Answer, load(self._settings))
         self._writer = EventWriter(self._heads, flush_s=self._settings.flush_ms / 1000, supervision=self.supervision)
         self._writer.start()
+        await self._begin_to_live()
         start = self.supervision.start
-        start("leases", self._for_ever("leases", self._settings.renew_s, self._lease_thread, self._renew))
+        start("strays", self._for_ever("strays", self._settings.lease_s / 2, self._sweep_thread, self._free_strays))
         if self._sweeps:
             sweeper = Sweeper(self.name, self._settings, self._queue, self._doorbell)
             start("sweeper", self._for_ever("sweeper", self._settings.sweep_s, self._sweep_thread, sweeper.sweep))
             start("retention", self._prune_for_ever())
         start("supervision", self.supervision.watch())
+
+    async def _begin_to_live(self) -> None:
+        """Before the first claim: what a worker without a heartbeat holds is taken from it."""
+        loop = asyncio.get_running_loop()
+        self._notes = Notes(self.name)
+        await self._in_thread(heartbeats.register, self.name)
+        self._liveness = Liveness(
+            self.name,
+            lease_s=self._settings.lease_s,
+            beat_s=self._settings.beat_s,
+            max_attempts=self._settings.max_attempts,
+            on_dead=lambda: loop.call_soon_threadsafe(self._fence),
+            watches=self._sweeps,
+        )
+        self._liveness.start()
+
+    def _fence(self) -> None:
+        """Others took this worker for dead, and its sessions: it hands back nothing, and ends."""
+        for run in list(self._runs.values()):
+            run.give_up(hand_back=False)
+        self.supervision.fail("this worker was taken for dead")
 
     def when_broken(self, tell: Callable[[WorkerBroken], object]) -> None:
         """Call *tell* when a task that all sessions depend on has failed. Its sessions are handed back by then."""
@@ -122,7 +146,7 @@ class WorkerProcess:
         if claim is None:
             return
         if self._stopping():
-            # Also when this task is cancelled while it waits for a thread: the lease would keep others off.
+            # Also when this task is cancelled while it waits for a thread: others would be kept off.
             await asyncio.shield(self._in_thread(claims.hand_back, claim))
             await self._in_thread(self._doorbell.ring, session_id, claim.attempt)
             return
@@ -142,8 +166,7 @@ class WorkerProcess:
         try:
             stopped = await run.work()
         except DatabaseUnavailable:
-            # Its lease runs out and the sweeper of some worker takes it from there.
-            logger.warning("session left to the sweeper", extra={"session_id": session_id, "attempt": claim.attempt})
+            logger.warning("session is handed back later", extra={"session_id": session_id, "attempt": claim.attempt})
             return
         finally:
             if self._runs.get(claim.row_id) is run:
@@ -171,7 +194,7 @@ class WorkerProcess:
         """Claim nothing more, let sessions finish for *grace_s* seconds, hand the rest back with their checkpoints.
 
         Called again meanwhile, with a shorter grace, it hands back sooner. What can't be handed back within
-        `HAND_BACK_S` is left to its lease.
+        `HAND_BACK_S` is left to the sweeper.
         """
         self._draining = True
         try:
@@ -188,10 +211,10 @@ class WorkerProcess:
                 await self._idle.wait()
         except TimeoutError:
             # The database is away: what has ended can't be stored, and what runs can't be handed back.
-            logger.warning("sessions left to their leases", extra={"sessions": len(self._runs)})
+            logger.warning("sessions left to the sweeper", extra={"sessions": len(self._runs)})
 
     async def close(self) -> None:
-        """Stop the loops and free what was opened. Sessions still running are left to their leases."""
+        """Stop the loops and free what was opened. Sessions still running are left to the sweeper."""
         self._pruner.stop()
         await self.supervision.close()
         await self._claimer.close()
@@ -200,16 +223,38 @@ class WorkerProcess:
         close_answer = getattr(self._answer, "aclose", None)
         if close_answer is not None:
             await close_answer()
-        for threads in (self._threads, self._lease_thread, self._sweep_thread, self._prune_thread):
+        if hasattr(self, "_liveness"):
+            await asyncio.to_thread(self._end_life)
+        for threads in (self._threads, self._sweep_thread, self._prune_thread):
             # A stalled one would be waited for in vain.
             threads.shutdown(wait=self.supervision.broken is None)
 
-    def _renew(self) -> None:
+    def _end_life(self) -> None:
+        self._liveness.stop()
+        self._notes.ends_because(STOPPED)
         try:
-            claims.renew(self._writer.claims(), lease_s=self._settings.lease_s)
+            heartbeats.leave(self.name)
         except DatabaseUnavailable:
-            metrics.BACKGROUND_FAILURES.labels("leases").inc()
-            logger.warning("leases can't be renewed now")
+            # Whoever finds the file says so in the database.
+            self._notes.close(keep=True)
+        else:
+            self._notes.close()
+
+    def _free_strays(self) -> None:
+        """Hand back what this worker holds and does not run: its connection broke when it was claimed or ended."""
+        try:
+            held = claims.held_by(self.name)
+            running = {(run.claim.row_id, run.claim.attempt) for run in list(self._runs.values())}
+            strays = {each for each in held if (each.row_id, each.attempt) not in running}
+            # Seen twice: what was claimed just now has no run yet.
+            for each in strays & self._strays:
+                if claims.hand_back(each):
+                    logger.warning("session was held and not run", extra={"session_id": each.session_id})
+                    self._doorbell.ring(each.session_id, each.attempt)
+            self._strays = strays
+        except DatabaseUnavailable:
+            metrics.BACKGROUND_FAILURES.labels("strays").inc()
+            logger.warning("what is held can't be looked at now")
 
     async def _prune_for_ever(self) -> None:
         while True:
