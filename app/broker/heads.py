@@ -76,11 +76,7 @@ class Heads:
         except redis.RedisError:
             self._failed()
 
-    def get(self, session_id: str) -> Head | None:
-        """The head of a session, or None: ask the database."""
-        return self.get_many([session_id]).get(session_id)
-
-    def get_many(self, session_ids: Sequence[str]) -> dict[str, Head]:
+    def get(self, session_ids: Sequence[str]) -> dict[str, Head]:
         """The heads of these sessions, by id; of those that are missing the database has to be asked."""
         if not session_ids:
             return {}

@@ -13,7 +13,8 @@ import peewee
 import pymysql.cursors
 import pymysql.err
 from playhouse.pool import PooledMySQLDatabase
-from pymysql.constants import CLIENT
+from pymysql.constants import CLIENT, FIELD_TYPE, SERVER_STATUS
+from pymysql.converters import conversions
 
 from app.errors import DatabaseBusy, DatabaseUnavailable
 from app.observability import metrics
@@ -31,6 +32,9 @@ _IDLE_TRANSACTION_S = 8
 _CONNECT_S = 10.0
 # The server's own may clip numbers in silence, or understand other SQL.
 _SQL_MODE = "PIPES_AS_CONCAT,STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+# Times stay the text that SQLite gives as well: the driver takes longer to make them times than for the rest of a row.
+_TIMES = (FIELD_TYPE.TIMESTAMP, FIELD_TYPE.DATETIME)
+_CONVERSIONS = {kind: convert for kind, convert in conversions.items() if kind not in _TIMES}
 _ANSWER_S = 30
 _PING_S = 1.0
 #: Bytes that a row may hold beside its text: mostly the tool calls of a message (`app.events.steps`).
@@ -54,6 +58,12 @@ class _Pool(PooledMySQLDatabase):  # type: ignore[misc]
             return False
         conn.pinged_at = now
         return bool(super()._is_closed(conn))
+
+    def _can_reuse(self, conn: Any) -> bool:
+        # The pool would send a ROLLBACK at every give-back; the server has said whether a transaction is open.
+        if not conn.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS:
+            return True
+        return bool(super()._can_reuse(conn))
 
 
 class _Cursor(pymysql.cursors.Cursor):
@@ -131,6 +141,7 @@ def _open_mysql(url: str, connections: int, answer_s: int | None) -> peewee.Data
         f" /*!80000 , transaction_isolation = 'READ-COMMITTED', wait_timeout = {_IDLE_TRANSACTION_S} */",
         "sql_mode": _SQL_MODE,
         "cursorclass": _Cursor,
+        "conv": _CONVERSIONS,
     }
     return _Pool(
         name, mariadb=True, max_connections=connections, stale_timeout=300, timeout=_CONNECT_S, **(defaults | options)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 FIRST_MOMENT = datetime(1970, 1, 2, tzinfo=UTC)
 LAST_MOMENT = datetime(2037, 12, 31, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WITH_MILLISECONDS = len("2026-01-31 09:30:00.123")
 _MS = timedelta(milliseconds=1)
 
 
@@ -20,6 +21,13 @@ def utc_now() -> datetime:
 def iso(moment: datetime | None) -> str | None:
     """ISO 8601 UTC with milliseconds, as the API shows every time."""
     return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def iso_of(stored: str) -> str:
+    """A time as the database gives it, such as `2026-01-31 09:30:00.123` in UTC, as the API shows it."""
+    if len(stored) == _WITH_MILLISECONDS:
+        return f"{stored[:10]}T{stored[11:]}Z"
+    return str(iso(datetime.fromisoformat(stored).replace(tzinfo=UTC)))
 
 
 def to_ms(moment: datetime) -> int:

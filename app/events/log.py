@@ -15,14 +15,16 @@ from typing import Any
 from app import db, events
 from app.db.models import Event, Session
 from app.db.statements import Insert, Row, Select
-from app.db.times import iso, utc_now
+from app.db.times import iso_of, utc_now
 from app.errors import Gone, NotFound
 
 from .fold import fold
 
 #: A page stops growing past this many characters, whatever its limit says.
 PAGE_CHARACTERS = 4 * 1024 * 1024
-_CHUNK = 100
+#: Rows that are read at first; of short ones the rest of a page is read at once.
+_FIRST_ROWS = 100
+_SHORT_CHARACTERS = 64 * 1024
 #: JSON that is nested deeper is stored as a string: a reader may have less stack left than the writer had.
 DEEPEST_JSON = 500
 
@@ -96,9 +98,17 @@ _STORED = (
 insert = Insert(*_STORED)
 
 # Written by hand: every poll with news and every commit that somebody waits for reads a page.
-_HEAD = "SELECT status, lastSeq, updatedAt, eventsPrunedAt FROM chatSessions WHERE sessionId = ? AND owner = ?"
-_READ = (Event.id, *_STORED)
+_READ = (Event.id, *_STORED[1:])
 _NAMES = tuple(field.name for field in _READ)
+#: Columns of the session, before those of the event.
+_OF_SESSION = 4
+# Session and events in one statement, which is one round trip and one snapshot.
+_HEAD = (
+    "SELECT s.status, s.lastSeq, s.updatedAt, s.eventsPrunedAt IS NOT NULL,"
+    f" {', '.join(f'e.{field.column_name}' for field in _READ)}"
+    " FROM chatSessions AS s LEFT JOIN chatEvents AS e ON e.sessionId = ? AND e.seq > ? AND e.seq <= s.lastSeq"
+    " WHERE s.sessionId = ? AND s.owner = ? ORDER BY e.seq LIMIT ?"
+)
 _LARGE = ("content", "tool_args", "tool_result", "error_msg")
 _ABOVE = f"{Select(*_READ).text} WHERE sessionId = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 
@@ -170,24 +180,31 @@ def read(owner: str, session_id: str, after: int, limit: int) -> EventPage:
     """
 
     def look() -> EventPage:
-        # The row first: all events up to its lastSeq were committed with it or before, so none can be missing below.
-        row = db.sql(_HEAD, (session_id, owner)).fetchone()
-        if row is None:
+        rows = db.sql(_HEAD, (session_id, after, session_id, owner, min(limit, _FIRST_ROWS))).fetchall()
+        if not rows:
             raise NotFound("no such session")
-        status, last_seq, updated_at, pruned_at = row
-        if pruned_at is not None:
+        status, last_seq, updated_at, is_pruned = rows[0][:_OF_SESSION]
+        if is_pruned:
             raise _pruned(session_id)
-        found = _page(session_id, after, last_seq, limit)
-        if found and found[-1]["seq"] != after + len(found):
-            # Retention began between the two looks.
+        found = [_event(row[_OF_SESSION:]) for row in rows if row[_OF_SESSION] is not None]
+        size = sum(map(_size, found))
+        if len(found) == _FIRST_ROWS < limit and found[-1]["seq"] < last_seq and size < _SHORT_CHARACTERS:
+            rest = (session_id, found[-1]["seq"], last_seq, limit - _FIRST_ROWS)
+            found += map(_event, db.sql(_ABOVE, rest).fetchall())
+        events = _within_a_page(found)
+        next_after = events[-1]["seq"] if events else after
+        if next_after != after + len(events):
+            # Retention began between the two statements.
             raise _pruned(session_id)
-        next_after = found[-1]["seq"] if found else after
         has_more = next_after < last_seq
-        # Clients stop at a terminal status: it must not arrive before the event that explains it.
-        shown = "running" if has_more else status
-        events = [to_json(event) for event in found]
         return EventPage(
-            session_id, shown, events, next_after, has_more, Session.updated_at.python_value(updated_at).timestamp()
+            session_id,
+            # Clients stop at a terminal status: it must not arrive before the event that explains it.
+            "running" if has_more else status,
+            [to_json(session_id, event) for event in events],
+            next_after,
+            has_more,
+            Session.updated_at.python_value(updated_at).timestamp(),
         )
 
     return db.reading(look)
@@ -201,33 +218,34 @@ def _pruned(session_id: str) -> Gone:
     )
 
 
-def _page(session_id: str, after: int, last_seq: int, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def _event(row: Row) -> dict[str, Any]:
+    return dict(zip(_NAMES, row, strict=True))
+
+
+def _size(event: dict[str, Any]) -> int:
+    return sum(len(event[name] or "") for name in _LARGE)
+
+
+def _within_a_page(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first of them, up to the one with which a page is full."""
     size = 0
-    while len(found) < limit and after < last_seq and size < PAGE_CHARACTERS:
-        rows = db.sql(_ABOVE, (session_id, after, last_seq, min(_CHUNK, limit - len(found)))).fetchall()
-        if not rows:
-            break
-        for row in rows:
-            event = dict(zip(_NAMES, row, strict=True))
-            found.append(event)
-            size += sum(len(event[name] or "") for name in _LARGE)
-            if size >= PAGE_CHARACTERS:
-                break
-        after = found[-1]["seq"]
+    for number, event in enumerate(found, start=1):
+        size += _size(event)
+        if size >= PAGE_CHARACTERS:
+            return found[:number]
     return found
 
 
-def to_json(event: dict[str, Any]) -> dict[str, Any]:
+def to_json(session_id: str, event: dict[str, Any]) -> dict[str, Any]:
     """An event row as the API shows it: what all events carry, then the fields of its type."""
     kind = event["event_type"]
     out: dict[str, Any] = {
         "id": event["id"],
-        "sessionId": event["session_id"],
+        "sessionId": session_id,
         "seq": event["seq"],
         "eventType": kind,
         "attempt": event["attempt"],
-        "createdAt": iso(Event.created_at.python_value(event["created_at"])),
+        "createdAt": iso_of(event["created_at"]),
     }
     if kind == "tool_call":
         success = event["tool_success"]

@@ -16,6 +16,10 @@ from tests.servers import RedisServer, free_port
 HEAD = Head("s-1", "alice", 7, "running", 1234.5)
 
 
+def get(heads: Heads, session_id: str) -> Head | None:
+    return heads.get([session_id]).get(session_id)
+
+
 @pytest.fixture
 def client() -> Iterator[redis.Redis]:
     with FakeRedis(server=FakeServer()) as fake:
@@ -29,8 +33,20 @@ def test_a_published_head_is_read_as_it_was(client: redis.Redis, owner: str) -> 
 
     heads.publish([head])
 
-    assert heads.get("s-1") == head
-    assert heads.get("s-2") is None
+    assert get(heads, "s-1") == head
+    assert get(heads, "s-2") is None
+
+
+@pytest.mark.parametrize(
+    "value", ["", "garbage", "x running 1 me", "1 running", b"\xff\xfe a b c", "1 running soon me"]
+)
+def test_what_is_no_head_is_none(client: redis.Redis, value: str | bytes) -> None:
+    heads = Heads(client)
+    heads.publish([HEAD, Head("s-2", "bob", 1, "running")])
+
+    client.set("backchat:head:s-1", value)
+
+    assert list(heads.get(["s-1", "s-2"])) == ["s-2"]
 
 
 def test_the_newest_head_counts(client: redis.Redis) -> None:
@@ -39,8 +55,8 @@ def test_the_newest_head_counts(client: redis.Redis) -> None:
     heads.publish([HEAD, Head("s-2", "bob", 1, "running")])
     heads.publish([Head("s-1", "alice", 8, "done", 1300.0)])
 
-    assert heads.get("s-1") == Head("s-1", "alice", 8, "done", 1300.0)
-    assert heads.get("s-2") is not None
+    assert get(heads, "s-1") == Head("s-1", "alice", 8, "done", 1300.0)
+    assert get(heads, "s-2") is not None
 
 
 def test_a_head_lives_for_a_second(client: redis.Redis) -> None:
@@ -64,7 +80,7 @@ def test_a_head_that_was_held_up_for_its_whole_life_replaces_no_newer_one(client
 
     heads.publish([HEAD], known_at=time.monotonic() - 1)
 
-    assert heads.get("s-1") == newer
+    assert get(heads, "s-1") == newer
 
 
 def test_news_are_told_and_what_is_no_news_is_not(client: redis.Redis) -> None:
@@ -87,7 +103,7 @@ def test_a_forgotten_session_is_not_taken_for_one_that_runs(client: redis.Redis)
 
     heads.forget("s-1")
 
-    left = heads.get("s-1")
+    left = get(heads, "s-1")
     assert left is not None
     assert (left.status, left.owner) == ("deleted", "-")
 
@@ -98,7 +114,7 @@ def test_nothing_to_publish_asks_nothing() -> None:
 
 CALLS: dict[str, Callable[[Heads], object]] = {
     "publish": lambda heads: heads.publish([HEAD]),
-    "get": lambda heads: heads.get("s-1"),
+    "get": lambda heads: get(heads, "s-1"),
     "forget": lambda heads: heads.forget("s-1"),
 }
 
@@ -118,10 +134,10 @@ def test_a_redis_that_does_not_answer_costs_one_wait_and_not_each_poll_one(
     heads = Heads(open_redis(server.url, timeout_s=0.3))
     heads.publish([HEAD])
     server.pause()
-    heads.get("s-1")
+    get(heads, "s-1")
     started = time.monotonic()
 
-    polls = [heads.get("s-1") for _ in range(100)]
+    polls = [get(heads, "s-1") for _ in range(100)]
 
     assert polls == [None] * 100
     # Each of them waiting would take 30 s.
@@ -132,13 +148,13 @@ def test_heads_are_back_soon_after_redis_is(make_redis: Callable[..., RedisServe
     server = make_redis()
     heads = Heads(open_redis(server.url))
     server.kill9()
-    assert heads.get("s-1") is None
+    assert get(heads, "s-1") is None
     server.start()
     deadline = time.monotonic() + 10
 
-    while heads.get("s-1") is None:
+    while get(heads, "s-1") is None:
         assert time.monotonic() < deadline
         heads.publish([HEAD])
         time.sleep(0.05)
 
-    assert heads.get("s-1") == HEAD
+    assert get(heads, "s-1") == HEAD

@@ -36,7 +36,10 @@ USES: dict[str, set[str]] = {
         "fakeredis:FakeRedisConnection._server",
     },
     "gunicorn": {"gunicorn.glogging:Logger._compute_access_log_enabled"},
-    "peewee": {"playhouse.pool:PooledMySQLDatabase._is_closed"},
+    "peewee": {
+        "playhouse.pool:PooledMySQLDatabase._can_reuse",
+        "playhouse.pool:PooledMySQLDatabase._is_closed",
+    },
     "pymysql": {"pymysql.cursors:Cursor._query"},
     "rq": {
         "rq.worker:BaseWorker._set_connection",

@@ -36,7 +36,7 @@ class LocalHeads:
     """Remembers running sessions that are polled. Starts looking with the first one.
 
     Args:
-        published: As `app.broker.heads.Heads.get_many`.
+        published: As `app.broker.heads.Heads.get`.
         look: As `app.sessions.queries.heads`.
         clock: Seconds that never go back.
     """

@@ -25,10 +25,9 @@ class Reader:
     def __init__(
         self, heads: Heads, notifications: Notifications, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._heads = heads
         self._notifications = notifications
         self._clock = clock
-        self._local_heads = LocalHeads(heads.get_many, clock=clock)
+        self._local_heads = LocalHeads(heads.get, clock=clock)
         notifications.subscribe(self._local_heads.forget)
         self._flights: SingleFlight[EventPage] = SingleFlight()
 
@@ -40,7 +39,7 @@ class Reader:
             Gone: retention has deleted its events.
             DatabaseUnavailable: no connection.
         """
-        head = self.idle(owner, session_id, after) or self._published(owner, session_id, after)
+        head = self.idle(owner, session_id, after)
         if head is not None:
             return EventPage(session_id, "running", [], after, has_more=False, moved_at=head.moved_at)
 
@@ -51,7 +50,9 @@ class Reader:
 
             read_at, page = db.reading(read)
             if not page.has_more:
-                self._remember(Head(session_id, owner, page.next_after, page.status, page.moved_at), read_at)
+                self._notifications.start()
+                head = Head(session_id, owner, page.next_after, page.status, page.moved_at)
+                self._local_heads.remember(head, read_at)
             return page
 
         return self._flights.call((owner, session_id, after, limit), work)
@@ -59,24 +60,10 @@ class Reader:
     def idle(self, owner: str, session_id: str, after: int) -> Head | None:
         """The head of a running session of *owner* that has no news above *after*; None: this process can't tell."""
         head = self._local_heads.get(session_id)
-        return head if head is not None and _is_idle(head, owner, after) else None
-
-    def _published(self, owner: str, session_id: str, after: int) -> Head | None:
-        asked_at = self._clock()
-        head = self._heads.get(session_id)
-        if head is None or not _is_idle(head, owner, after):
+        if head is None or head.seq > after or head.owner != owner:
             return None
-        self._remember(head, asked_at)
         return head
-
-    def _remember(self, head: Head, read_at: float) -> None:
-        self._notifications.start()
-        self._local_heads.remember(head, read_at)
 
     def forget(self, session_id: str) -> None:
         """This process has just changed the session: what is remembered of it is out of date."""
         self._local_heads.forget([session_id])
-
-
-def _is_idle(head: Head, owner: str, after: int) -> bool:
-    return head.seq <= after and head.owner == owner and head.status == "running"
