@@ -8,7 +8,7 @@ The way of a message:
           orchestrator ── events ──► worker.process.event_writer┘  one loop, hundreds of sessions
                                           └─ sessions.commit: one transaction per flush, for all of them
                                                  └─ after the commit: broker.heads.publish
-    GET events ─ api.polling.front: nothing new? answer at once : framework ─ api.polling.reader ─ events.log ─► page
+    GET events ─ api.polling.front ─ api.polling.reader: nothing new? answer at once : events.log.read ─► page
 
 The rooms, from the bottom up; each imports from those above it in this list, never the other way, and a test reads
 that from the paths:
@@ -43,7 +43,7 @@ Glossary:
     group          the sessions of a dead worker that resume together, in a process of their own
     checkpoint     the orchestrator's state, stored with the events that it covers; a resumed attempt goes on from it
     head           newest seq and status of a session, cached for a second
-    front          what answers polls without news before they reach the framework
+    front          what answers plain polls before they reach the framework
     ring, doorbell a job in the queue that tells workers to look at a session; the row is the truth
     flush          one transaction of the event writer for all sessions of its process
     fold           events in, parts and moves out: what is shown of a session

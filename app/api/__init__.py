@@ -72,7 +72,7 @@ def create_app(settings: Settings) -> APIFlask:
     compression.install(app)
     headers.install(app)
     # In this order: a preflight has no token, and a body is read for whom it may come from.
-    of_origins = cross_origin.install(app, settings.cors_origins)
+    by_origin = cross_origin.install(app, settings.cors_origins)
     principal_of = access.install(app, settings)
     _require_json(app)
     for blueprint in (
@@ -86,7 +86,7 @@ def create_app(settings: Settings) -> APIFlask:
         app.register_blueprint(blueprint)
     compat.install(app, settings)
     observed.install(app, access_log=settings.logs_requests)
-    front = Front(app.wsgi_app, here.reader, principal_of, [*of_origins.items(), *headers.OF_THE_API.items()])
+    front = Front(app.wsgi_app, here.reader, principal_of, list(headers.OF_THE_API.items()), by_origin=by_origin)
     # What it answers has no line in the log.
     if not settings.logs_requests:
         app.wsgi_app = front  # type: ignore[method-assign]

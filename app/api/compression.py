@@ -5,14 +5,9 @@ from __future__ import annotations
 from apiflask import APIFlask
 from flask import Response, request
 
-from .polling.pages import COMPRESS_BYTES, compress
+from .polling.pages import COMPRESS_BYTES, compress, takes_gzip
 
 _COMPRESSED = frozenset({"application/json", "application/problem+json"})
-
-
-def takes_gzip() -> bool:
-    """The client of this request understands gzip."""
-    return bool(request.accept_encodings["gzip"])
 
 
 def install(app: APIFlask) -> None:
@@ -23,7 +18,7 @@ def install(app: APIFlask) -> None:
         if (response.content_length or 0) <= COMPRESS_BYTES or "Content-Encoding" in response.headers:
             return response
         response.vary.add("Accept-Encoding")
-        if takes_gzip():
+        if takes_gzip(request.headers.get("Accept-Encoding", "")):
             response.set_data(compress(response.get_data()))
             response.headers["Content-Encoding"] = "gzip"
         return response

@@ -17,9 +17,9 @@ from app.sessions import removal
 
 from . import openapi, starting
 from .access import caller, needs, owner
-from .compression import takes_gzip
 from .polling import following, held
 from .polling.hub import Subscriber
+from .polling.pages import takes_gzip
 from .schemas import (
     OPTIONS,
     EventsOut,
@@ -114,7 +114,7 @@ def poll(session_id: str, query: EventsQuery) -> Response:
         subscriber,
         wait_s=query.wait,
         if_none_match=request.if_none_match,
-        takes_gzip=takes_gzip,
+        gzip=takes_gzip(request.headers.get("Accept-Encoding", "")),
     )
 
 

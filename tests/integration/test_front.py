@@ -1,8 +1,9 @@
-"""What answers idle polls in front of the framework: the same bytes, and nothing that the framework would refuse."""
+"""What answers plain polls in front of the framework: the same bytes, and nothing that the framework would refuse."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from app.sessions.claims import Claim
 from tests.counted import moved
 from tests.factories import change, make_claim, statements, write
 
-# The database is asked before, never here.
+# What it does has nothing to do with the database.
 pytestmark = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 SECRET = "k1:a root key for tests of 32 bytes and more"
@@ -47,9 +48,9 @@ def front(monkeypatch: pytest.MonkeyPatch) -> Counted:
 
 
 def make_idle() -> Claim:
-    """A running session with two events."""
+    """A running session with two events, of which the second is worth compressing."""
     claim = make_claim()
-    write(claim, Thinking(""), Delta("x"))
+    write(claim, Thinking(""), Delta("words " * 500))
     return claim
 
 
@@ -78,10 +79,15 @@ PREFIX = {"url_prefix": "/chat"}
         (CORS, "after=2", {}),
         (CORS, "after=2", {"If-None-Match": 'W/"running-2-0-0"'}),
         (PREFIX, "after=2", {}),
+        ({}, "after=0", {}),
+        ({}, "after=1&limit=1", {"Accept-Encoding": "gzip, br"}),
+        ({}, "after=0&limit=1", {"Accept-Encoding": "gzip;q=0"}),
+        (CORS, "after=0", {"Accept-Encoding": "gzip"}),
+        (CORS, "after=0", {}),
     ],
     ids=str,
 )
-def test_an_idle_poll_has_the_bytes_that_the_framework_would_send(
+def test_a_plain_poll_has_the_bytes_that_the_framework_would_send(
     make_client: Callable[..., FlaskClient],
     front: Counted,
     settings: dict[str, str],
@@ -93,11 +99,10 @@ def test_an_idle_poll_has_the_bytes_that_the_framework_would_send(
     if "chat_secret" in settings:
         headers = headers | {"Authorization": f"Bearer {access.issue(SECRET, 'local')}"}
     url = settings.get("url_prefix", "") + events(claim, query)
-    client.get(url, headers=headers)
 
-    with statements() as asked:
-        ours = client.get(url, headers=headers)
-    assert (front.answered, asked) == (1, [])
+    ours = client.get(url, headers=headers)
+
+    assert front.answered == 1
     front.off = True
     assert of(ours) == of(client.get(url, headers=headers))
 
@@ -105,7 +110,6 @@ def test_an_idle_poll_has_the_bytes_that_the_framework_would_send(
 def test_the_advice_for_the_next_poll_is_the_framework_s(client: FlaskClient, front: Counted) -> None:
     claim = make_idle()
     change(claim.session_id, updated_at="2020-01-01 00:00:00.000")
-    client.get(events(claim), headers={"X-Request-Id": "ours"})
 
     ours = client.get(events(claim), headers={"X-Request-Id": "ours"})
 
@@ -117,7 +121,6 @@ def test_the_advice_for_the_next_poll_is_the_framework_s(client: FlaskClient, fr
 @pytest.mark.parametrize(
     ("query", "headers", "status"),
     [
-        ("after=1", {}, 200),
         ("after=-1", {}, 400),
         ("after=x", {}, 400),
         ("after=2&limit=0", {}, 400),
@@ -136,11 +139,10 @@ def test_the_advice_for_the_next_poll_is_the_framework_s(client: FlaskClient, fr
     ],
     ids=str,
 )
-def test_what_is_not_plainly_an_idle_poll_is_for_the_framework(
+def test_what_is_not_plainly_a_poll_is_for_the_framework(
     client: FlaskClient, front: Counted, query: str, headers: dict[str, str], status: int | None
 ) -> None:
     claim = make_idle()
-    client.get(events(claim))
 
     response = client.get(events(claim, query), headers=headers)
 
@@ -152,7 +154,6 @@ def test_what_is_not_plainly_an_idle_poll_is_for_the_framework(
 @pytest.mark.parametrize("method", ["HEAD", "POST", "OPTIONS", "DELETE"])
 def test_only_gets_are_answered(client: FlaskClient, front: Counted, method: str) -> None:
     claim = make_idle()
-    client.get(events(claim))
 
     client.open(events(claim), method=method)
 
@@ -174,34 +175,42 @@ def test_only_who_may_read_the_session_is_answered(
     make_client: Callable[..., FlaskClient], front: Counted, make_token: Callable[[Claim], str]
 ) -> None:
     client, claim = make_client(chat_secret=SECRET), make_idle()
-    mine = {"Authorization": f"Bearer {access.issue(SECRET, 'local')}"}
-    client.get(events(claim), headers=mine)
-    client.get(events(claim), headers=mine)
-    assert front.answered == 1
 
     refused = client.get(events(claim), headers={"Authorization": f"Bearer {make_token(claim)}"})
 
-    assert front.answered == 1
+    assert front.answered == 0
     assert refused.status_code in (401, 403, 404)
 
 
-def test_a_session_that_has_ended_is_for_the_framework(client: FlaskClient, front: Counted) -> None:
+def test_an_idle_poll_asks_nobody(client: FlaskClient, front: Counted) -> None:
     claim = make_idle()
     client.get(events(claim))
-    client.post(f"/api/chat/session/{claim.session_id}/cancel")
 
-    page = client.get(events(claim))
+    with statements() as asked:
+        client.get(events(claim))
 
-    assert front.answered == 0
-    assert page.json["status"] == "error"
+    assert (front.answered, asked) == (2, [])
 
 
-def test_idle_polls_are_counted_with_all_others(client: FlaskClient, front: Counted) -> None:
+def test_polls_are_counted_with_all_other_requests(client: FlaskClient, front: Counted) -> None:
     claim = make_idle()
 
     with moved() as changes:
         for _ in range(3):
             client.get(events(claim), buffered=True)
 
-    assert front.answered == 2
+    assert front.answered == 3
     assert changes["backchat_http_requests_total{GET,/api/chat/session/<session_id>/events,200}"] == 3
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_what_fails_is_told_by_the_framework(client: FlaskClient, front: Counted, status: int) -> None:
+    claim = make_idle()
+    if status == 404:
+        client.delete(f"/api/chat/session/{claim.session_id}")
+    else:
+        change(claim.session_id, status="done", events_pruned_at=datetime.now(UTC))
+
+    response = client.get(events(claim))
+
+    assert (front.answered, response.status_code) == (0, status)

@@ -1,22 +1,20 @@
-"""The front: polls without news are answered here, before they reach the framework.
+"""The front: plain polls are answered here, before they reach the framework.
 
-Nearly every poll is one, and the framework would take most of its time. Whatever is not plainly such a poll of a caller
-who may make it goes on to the framework, which finds out by itself what it is, and says what is wrong with it.
+Nearly every request is one, and the framework would take most of its time. Whatever is not plainly the poll of a caller
+who may make it, or fails, goes on to the framework, which finds out by itself what it is, and says what is wrong.
 """
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from app.access import Principal
 from app.api.observed import id_of
-from app.errors import BackchatError
 from app.observability import metrics
 
-from .pages import idle_body, idle_etag
+from .pages import Answer, SharedPage, takes_gzip
 from .reader import Reader
 
 if TYPE_CHECKING:
@@ -28,16 +26,18 @@ _ROUTE = "/api/chat/session/<session_id>/events"
 _OK, _KNOWN = "200 OK", "304 NOT MODIFIED"
 _PATH = re.compile(r"/api/chat/session/([0-9a-f-]{1,64})/events")
 # As the browser client writes it; other ways are the framework's.
-_QUERY = re.compile(r"after=(0|[1-9][0-9]{0,8})(?:&limit=(?:[1-9][0-9]{0,2}|1000))?(?:&wait=0)?")
+_QUERY = re.compile(r"after=(0|[1-9][0-9]{0,8})(?:&limit=([1-9][0-9]{0,2}|1000))?(?:&wait=0)?")
 _ONE_ETAG = re.compile(r'(?:W/)?"([^",]*)"')
+_DEFAULT_LIMIT = "500"
 
 
 class Front:
-    """Answers idle polls, and hands all other requests to *application*.
+    """Answers plain polls, and hands all other requests to *application*.
 
     Args:
         principal_of: Who makes a request. Raises what the framework turns into a problem.
         headers: What every answer of the API carries.
+        by_origin: Answers to other origins differ.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class Front:
         reader: Reader,
         principal_of: Callable[[WSGIEnvironment], Principal],
         headers: Headers,
+        *,
+        by_origin: bool,
     ) -> None:
         self._application = application
         self._reader = reader
@@ -54,50 +56,37 @@ class Front:
         self._counts = {
             status: metrics.Tally(metrics.HTTP_REQUESTS.labels("GET", _ROUTE, status[:3])) for status in (_OK, _KNOWN)
         }
+        self._by_origin = by_origin
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         answer = self._answer(environ)
         if answer is None:
             return self._application(environ, start_response)
-        status, headers, body = answer
-        self._counts[status].n += 1
-        headers.append(("X-Request-Id", id_of(environ)))
-        start_response(status, headers)
-        return [body]
+        self._counts[answer.status].n += 1
+        headers = _varying_by_origin(answer.headers) if self._by_origin else answer.headers
+        start_response(answer.status, [*headers, *self._headers, ("X-Request-Id", id_of(environ))])
+        return [answer.body]
 
-    def _answer(self, environ: WSGIEnvironment) -> tuple[str, Headers, bytes] | None:
-        """Status, headers and body of an idle poll; None: it is not one, or not plainly one."""
+    def _answer(self, environ: WSGIEnvironment) -> Answer | None:
+        """The page that is polled for; None: it is no poll, or not plainly one that can be answered."""
         path = _PATH.fullmatch(environ["PATH_INFO"])
-        if path is None or environ["REQUEST_METHOD"] != "GET":
+        if path is None or environ["REQUEST_METHOD"] != "GET" or not _is_plain(environ):
             return None
         query = _QUERY.fullmatch(environ.get("QUERY_STRING", ""))
-        if query is None or not _is_plain(environ):
+        etag = _ONE_ETAG.fullmatch(environ.get("HTTP_IF_NONE_MATCH", '""'))
+        if query is None or etag is None:
             return None
-        session_id, after = path[1], int(query[1])
+        session_id, (after, limit) = path[1], query.groups(_DEFAULT_LIMIT)
         try:
             who = self._principal_of(environ)
-        except BackchatError:
-            return None
-        if who.owner is None or "read" not in who.rights or not _is_in_scope(who, session_id):
-            return None
-        head = self._reader.idle(who.owner, session_id, after)
-        return None if head is None else self._idle(environ, session_id, after, head.moved_at)
-
-    def _idle(
-        self, environ: WSGIEnvironment, session_id: str, after: int, moved_at: float
-    ) -> tuple[str, Headers, bytes] | None:
-        etag = idle_etag(after)
-        headers = [("ETag", f'W/"{etag}"')]
-        asked = environ.get("HTTP_IF_NONE_MATCH")
-        if asked is not None:
-            known = _ONE_ETAG.fullmatch(asked)
-            if known is None:
+            if who.owner is None or "read" not in who.rights or not _is_in_scope(who, session_id):
                 return None
-            if known[1] == etag:
-                return _KNOWN, headers + self._headers, b""
-        body = idle_body(session_id, after, moved_at, time.time())
-        headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        return _OK, headers + self._headers, body
+            page = SharedPage(self._reader.read(who.owner, session_id, int(after), int(limit)))
+        except Exception:  # noqa: BLE001 - the framework meets the same, and knows what to say
+            return None
+        return page.answer(
+            known=etag[1] == page.etag, gzip=page.is_long and takes_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
+        )
 
 
 def _is_plain(environ: WSGIEnvironment) -> bool:
@@ -108,6 +97,12 @@ def _is_plain(environ: WSGIEnvironment) -> bool:
         and "HTTP_ORIGIN" not in environ
         and environ.get("HTTP_SEC_FETCH_SITE", "").lower() != "cross-site"
     )
+
+
+def _varying_by_origin(headers: Headers) -> Headers:
+    if any(name == "Vary" for name, _ in headers):
+        return [(name, f"{value}, Origin" if name == "Vary" else value) for name, value in headers]
+    return [*headers, ("Vary", "Origin")]
 
 
 def _is_in_scope(who: Principal, session_id: str) -> bool:

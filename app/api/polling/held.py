@@ -34,7 +34,7 @@ def poll(
     *,
     wait_s: float,
     if_none_match: ETags,
-    takes_gzip: Callable[[], bool],
+    gzip: bool,
 ) -> Response:
     """The page that *subscriber* asks for; without news it is held for *wait_s* seconds.
 
@@ -43,13 +43,13 @@ def poll(
     """
     if not wait_s:
         page = reader.read(subscriber.owner, subscriber.session_id, subscriber.after, subscriber.limit)
-        return _answer(page, if_none_match, takes_gzip)
+        return _answer(page, if_none_match, gzip=gzip)
     with registered(hub, subscriber) as keep:
         page = reader.read(subscriber.owner, subscriber.session_id, subscriber.after, subscriber.limit)
         if page.is_news:
-            return _answer(page, if_none_match, takes_gzip)
+            return _answer(page, if_none_match, gzip=gzip)
         keep()
-        return HeldPoll(hub, subscriber, page, wait_s, if_none_match, gzip=takes_gzip())
+        return HeldPoll(hub, subscriber, page, wait_s, if_none_match, gzip=gzip)
 
 
 @contextmanager
@@ -64,12 +64,11 @@ def registered(hub: Hub, subscriber: Subscriber) -> Iterator[Callable[[], None]]
             hub.unregister(subscriber)
 
 
-def _answer(page: EventPage, if_none_match: ETags, takes_gzip: Callable[[], bool]) -> Response:
+def _answer(page: EventPage, if_none_match: ETags, *, gzip: bool) -> Response:
     # Raw: validating a page against its schema would cost more than reading it.
     shared = SharedPage(page)
     known = bool(if_none_match) and if_none_match.contains_weak(shared.etag)
-    # Most polls have no news: parsing Accept-Encoding for them would be wasted.
-    answer = shared.answer(known=known, gzip=shared.is_long and takes_gzip())
+    answer = shared.answer(known=known, gzip=shared.is_long and gzip)
     return Response(answer.body, answer.status, answer.headers)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from werkzeug.http import parse_accept_header
 
 from app.events.log import EventPage
 
@@ -33,30 +36,20 @@ def compress(body: bytes) -> bytes:
     return gzip.compress(body, _LEVEL, mtime=0)
 
 
+@functools.lru_cache(maxsize=1024)
+def takes_gzip(accept_encoding: str) -> bool:
+    """A client that sends this as `Accept-Encoding` understands gzip."""
+    return bool(parse_accept_header(accept_encoding)["gzip"])
+
+
 def poll_after_ms(page: EventPage, now: float) -> int:
     """Advice for the next poll: soon while text streams, later while nothing moves."""
     if page.has_more:
         return 0
     if page.events and page.events[-1]["eventType"] in ("delta", "thinking"):
         return POLL_STREAMING_MS
-    return _idle_poll_after_ms(page.moved_at, now)
-
-
-def _idle_poll_after_ms(moved_at: float, now: float) -> int:
-    return POLL_MS if now - moved_at < STILL_S else POLL_STILL_MS
-
-
-def idle_etag(after: int) -> str:
-    """The ETag of a page without events of a running session; as `SharedPage.etag`."""
-    return f"running-{after}-0-0"
-
-
-def idle_body(session_id: str, after: int, moved_at: float, now: float) -> bytes:
-    """The page without events of a running session as JSON, with the bytes that `SharedPage` makes."""
-    return (
-        f'{{"sessionId":"{session_id}","status":"running","events":[],"nextAfter":{after},"hasMore":false,'
-        f'"pollAfterMs":{_idle_poll_after_ms(moved_at, now)}}}'
-    ).encode()
+    still_s = now - page.moved_at
+    return POLL_MS if still_s < STILL_S else POLL_STILL_MS
 
 
 def page_fields(page: EventPage) -> dict[str, Any]:
