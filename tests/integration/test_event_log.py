@@ -141,7 +141,7 @@ def test_each_type_has_its_fields_and_no_others() -> None:
     assert thinking == {"content", "supersedesFrom"}
     assert delta == {"content"}
     assert called == result == {"toolCallId", "toolName", "toolArgs", "toolResult", "toolSuccess", "durationMs"}
-    assert error == {"content", "errorMsg", "errorCode", "durationMs"}
+    assert error == {"content", "errorMsg", "errorCode", "durationMs", "usageJson"}
     successes = [event["toolSuccess"] for event in events_of(claim.session_id)[2:4]]
     assert successes[0] is None
     assert successes[1] is False
