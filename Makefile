@@ -17,6 +17,8 @@ LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-u
 .PHONY: help run test lint types bench docs lock locked chaos crash soak pythons clean $(READY) $(DEV)
 # Targets that fail half way must not look done.
 .DELETE_ON_ERROR:
+# Images of containers and some CIs set it: each of hundreds of processes would compile what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -24,6 +24,7 @@ from app import db
 from app.db import schema
 from app.db.models import MODELS
 from tests import preloaded
+from tests.model_server import ModelServer
 from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer, guard, memory
 
 _numbers = count(1)
@@ -43,9 +44,14 @@ def pytest_configure() -> None:
 
 
 def _group(nodeid: str) -> str:
-    """Tests of one file on one database or deployment: one process runs them, and they share what they start."""
+    """Tests of one file on one database or deployment: one process runs them, and they share what they start.
+
+    Files of fault tests share their deployments.
+    """
     file, _, test = nodeid.partition("::")
-    return f"{file} {' '.join(_SHARED.findall(test))}"
+    shared = " ".join(_SHARED.findall(test))
+    folder = str(Path(file).parent)
+    return f"{folder if shared and folder == 'tests/chaos' else file} {shared}"
 
 
 _SHARED = re.compile(r"(?<=[\[-])(?:sqlite|mariadb|embedded|servers)(?=[\]-])")
@@ -155,6 +161,13 @@ def embedded_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedd
     server = EmbeddedBroker(tmp_path_factory.mktemp("broker")).start()
     yield server
     server.kill9()
+
+
+@pytest.fixture(scope="session")
+def model_server() -> Iterator[ModelServer]:
+    """The scripted model server that tests share: each test adds scripts of its own."""
+    with ModelServer.start() as server:
+        yield server
 
 
 @pytest.fixture(params=["embedded", "redis"])

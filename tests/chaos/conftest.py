@@ -16,12 +16,6 @@ LEASE_S = 2.0
 SWEEP_S = 0.5
 
 
-@pytest.fixture(scope="session")
-def model_server() -> Iterator[ModelServer]:
-    with ModelServer.start() as server:
-        yield server
-
-
 def _deployments(folder: Path, kind: str, model_server: ModelServer, template: Path | None) -> Iterator[Deployment]:
     database = None if template is None else MariaDB(folder / "mariadb", template=template).start()
     broker = (EmbeddedBroker if kind == "embedded" else RedisServer)(folder / "broker").start()
@@ -35,13 +29,20 @@ def _deployments(folder: Path, kind: str, model_server: ModelServer, template: P
         database.kill9()
 
 
-@pytest.fixture(scope="module", params=["embedded", "servers"])
-def _shared(
+@pytest.fixture(scope="package", params=["embedded", "servers"])
+def _started(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model_server: ModelServer
 ) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp(request.param)
     template: Path | None = request.getfixturevalue("mariadb_template") if request.param == "servers" else None
     yield from _deployments(folder, request.param, model_server, template)
+
+
+@pytest.fixture(scope="module")
+def _shared(_started: Deployment) -> Deployment:
+    """The modules share it one after the other, each from an empty database on."""
+    _started.forget_all()
+    return _started
 
 
 @pytest.fixture

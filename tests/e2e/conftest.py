@@ -58,12 +58,6 @@ def _versions_in(installed: Path) -> dict[str, str]:
         return {}
 
 
-@pytest.fixture(scope="session")
-def model_server() -> Iterator[ModelServer]:
-    with ModelServer.start() as server:
-        yield server
-
-
 @pytest.fixture(scope="module")
 def stack(
     tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDB, redis_server: RedisServer, model_server: ModelServer

@@ -16,16 +16,8 @@ from app import db
 from app.api import create_app
 from app.settings import Settings
 from tests.conftest import close_all
-from tests.model_server import ModelServer
 from tests.servers import RedisServer
 from tests.stage import Stage
-
-
-@pytest.fixture(scope="session")
-def model_server() -> Iterator[ModelServer]:
-    """The scripted model server that tests share: each test adds scripts of its own."""
-    with ModelServer.start() as server:
-        yield server
 
 
 @pytest.fixture(scope="session")
