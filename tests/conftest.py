@@ -25,6 +25,7 @@ from app.db import schema
 from app.db.models import MODELS
 from tests import preloaded
 from tests.model_server import ModelServer
+from tests.preloaded import PreloadedProcess
 from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer, guard, memory
 
 _numbers = count(1)
@@ -239,6 +240,20 @@ def store(request: pytest.FixtureRequest, _stores: Callable[[str], tuple[str, pe
     # Tried again where the server still takes back what a process was writing that the last test killed.
     db.transaction(lambda: [model.delete().execute() for model in MODELS])
     return url
+
+
+@pytest.fixture
+def make_forked(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Starts `python -m …` as `make_process` does, forked from a Python that has imported the engine."""
+    with ExitStack() as stack:
+
+        def make(module: str, *arguments: str, **environment: str) -> Process:
+            log = tmp_path / f"process-{next(_numbers)}.log"
+            process = PreloadedProcess(module, *arguments, log=log, environment=environment)
+            stack.callback(process.kill9)
+            return process.start()
+
+        yield make
 
 
 @pytest.fixture

@@ -165,11 +165,15 @@ def _become(stdout: int, told: int, environment: Mapping[str, str]) -> None:
 
 
 def main() -> None:
+    gc.disable()
     for name in _IMPORTED:
         importlib.import_module(name)
     # A thread would not be there in what is forked.
     assert threading.active_count() == 1
     gc.collect()
+    # What is forked need not look through it again.
+    gc.freeze()
+    gc.enable()
     with socket.socket(fileno=int(sys.argv[1])) as control:
         arguments = _serve(control)
     if arguments is not None:

@@ -58,6 +58,7 @@ async def work(settings: Settings) -> None:
 
 def main() -> None:
     """Exit status: 0 stopped, 69 no database, 70 it broke, 78 the configuration or the schema is not right."""
+    gc.rest_while_loading()
     # The threads that talk to Redis and the database wait for the loop after each answer; 5 ms, Python's default,
     # would make starting hundreds of sessions take seconds.
     sys.setswitchinterval(0.0005)

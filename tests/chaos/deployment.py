@@ -161,10 +161,10 @@ class Deployment:
         """`python -m worker`, or `python` with *arguments*; it may take seconds until it takes sessions."""
         environment = self.environment | {name.upper(): str(value) for name, value in settings.items()}
         log = self.folder / f"worker-{next(self._numbers)}.log"
-        if arguments:
+        if arguments and arguments[0] != "-m":
             worker = Process.python(*arguments, log=log, environment=environment)
         else:
-            worker = PreloadedProcess("worker", log=log, environment=environment)
+            worker = PreloadedProcess(*(arguments[1:] or ("worker",)), log=log, environment=environment)
         self.workers.append(worker)
         if not arguments and not settings:
             self._plain.append(worker)

@@ -14,9 +14,6 @@ from tests.model_server import ModelServer
 from tests.servers import Process, RedisServer, wait_until
 from tests.stage import Echo, Held, Stage, working
 
-#: On a busy machine the engine alone takes seconds to import.
-START_S = 90.0
-
 
 def post_at_once(stage: Stage, how_many: int, conversation_id: str, **fields: Any) -> list[Any]:
     """The responses to so many messages that were posted together."""
@@ -33,16 +30,16 @@ def post_at_once(stage: Stage, how_many: int, conversation_id: str, **fields: An
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_hundred_messages_at_once_are_answered_one_after_the_other_in_order(
-    stage: Stage, redis_server: RedisServer, make_process: Callable[..., Process]
+    stage: Stage, redis_server: RedisServer, make_forked: Callable[..., Process]
 ) -> None:
     conversation_id = str(uuid4())
-    worker = make_process(
-        *("-m", "worker"),
+    worker = make_forked(
+        "worker",
         DATABASE_URL=stage.settings.database_url,
         REDIS_URL=redis_server.url,
         ORCHESTRATOR="tests.sample_orchestrators:echo",
     )
-    worker.wait_for_line("worker started", START_S)
+    worker.wait_for_line("worker started")
 
     responses = post_at_once(stage, 100, conversation_id)
 
@@ -117,7 +114,7 @@ def test_a_worker_killed_in_mid_turn_leaves_one_answer_and_a_gapless_history(
     make_stage: Callable[..., Stage],
     model_server: ModelServer,
     redis_server: RedisServer,
-    make_process: Callable[..., Process],
+    make_forked: Callable[..., Process],
 ) -> None:
     stage = make_stage(models="openai-chat:*")
     call = {"tool": {"index": 0, "id": "a", "name": "calculate", "arguments": '{"expression": "2 + 3"}'}}
@@ -132,18 +129,16 @@ def test_a_worker_killed_in_mid_turn_leaves_one_answer_and_a_gapless_history(
         "LEASE_S": "2",
         "SWEEP_S": "0.5",
     }
-    first = make_process("-m", "worker", **environment)
-    first.wait_for_line("worker started", START_S)
+    first = make_forked("worker", **environment)
+    first.wait_for_line("worker started")
     started = stage.post("What is 2 + 3?", model=f"openai-chat:{model}")
     path = f"/api/chat/session/{started['sessionId']}/events"
-    wait_until(
-        lambda: any(event["eventType"] == "delta" for event in stage.get(path)["events"]), "the first words", START_S
-    )
+    wait_until(lambda: any(event["eventType"] == "delta" for event in stage.get(path)["events"]), "the first words")
 
     first.kill9()
-    second = make_process("-m", "worker", **environment)
+    second = make_forked("worker", **environment)
 
-    wait_until(lambda: stage.session(started["sessionId"])["status"] != "running", "the answer", START_S)
+    wait_until(lambda: stage.session(started["sessionId"])["status"] != "running", "the answer")
     second.stop()
     session = stage.session(started["sessionId"])
     assert (session["status"], session["finalResponse"], session["attempt"]) == ("done", "It is 5.", 2)

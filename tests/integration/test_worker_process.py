@@ -100,12 +100,12 @@ def test_a_worker_outlives_sessions_that_stop_its_loop_and_gives_up_when_they_en
 @pytest.mark.slow
 @both_deployments
 def test_the_stock_rq_worker_runs_the_same_job(
-    migrated_url: str, redis_url: str, make_process: Callable[..., Process]
+    migrated_url: str, redis_url: str, make_forked: Callable[..., Process]
 ) -> None:
     answered = ask(TurnQueue(redis_url), "What is 6 * 7?")
 
-    worker = make_process(
-        *("-m", "rq.cli", "worker", "--url", redis_url, "--serializer", "json", "--burst", QUEUE_NAME),
+    worker = make_forked(
+        *("rq.cli", "worker", "--url", redis_url, "--serializer", "json", "--burst", QUEUE_NAME),
         DATABASE_URL=migrated_url,
         REDIS_URL=redis_url,
     )
