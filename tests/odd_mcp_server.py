@@ -178,10 +178,28 @@ ASK_PARAMS: dict[str, Any] = {
 }
 
 
+#: Modes in which it prints as fast as it can, beside its answers.
+FLOODS = {
+    "floods_stderr": b"password=hunter2 and more and more\n" * 1000,
+    "floods_messages": raw(method="notifications/progress", params={"progressToken": "x", "progress": 1}) + b"\n",
+}
+
+
+def flood(mode: str, lock: threading.Lock) -> None:
+    out = sys.stderr.buffer if mode == "floods_stderr" else sys.stdout.buffer
+    while True:
+        # No answer comes in between two halves of this.
+        with lock:
+            out.write(FLOODS[mode])
+            out.flush()
+
+
 def main(mode: str) -> None:
     if mode == "exit":
         sys.exit(3)
     odd, lock = Odd(mode), threading.Lock()
+    if mode in FLOODS:
+        threading.Thread(target=flood, args=(mode, lock), daemon=True).start()
     if mode == "noisy":
         sys.stdout.buffer.write(b"d\xe9marrage\nServer started\n{\n")
 

@@ -16,7 +16,7 @@ from app.agents import McpServer
 from app.events import ToolCall
 from tests.model_server import ModelServer
 from tests.odd_mcp_http import over_http
-from tests.odd_mcp_server import ASKED
+from tests.odd_mcp_server import ASKED, FLOODS
 from tests.turns import answer, make_agent, make_settings, make_turn, record, with_engine
 from worker.engine import toolsets
 from worker.engine.mcp import calls, connection
@@ -350,6 +350,39 @@ def test_a_fault_of_http_at_the_start_says_what_happened(
 )
 def test_a_server_that_does_not_start_says_what_happened(runner: asyncio.Runner, server: McpServer, said: str) -> None:
     assert said in runner.run(why_unavailable(server))
+
+
+@pytest.mark.parametrize("mode", FLOODS)
+def test_a_server_that_floods_does_not_hold_up_the_loop(
+    runner: asyncio.Runner,
+    mode: str,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.engine.mcp.stdio.END_S", 0.1)
+    caplog.set_level("INFO", "worker.engine.mcp")
+
+    async def look() -> tuple[Any, float]:
+        async def ask(tools: Any) -> Any:
+            return await asyncio.gather(*(tools.call_tool("odd_plain", {}, None, None) for _ in range(20)))
+
+        late_s = 0.0
+        using = asyncio.create_task(use(stdio(mode), ask))
+        while not using.done():
+            before = asyncio.get_running_loop().time()
+            await asyncio.sleep(0.02)
+            late_s = max(late_s, asyncio.get_running_loop().time() - before)
+        return await using, late_s
+
+    answers, late_s = runner.run(look())
+
+    assert answers == ["plain says hello"] * 20
+    assert late_s < 1.5
+    assert len(capfd.readouterr().err) < 1_000_000
+    said = [str(vars(record).get("text")) for record in caplog.records if record.message == "MCP server says"]
+    assert bool(said) == (mode == "floods_stderr")
+    assert "hunter2" not in "".join(said)
 
 
 def test_a_server_that_ends_when_the_first_message_is_no_handshake_is_started_again(runner: asyncio.Runner) -> None:

@@ -18,6 +18,7 @@ from mcp_types import INVALID_PARAMS, ErrorData, JSONRPCError, JSONRPCMessage, J
 
 from app.agents import McpServer
 
+from ..redaction import redacted
 from .messages import Lines, is_heard, read, refusal
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,9 @@ _Sent = MemoryObjectSendStream[SessionMessage | Exception]
 _Received = MemoryObjectReceiveStream[SessionMessage | Exception]
 
 _CHUNK_BYTES = 64 * 1024
+#: What a server prints on stderr is read so often, and so many lines of it go into the log each time.
+_TOLD_EVERY_S = 0.1
+_TOLD_LINES = 50
 #: A server that should end has this long, twice: after its input was closed, and after SIGTERM.
 END_S = 2.0
 
@@ -46,6 +50,7 @@ async def stdio_streams(
         *server.args,
         stdin=PIPE,
         stdout=PIPE,
+        stderr=PIPE,
         env=get_default_environment() | server.env,
         start_new_session=True,
     )
@@ -53,6 +58,7 @@ async def stdio_streams(
     say, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
     reading = asyncio.create_task(_read(process, incoming, max_bytes, server.name))
     writing = asyncio.create_task(_write(process, outgoing, incoming))
+    telling = asyncio.create_task(_tell(process, server.name))
     try:
         yield heard, say
     finally:
@@ -60,9 +66,9 @@ async def stdio_streams(
         say.close()
         # A process must not be left behind because the caller is cancelled.
         with anyio.CancelScope(shield=True):
-            reading.cancel()
-            writing.cancel()
-            await asyncio.wait({reading, writing})
+            for task in (reading, writing, telling):
+                task.cancel()
+            await asyncio.wait({reading, writing, telling})
             await _end(process)
 
 
@@ -84,6 +90,21 @@ async def _read(process: Process, incoming: _Sent, max_bytes: int, name: str) ->
                         return
             if not chunk:
                 return
+
+
+async def _tell(process: Process, name: str) -> None:
+    """Log what it prints on stderr: a flood on the worker's own would stop the worker at its next line of log."""
+    assert process.stderr is not None
+    rest = b""
+    while chunk := await process.stderr.read(_CHUNK_BYTES):
+        # Whole lines only: a key that is cut in two is not known as one.
+        *lines, rest = (rest + chunk).split(b"\n")
+        rest = rest[:_CHUNK_BYTES]
+        for line in lines[:_TOLD_LINES]:
+            said = redacted(line.decode("utf-8", "replace").strip())
+            logger.info("MCP server says", extra={"server": name, "text": said})
+        # Meanwhile one that floods waits.
+        await asyncio.sleep(_TOLD_EVERY_S)
 
 
 async def _write(process: Process, outgoing: MemoryObjectReceiveStream[SessionMessage], incoming: _Sent) -> None:
@@ -114,22 +135,23 @@ async def _end(process: Process) -> None:
     assert process.stdin is not None
     process.stdin.close()
     # A server that is stuck in a write can't see that its input was closed.
-    draining = asyncio.create_task(_drain(process))
+    draining = {asyncio.create_task(_drain(stream)) for stream in (process.stdout, process.stderr)}
     if not await _has_ended(process):
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
             if not await _has_ended(process) and number == signal.SIGKILL:
                 logger.warning("MCP server does not end", extra={"pid": process.pid})
-    draining.cancel()
-    await asyncio.wait({draining})
+    for task in draining:
+        task.cancel()
+    await asyncio.wait(draining)
     # A child that left its group may hold the other ends of the pipes.
     process._transport.close()  # type: ignore[attr-defined]
 
 
-async def _drain(process: Process) -> None:
-    assert process.stdout is not None
-    while await process.stdout.read(_CHUNK_BYTES):
+async def _drain(stream: asyncio.StreamReader | None) -> None:
+    assert stream is not None
+    while await stream.read(_CHUNK_BYTES):
         pass
 
 
