@@ -185,6 +185,12 @@ def owner() -> str:
     return name
 
 
+def require_right(right: Right) -> None:
+    """Raise Forbidden unless the caller has this right beside the one that the route needs."""
+    if right not in caller().rights:
+        raise Forbidden(f"the token lacks the right {right!r}")
+
+
 def require_session(session_id: str) -> None:
     """Raise NotFound where the session of a request that names it elsewhere than in its path is not in scope."""
     _check_session(caller(), session_id, session_queries.place)

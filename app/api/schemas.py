@@ -57,7 +57,7 @@ def _not_blank(text: str) -> str:
     return text
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError("contains half of a surrogate pair")
     return text
@@ -69,14 +69,14 @@ def _uuid(text: str) -> str:
     return text.lower()
 
 
-Text = Annotated[str, AfterValidator(_encodable), AfterValidator(_not_blank)]
+Text = Annotated[str, AfterValidator(encodable), AfterValidator(_not_blank)]
 Uuid = Annotated[str, AfterValidator(_uuid), Field(json_schema_extra={"format": "uuid"})]
 
 
 Metadata = Annotated[
     dict[
-        Annotated[str, AfterValidator(_encodable), Field(min_length=1, max_length=METADATA_NAME)],
-        Annotated[str, AfterValidator(_encodable), Field(max_length=METADATA_VALUE)],
+        Annotated[str, AfterValidator(encodable), Field(min_length=1, max_length=METADATA_NAME)],
+        Annotated[str, AfterValidator(encodable), Field(max_length=METADATA_VALUE)],
     ],
     Field(max_length=MOST_METADATA),
 ]
@@ -86,7 +86,7 @@ class SaidIn(Camel):
     """One message of a history that the caller sends along."""
 
     role: Literal["system", "user", "assistant"]
-    content: Annotated[str, AfterValidator(_encodable)]
+    content: Annotated[str, AfterValidator(encodable)]
 
 
 class ParametersIn(Camel):
@@ -95,7 +95,7 @@ class ParametersIn(Camel):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     max_tokens: int | None = Field(None, ge=1, le=2**31 - 1, description="Tokens of one answer of the model.")
-    stop: list[Annotated[str, AfterValidator(_encodable), Field(min_length=1, max_length=1000)]] | None = Field(
+    stop: list[Annotated[str, AfterValidator(encodable), Field(min_length=1, max_length=1000)]] | None = Field(
         None, min_length=1, max_length=16
     )
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
@@ -122,7 +122,7 @@ class SessionIn(ParametersIn):
         max_length=MOST_MESSAGES,
         description="What was said before, oldest first, in place of the conversation's own history.",
     )
-    instructions: Annotated[str, AfterValidator(_encodable)] | None = Field(
+    instructions: Annotated[str, AfterValidator(encodable)] | None = Field(
         None, max_length=MAX_MESSAGE, description="For this session, in addition to the agent's."
     )
     metadata: Metadata | None = Field(None, description="Notes of the caller's own, returned with the session.")

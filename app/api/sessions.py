@@ -9,13 +9,12 @@ from typing import Any
 from apiflask import APIBlueprint
 from flask import Response, request
 
-from app import access, sessions
+from app import access
 from app.errors import Invalid
-from app.events import Error
 from app.sessions import queries as session_queries
 from app.sessions import removal
 
-from . import openapi, starting
+from . import ending, openapi, starting
 from .access import caller, needs, owner
 from .polling import following, held
 from .polling.hub import Subscriber
@@ -153,11 +152,8 @@ def cancel(session_id: str) -> dict[str, Any]:
 
     Commits the end, keeps the partial answer and stops the model call. Does nothing to a session that has ended.
     """
-    me = owner()
-    ended = sessions.end(session_id, Error("cancelled", "cancelled by the user"), owner=me)
-    services().reader.forget(session_id)
-    services().doorbell.ended(ended)
-    return session_queries.get(me, session_id)
+    ending.cancel(services(), owner(), session_id)
+    return session_queries.get(owner(), session_id)
 
 
 @blueprint.delete("/session/<session_id>")

@@ -77,6 +77,13 @@ class Row:
     body: Any = None
     #: Scopes that it keeps to; a token with another one is refused.
     scopes: frozenset[str] = frozenset()
+    #: What it needs beside its right.
+    also: str = ""
+
+    @property
+    def rights(self) -> str:
+        """All that it needs, as a caveat says it."""
+        return f"{self.right} {self.also}".strip()
 
 
 EVERYBODY = Row(None)
@@ -118,6 +125,11 @@ ROUTES: dict[str, Row] = {
     "POST /api/trpc/orchestrator.startSession": Row("write", 200, {"message": "x", "conversationId": "{C}"},
                                                     frozenset({"conversation", "agent"})),
     "GET /api/orchestrator/getEvents?sessionId={S}": READS,
+    "GET /v1/models": READS,
+    "GET /v1/models/agent-1": READS,
+    # What is there would be answered by a worker; that it is not there is told to those alone who may ask.
+    "POST /v1/chat/completions": Row("write", 404, {"model": "none", "messages": [{"role": "user", "content": "x"}]},
+                                     frozenset({"conversation", "agent"}), also="read"),
 }  # fmt: skip
 PRIVATE = [route for route, row in ROUTES.items() if row.right is not None]
 
@@ -168,7 +180,7 @@ def call(app: APIFlask, route: str, place: Place, token: str | None) -> TestResp
     method, path = place.of(route)
     body = ROUTES[route].body
     if body is not None:
-        body = {name: place.fill(value) for name, value in body.items()}
+        body = json.loads(place.fill(json.dumps(body)))
     headers = {"X-Request-Id": "the-same"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
     # As behind a proxy: nothing is allowed for being on this machine.
     with app.test_client().open(
@@ -250,8 +262,8 @@ def test_a_caller_does_what_their_rights_say_and_nothing_else(guarded: APIFlask,
         "all rights but this": others,
         "widened can": narrowed(others, f"can = {row.right}"),
         "read only": narrowed(owner, "can = read"),
-        "narrowed by an issuer": narrowed(of_issuer, f"owner = {OWNER}", f"can = {row.right}"),
-        "JWT": issuer.token("ES256", can=row.right),
+        "narrowed by an issuer": narrowed(of_issuer, f"owner = {OWNER}", f"can = {row.rights}"),
+        "JWT": issuer.token("ES256", can=row.rights.split()),
         "JWT, all rights but this": issuer.token(can=list(access.RIGHTS - {row.right})),
     }
 
@@ -371,6 +383,8 @@ def test_a_start_gives_a_token_for_its_session_alone(guarded: APIFlask) -> None:
         "GET /api/agents",
         "GET /api/agents/1",
         "GET /api/orchestrator/getEvents?sessionId={S}",
+        "GET /v1/models",
+        "GET /v1/models/agent-1",
         "GET /api/trpc/orchestrator.getSession?input=%7B%22sessionId%22:%22{S}%22%7D",
     }
     assert set(answers.values()) == {200, 403}
@@ -523,7 +537,7 @@ def test_both_start_with_a_secret(url: str) -> None:
 
 @pytest.mark.parametrize("site", ["cross-site", "Cross-Site"])
 @pytest.mark.parametrize("headers", [{}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": ""}])
-@pytest.mark.parametrize("path", ["/api/agents", "/api/chat/sessions", "/v1/models"])
+@pytest.mark.parametrize("path", ["/api/agents", "/api/chat/sessions", "/api/nothing"])
 def test_pages_of_other_sites_are_refused(local: FlaskClient, path: str, headers: dict[str, str], site: str) -> None:
     response = local.get(path, headers={"Sec-Fetch-Site": site} | headers)
 

@@ -7,7 +7,8 @@ Each adapter reads what `…/stream` reads and stores nothing. The same events a
 of a chunk is a cursor that never goes stale: nothing in a chunk comes from a clock, from chance or from a column that
 changes. The core knows nothing of these modules; `CLIENTS` names those that are served.
 
-    trpc       the first gateway's procedures and its page's poll
+    trpc              the first gateway's procedures and its page's poll
+    chat_completions  OpenAI's chat completions and models; `chat_chunks` is its table
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from flask import request
 
 from app.settings import Settings
 
-from . import error_shapes, trpc
+from . import chat_completions, error_shapes, trpc
 
 #: Name in `CLIENTS` → its routes.
-_FAMILIES = {"trpc": (trpc.blueprint,)}
+_FAMILIES = {"trpc": (trpc.blueprint,), "chat-completions": (chat_completions.blueprint,)}
 
 
 def install(app: APIFlask, settings: Settings) -> None:
@@ -39,4 +40,4 @@ def install(app: APIFlask, settings: Settings) -> None:
 
 
 #: Blueprints whose clients send all that was said before with each message.
-_WITH_HISTORIES: frozenset[str] = frozenset()
+_WITH_HISTORIES = frozenset({"chat_completions"})
