@@ -56,7 +56,7 @@ try:
 except BackchatError as error:
     print(f"web: {error.detail}", file=sys.stderr, flush=True)
     sys.exit(os.EX_CONFIG)
-logs.configure(_settings.log_level)
+logs.configure(_settings.log_level, _settings.log_format)
 
 bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
 workers = _settings.web_workers
@@ -85,7 +85,7 @@ class _Logger(Logger):  # type: ignore[misc]
 
 
 logger_class = _Logger
-logconfig_dict = logs.configuration(_settings.log_level)
+logconfig_dict = logs.configuration(_settings.log_level, _settings.log_format)
 
 
 def post_worker_init(worker: Any) -> None:

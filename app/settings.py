@@ -111,6 +111,8 @@ class Settings:
     #: Web processes and connections.
     web_workers: int = 1
     log_level: str = "INFO"
+    #: `text` or `json`.
+    log_format: str = "text"
     #: `on`: a line for each request, polls as well.
     access_log: str = ""
     #: Where a worker shows its metrics; empty: nowhere. The web process shows its own at `/metrics`.

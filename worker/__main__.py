@@ -68,7 +68,7 @@ def main() -> None:
         settings = Settings.from_environment()
         forget_secret()
         settings.require_metrics_folder()
-        logs.configure(settings.log_level)
+        logs.configure(settings.log_level, settings.log_format)
         if not settings.redis_url:
             raise BackchatError("REDIS_URL is not set; `make run` brings a broker of its own")
         loop.run(work(settings))

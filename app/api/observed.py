@@ -25,6 +25,7 @@ ROUTE = "backchat.route"
 #: True: the request waits for news, so its time says nothing of the server.
 HELD = "backchat.held"
 _ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -44,6 +45,12 @@ def install(app: APIFlask, *, access_log: bool) -> None:
 def request_id() -> str:
     """The id of the request that is being served."""
     return str(request.environ[REQUEST_ID])
+
+
+def traceparent() -> str | None:
+    """The trace that the request which is being served belongs to, as W3C's Trace Context writes it."""
+    given = request.headers.get("traceparent", "")
+    return given if _TRACE.fullmatch(given) else None
 
 
 def id_of(environ: WSGIEnvironment) -> str:

@@ -32,6 +32,7 @@ from ..errors import (
     UnknownAgent,
     UnknownModel,
 )
+from . import observed
 
 logger = logging.getLogger(__name__)
 
@@ -160,5 +161,8 @@ def install(app: APIFlask) -> None:
 
     @app.errorhandler(Exception)  # type: ignore[untyped-decorator,unused-ignore]
     def unexpected(error: Exception) -> Response:
-        logger.exception("request failed", extra={"method": request.method, "path": request.path})
+        logger.exception(
+            "request failed",
+            extra={"method": request.method, "path": request.path, "request_id": observed.request_id()},
+        )
         return problem(500, "internal_error", "something went wrong on the server; it has been logged")

@@ -11,6 +11,7 @@ from app.conversations import queries as conversation_queries
 from app.errors import Forbidden, Invalid, NotFound, UnknownAgent, UnknownModel
 from app.sessions.options import Options
 
+from . import observed
 from .access import caller, owner
 from .services import services
 
@@ -52,6 +53,8 @@ def start(
             idempotency_key=idempotency_key,
             request_hash=request_hash,
             options=options or Options(),
+            request_id=observed.request_id(),
+            traceparent=observed.traceparent(),
         )
     )
     for ended in created.interrupted:

@@ -175,6 +175,26 @@ def _wait_for(free: threading.Semaphore) -> None:
         raise TimeoutError("all connections to the database are in use")
 
 
+class _Outage:
+    """Says once that the database is away, and once that it is back."""
+
+    def __init__(self) -> None:
+        self._is_on = False
+
+    def begins(self, error: Exception) -> None:
+        if not self._is_on:
+            self._is_on = True
+            logger.warning("database can't be reached", extra={"error": str(error)[:500]})
+
+    def ends(self) -> None:
+        if self._is_on:
+            self._is_on = False
+            logger.info("database is back")
+
+
+_outage = _Outage()
+
+
 @contextmanager
 def connected() -> Iterator[None]:
     """A connection for this thread or greenlet, given back at the end; inside another one: that one.
@@ -187,6 +207,7 @@ def connected() -> Iterator[None]:
         return
     with _translated(), _slot():
         database.connect()
+        _outage.ends()
         try:
             yield
         finally:
@@ -202,6 +223,7 @@ def _translated() -> Iterator[None]:
         if not database_errors.is_unavailable(error):
             raise
         metrics.DATABASE_ERRORS.inc()
+        _outage.begins(error)
         _discard_connection()
         raise DatabaseUnavailable("the database can't be reached") from error
 

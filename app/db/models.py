@@ -75,6 +75,10 @@ class Session(Base):
     session_number = IntegerField(column_name="sessionNumber", null=True)
     #: Retention has deleted its events.
     events_pruned_at = UtcField(column_name="eventsPrunedAt", null=True)
+    #: `X-Request-Id` of its POST.
+    request_id = CharField(128, column_name="requestId", null=True)
+    #: W3C `traceparent` of its POST: its attempts are spans of that trace.
+    traceparent = CharField(64, null=True)
     idempotency_key = CharField(255, column_name="idempotencyKey", null=True)
     #: SHA-256 of the body that came with the key.
     request_hash = CharField(64, column_name="requestHash", null=True)

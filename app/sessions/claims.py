@@ -62,6 +62,9 @@ class Claim:
     taken_from: str | None = None
     #: What it is charged to; None: its owner had no account when it was claimed.
     account_id: int | None = None
+    #: `X-Request-Id` and `traceparent` of the POST.
+    request_id: str | None = None
+    traceparent: str | None = None
 
     @property
     def conversation(self) -> threads.Key:
@@ -120,8 +123,8 @@ def _take(
     free = (
         "SELECT id, sessionId, conversationId, owner, agentId, model, userMessage, attempt + 1, lastSeq, checkpoint,"
         f" checkpointSeq, COALESCE(deadlineMs - {clock}, ?), cause, createdAt,"
-        f" CASE WHEN leaseUntilMs IS NOT NULL THEN COALESCE(worker, '') END, openRequest, {_USED} FROM"
-        f" chatSessions{db.only_by('PRIMARY')} WHERE {guard}"
+        f" CASE WHEN leaseUntilMs IS NOT NULL THEN COALESCE(worker, '') END, requestId, traceparent,"
+        f" openRequest, {_USED} FROM chatSessions{db.only_by('PRIMARY')} WHERE {guard}"
     )
     rows = db.sql(free, [turn_timeout_s * 1000, worker, max_attempts, *wanted]).fetchall()
     claims = [_claim(row, wanted[row[0]]) for row in rows]
@@ -135,14 +138,14 @@ def _take(
 
 
 def _claim(row: Row, found: _Next) -> Claim:
-    *of_session, remaining_ms, cause, created_at, taken_from, open_request = row[: -len(spending.FIELDS)]
+    *of_session, remaining_ms, cause, created_at, taken_from, request_id, trace, opened = row[: -len(spending.FIELDS)]
     used = spending.counted(*row[-len(spending.FIELDS) :])
-    beside = used, Session.created_at.python_value(created_at), taken_from, found.account_id
+    beside = used, Session.created_at.python_value(created_at), taken_from, found.account_id, request_id, trace
     claim = Claim(*(*of_session, remaining_ms / 1000, cause, found.has_history, found.has_options, *beside))
-    if open_request is None:
+    if opened is None:
         return claim
     # The attempt before this one was cut off: from now on the row counts that.
-    used += spending.lost(claim.session_id, open_request)
+    used += spending.lost(claim.session_id, opened)
     spending.store(claim.row_id, used, None)
     return replace(claim, used=used)
 
@@ -234,6 +237,7 @@ class Held(NamedTuple):
     row_id: int
     attempt: int
     session_id: str
+    request_id: str | None
 
 
 def held_by(worker: str) -> set[Held]:
@@ -243,7 +247,7 @@ def held_by(worker: str) -> set[Held]:
         DatabaseUnavailable: no connection.
     """
     mine = (Session.status == "running") & (Session.lease_until_ms == HELD) & (Session.worker == worker)
-    found = Session.select(Session.id, Session.attempt, Session.session_id).where(mine)
+    found = Session.select(Session.id, Session.attempt, Session.session_id, Session.request_id).where(mine)
     return {Held(*row) for row in db.reading(lambda: db.tuples(found))}
 
 

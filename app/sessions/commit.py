@@ -116,7 +116,7 @@ def _held_up(batches: Sequence[Batch], rows: dict[int, Session], conversations: 
 
 _select = Select(
     Session.id, Session.session_id, Session.conversation_id, Session.agent_id, Session.session_number, Session.status,
-    Session.attempt, Session.last_seq, Session.model, Session.created_at, Session.started_at,
+    Session.attempt, Session.last_seq, Session.model, Session.created_at, Session.started_at, Session.request_id,
     Session.account_id,
 )  # fmt: skip
 

@@ -49,6 +49,9 @@ class NewSession:
     idempotency_key: str | None = None
     #: SHA-256 of the request; two requests with one key must agree on it.
     request_hash: str | None = None
+    #: As the request named itself, for logs and traces.
+    request_id: str | None = None
+    traceparent: str | None = None
     options: Options = field(default_factory=Options)
 
 
@@ -123,6 +126,8 @@ def _create(new: NewSession) -> Created:
         agent_id=new.agent_id,
         model=new.model,
         user_message=new.message,
+        request_id=new.request_id,
+        traceparent=new.traceparent,
         idempotency_key=new.idempotency_key,
         request_hash=new.request_hash,
     ).execute()

@@ -36,7 +36,7 @@ def claimed(claims: Sequence[Claim], worker: str) -> None:
     for claim in claims:
         kind = "first" if claim.attempt == 1 else "taken_over" if claim.taken_from is not None else "handed_back"
         metrics.CLAIMS.labels(kind).inc()
-        fields = _of_claim(claim) | {"worker": worker}
+        fields = of_claim(claim) | {"worker": worker}
         if kind == "first":
             waited_s = seconds_since(claim.created_at)
             metrics.CLAIM_SECONDS.observe(waited_s)
@@ -47,7 +47,7 @@ def claimed(claims: Sequence[Claim], worker: str) -> None:
         else:
             cause = claim.cause or _UNKNOWN
             metrics.TAKEOVERS.labels(cause).inc()
-            fields |= {"taken_from": claim.taken_from, "cause": cause}
+            fields |= {"cause": cause}
             logger.warning("session taken over", extra=fields)
 
 
@@ -59,13 +59,13 @@ def first_text(claim: Claim) -> None:
 def handed_back(claim: Claim | Held) -> None:
     """A stopping worker gave a session back."""
     metrics.HAND_BACKS.inc()
-    logger.info("session handed back", extra=_of_claim(claim))
+    logger.info("session handed back", extra=of_claim(claim))
 
 
 def fenced(claim: Claim) -> None:
     """An attempt writes no more: its session was taken over, cancelled, ended or deleted."""
     metrics.FENCED.inc()
-    logger.info("attempt fenced", extra=_of_claim(claim))
+    logger.info("attempt fenced", extra=of_claim(claim))
 
 
 def ended(row: Session, terminal: Terminal, attempt: int) -> None:
@@ -74,7 +74,7 @@ def ended(row: Session, terminal: Terminal, attempt: int) -> None:
     code = "" if isinstance(terminal, Done) else terminal.error_code
     metrics.SESSIONS_ENDED.labels(terminal.type, metrics.ERROR_CODES.label(code) if code else "").inc()
     metrics.SESSION_SECONDS.observe(took_s)
-    fields: dict[str, object] = {"session_id": row.session_id, "attempt": attempt, "seconds": round(took_s, 3)}
+    fields = _fields(row.session_id, attempt, row.request_id) | {"seconds": round(took_s, 3)}
     if isinstance(terminal, Done):
         tokens = terminal.usage.total_tokens if terminal.usage is not None else None
         logger.info("session done", extra=fields | {"model": terminal.model, "tokens": tokens})
@@ -88,5 +88,12 @@ def ended(row: Session, terminal: Terminal, attempt: int) -> None:
         logger.warning("session failed", extra=fields)
 
 
-def _of_claim(claim: Claim | Held) -> dict[str, object]:
-    return {"session_id": claim.session_id, "attempt": claim.attempt}
+def of_claim(claim: Claim | Held) -> dict[str, object]:
+    """The fields of each line about this attempt."""
+    return _fields(claim.session_id, claim.attempt, claim.request_id)
+
+
+def _fields(session_id: str, attempt: int, request_id: str | None) -> dict[str, object]:
+    """Of each line about a session; one of an older process, or of no request, has no request's id."""
+    fields: dict[str, object] = {"session_id": session_id, "attempt": attempt}
+    return fields | {"request_id": request_id} if request_id else fields

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from app import db, sessions
+from app.db.times import utc_now
 from app.events import Delta, Done, Error
+from app.observability.logs import configuration
 from app.sessions import census, claims
 from app.sessions.commit import Batch, commit
 from tests.counted import families, moved, samples
 from tests.factories import change, make_claim, make_created, make_new, make_session, orphan, write
+from tests.model_server import ModelServer
 from tests.stage import Echo, Stage, working
 
 SWEEP_S = 2.0
@@ -81,7 +85,7 @@ def test_the_census_tells_who_runs_waits_and_is_left() -> None:
     make_claim()
     orphan(make_claim().session_id)
     oldest = make_session()
-    change(oldest, created_at=sessions_ago(60))
+    change(oldest, created_at=utc_now() - timedelta(seconds=60))
     first = make_created()
     make_session(conversation_id=first.conversation_id)
     write(make_claim(), Done("done"))
@@ -91,14 +95,6 @@ def test_the_census_tells_who_runs_waits_and_is_left() -> None:
     assert (now.running, now.orphaned, now.queued, now.waiting) == (1, 1, 2, 1)
     assert 59 < now.oldest_queued_s < 90
     assert now.sweep_age_s is None
-
-
-def sessions_ago(seconds: float) -> Any:
-    from datetime import timedelta
-
-    from app.db.times import utc_now
-
-    return utc_now() - timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
@@ -174,3 +170,79 @@ def test_a_scrape_is_quick(client: FlaskClient) -> None:
         return time.thread_time() - started
 
     assert min(scrape_s() for _ in range(5)) < 0.05
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, Any]]:
+    """What was logged of sessions: level, message, and the request that it names."""
+    return [
+        (record.levelname, record.getMessage(), getattr(record, "request_id", None))
+        for record in caplog.records
+        if record.name == "backchat.sessions"
+    ]
+
+
+def test_a_session_has_a_line_for_its_start_and_one_for_its_end(
+    make_stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    stage = make_stage()
+
+    with working(stage.settings, Echo()) as worker:
+        body = {"message": "Hello?"}
+        started = stage.call("POST", "/api/chat/session", 202, json=body, headers={"X-Request-Id": "req-7"})
+        worker.run(started["sessionId"])
+        stage.get(f"/api/chat/session/{started['sessionId']}/events")
+
+    assert lines(caplog) == [("INFO", "session started", "req-7"), ("INFO", "session done", "req-7")]
+    ours = [vars(record) for record in caplog.records if record.name == "backchat.sessions"]
+    assert {(line["session_id"], line["attempt"]) for line in ours} == {(started["sessionId"], 1)}
+    assert not [record for record in caplog.records if record.name == "backchat.access"]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_takeover_a_hand_back_and_a_failure_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    session_id = make_session(request_id="req-8")
+
+    claims.hand_back(make_claim(session_id))
+    make_claim(session_id, worker="worker-2")
+    orphan(session_id)
+    last = make_claim(session_id, worker="worker-3")
+    write(last, Error("model_error", "The provider refused.", provider_said="400: no such parameter"))
+
+    assert lines(caplog) == [
+        ("INFO", "session started", "req-8"),
+        ("INFO", "session handed back", "req-8"),
+        ("INFO", "session resumed", "req-8"),
+        ("WARNING", "session taken over", "req-8"),
+        ("WARNING", "session failed", "req-8"),
+    ]
+    failed = vars(caplog.records[-1])
+    assert failed["provider_said"] == "400: no such parameter"
+    assert (failed["attempt"], failed["error_code"]) == (3, "model_error")
+
+
+def test_a_request_to_a_model_has_no_line(
+    make_stage: Callable[..., Stage], model_server: ModelServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    name = model_server.add({"answers": [{"steps": [{"text": "Hi."}]}]})
+    stage = make_stage(openai_base_url=model_server.url, models="openai-chat:*")
+
+    with working(stage.settings) as worker:
+        stage.ask(worker, "Hello?", model=f"openai-chat:{name}")
+
+    quiet = {name for name, logger in configuration("info")["loggers"].items() if logger["level"] == "WARNING"}
+    told = {each.name for each in caplog.records if each.levelname == "INFO" and each.name not in quiet}
+    assert told == {"backchat.sessions"}
+
+
+def test_every_request_has_a_line_where_that_is_asked_for(
+    make_client: Callable[..., FlaskClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    make_client(access_log="on").get("/healthz?secret=1", headers={"X-Request-Id": "req-9"}, buffered=True)
+
+    [line] = [vars(record) for record in caplog.records if record.name == "backchat.access"]
+    assert (line["method"], line["path"], line["status"], line["request_id"]) == ("GET", "/healthz", "200", "req-9")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from app.observability.logs import Formatter, configuration
+from app.observability.logs import Formatter, JsonFormatter, configuration
 
 
 def record(message: str, *arguments: object, **fields: object) -> logging.LogRecord:
@@ -82,3 +82,33 @@ def test_what_would_flood_the_log_is_quiet() -> None:
 
 def test_a_level_that_there_is_not_means_info() -> None:
     assert configuration("chatty")["root"]["level"] == "INFO"
+
+
+def test_a_record_is_one_json_object_with_its_fields() -> None:
+    made = record("session\nrung", session_id="a-1", attempt=2, odd=object())
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+
+    line = JsonFormatter().format(made)
+
+    assert "\n" not in line
+    told = json.loads(line)
+    assert told.pop("traceback").endswith("ValueError: broken")
+    assert told.pop("odd").startswith("<object object")
+    assert told == {
+        "time": "2026-01-31T12:00:00.123000+00:00",
+        "level": "INFO",
+        "logger": "worker.process.sweeper",
+        "message": "session\nrung",
+        "session_id": "a-1",
+        "attempt": 2,
+    }
+
+
+def test_the_format_of_lines_is_a_setting() -> None:
+    def formatter(line: str) -> object:
+        return configuration("info", line)["formatters"]["line"]["()"]
+
+    assert [formatter(line) for line in ("text", "json", "xml")] == [Formatter, JsonFormatter, Formatter]

@@ -272,4 +272,4 @@ class Run:
                 await asyncio.sleep(_READ_AGAIN_S)
 
     def _fields(self) -> dict[str, object]:
-        return {"session_id": self.claim.session_id, "attempt": self.claim.attempt}
+        return observed.of_claim(self.claim)

@@ -91,6 +91,4 @@ class Sweeper:
         except NotFound:
             return False
         self._doorbell.ended(ended)
-        if ended.changed:
-            logger.warning("session ended", extra={"session_id": found.session_id, "error_code": error.error_code})
         return ended.changed
