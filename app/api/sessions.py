@@ -12,7 +12,6 @@ from flask import Response, request
 from app import access
 from app.errors import Invalid
 from app.sessions import queries as session_queries
-from app.sessions import removal
 
 from . import ending, openapi, starting
 from .access import caller, needs, owner
@@ -161,9 +160,7 @@ def cancel(session_id: str) -> dict[str, Any]:
 @blueprint.output({}, 204)
 @blueprint.doc(summary="Delete a session with its events and messages")
 def delete(session_id: str) -> str:
-    ended = removal.delete(owner(), session_id)
-    services().reader.forget(session_id)
-    services().doorbell.deleted(ended)
+    ending.delete(services(), owner(), session_id)
     return ""
 
 

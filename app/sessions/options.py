@@ -64,6 +64,11 @@ def of(session_id: str) -> Options:
     )
 
 
+def read(session_id: str) -> Options:
+    """The options of a session. Raises DatabaseUnavailable."""
+    return db.reading(lambda: of(session_id))
+
+
 def metadata_of(session_ids: Sequence[str]) -> dict[str, dict[str, str]]:
     """The metadata of these sessions, by id, of those that have any. Runs inside the caller's connection."""
     wanted = SessionOptions.session_id.in_(list(session_ids)) & SessionOptions.metadata.is_null(False)

@@ -127,6 +127,12 @@ ROUTES: dict[str, Row] = {
     "GET /api/orchestrator/getEvents?sessionId={S}": READS,
     "GET /v1/models": READS,
     "GET /v1/models/agent-1": READS,
+    "POST /v1/responses": Row("write", 404, {"model": "none", "input": "x"}, frozenset({"conversation", "agent"}),
+                              also="read"),
+    "GET /v1/responses/{R}": READS,
+    "POST /v1/responses/{R}/cancel": Row("cancel", scopes=READS.scopes),
+    "DELETE /v1/responses/{R}": Row("write", scopes=READS.scopes),
+    "GET /v1/responses/{R}/input_items": READS,
     # What is there would be answered by a worker; that it is not there is told to those alone who may ask.
     "POST /v1/chat/completions": Row("write", 404, {"model": "none", "messages": [{"role": "user", "content": "x"}]},
                                      frozenset({"conversation", "agent"}), also="read"),
@@ -147,7 +153,11 @@ def test_every_route_has_a_row(guarded: APIFlask) -> None:
     described = set()
     for route in ROUTES:
         method, path = route.split(" ")
-        rule, _ = adapter.match(path.split("?")[0].replace("{", "").replace("}", ""), method, return_rule=True)
+        rule, _ = adapter.match(
+            path.split("?")[0].replace("{R}", f"resp_{'0' * 32}").replace("{", "").replace("}", ""),
+            method,
+            return_rule=True,
+        )
         described.add((method, re.sub(r"<[^>]+>", "<>", rule.rule)))
 
     assert described == rules(guarded)
@@ -166,6 +176,8 @@ class Place:
         return method, self.fill(path)
 
     def fill(self, text: str) -> str:
+        # The id of a response has 32 digits, also of one that is not there.
+        text = text.replace("{R}", f"resp_{self.session.replace('-', '').zfill(32)[:32]}".replace("nothing", "0" * 7))
         return text.replace("{S}", self.session).replace("{C}", self.conversation).replace("{E}", self.event)
 
 
@@ -385,6 +397,9 @@ def test_a_start_gives_a_token_for_its_session_alone(guarded: APIFlask) -> None:
         "GET /api/orchestrator/getEvents?sessionId={S}",
         "GET /v1/models",
         "GET /v1/models/agent-1",
+        "GET /v1/responses/{R}",
+        "POST /v1/responses/{R}/cancel",
+        "GET /v1/responses/{R}/input_items",
         "GET /api/trpc/orchestrator.getSession?input=%7B%22sessionId%22:%22{S}%22%7D",
     }
     assert set(answers.values()) == {200, 403}

@@ -9,6 +9,7 @@ changes. The core knows nothing of these modules; `CLIENTS` names those that are
 
     trpc              the first gateway's procedures and its page's poll
     chat_completions  OpenAI's chat completions and models; `chat_chunks` is its table
+    responses         OpenAI's responses; `response_events` is its table
 """
 
 from __future__ import annotations
@@ -18,19 +19,23 @@ from flask import request
 
 from app.settings import Settings
 
-from . import chat_completions, error_shapes, trpc
+from . import chat_completions, error_shapes, response_objects, responses, trpc
 
 #: Name in `CLIENTS` → its routes.
-_FAMILIES = {"trpc": (trpc.blueprint,), "chat-completions": (chat_completions.blueprint,)}
+_FAMILIES = {
+    "trpc": trpc.blueprint,
+    "chat-completions": chat_completions.blueprint,
+    "responses": responses.blueprint,
+}
 
 
 def install(app: APIFlask, settings: Settings) -> None:
     """Serve the clients that `CLIENTS` names, with errors of the shape that each knows."""
     named = {name.strip().lower() for name in settings.clients.split(",")}
-    for name, blueprints in _FAMILIES.items():
+    app.url_map.converters["response"] = response_objects.ResponseId
+    for name, blueprint in _FAMILIES.items():
         if name in named:
-            for blueprint in blueprints:
-                app.register_blueprint(blueprint)
+            app.register_blueprint(blueprint)
     error_shapes.install(app)
 
     @app.before_request
@@ -40,4 +45,4 @@ def install(app: APIFlask, settings: Settings) -> None:
 
 
 #: Blueprints whose clients send all that was said before with each message.
-_WITH_HISTORIES = frozenset({"chat_completions"})
+_WITH_HISTORIES = frozenset({"chat_completions", "responses"})

@@ -32,6 +32,7 @@ from .openai_input import (
     AGENT,
     ModelNotFound,
     OpenAIParameters,
+    Unsupported,
     agent_and_model,
     conversation_of,
     error_of_problem,
@@ -111,14 +112,14 @@ def _refuse_what_runs_here(body: dict[str, Any]) -> None:
     refuse(body, ("logprobs", "top_logprobs", "audio", "prediction", "web_search_options"), "it is not supported")
     choice = body.get("tool_choice")
     if choice not in (None, "none", "auto"):
-        raise Invalid("tool_choice can only be none or auto: tools run on the server", parameter="tool_choice")
+        raise Unsupported("tool_choice can only be none or auto: tools run on the server", parameter="tool_choice")
     if body.get("n") not in (None, 1):
-        raise Invalid("n can only be 1", parameter="n")
+        raise Unsupported("n can only be 1", parameter="n")
     if set(body.get("modalities") or ["text"]) != {"text"}:
-        raise Invalid("only text can be answered", parameter="modalities")
+        raise Unsupported("only text can be answered", parameter="modalities")
     wanted = body.get("response_format")
     if isinstance(wanted, dict) and wanted.get("type", "text") != "text":
-        raise Invalid("only text can be answered", parameter="response_format")
+        raise Unsupported("only text can be answered", parameter="response_format")
 
 
 def _start(body: ChatIn) -> str:
@@ -149,9 +150,9 @@ def _start(body: ChatIn) -> str:
 def _role_and_text(message: dict[str, Any], index: int) -> tuple[str, str]:
     role, place = message.get("role"), f"messages[{index}]"
     if role not in _ROLES:
-        raise Invalid(f"a message of the role {role!r} can't be taken: tools run on the server", parameter=place)
+        raise Unsupported(f"a message of the role {role!r} can't be taken: tools run on the server", parameter=place)
     if message.get("tool_calls") or message.get("function_call"):
-        raise Invalid("calls of the client's tools can't be taken: tools run on the server", parameter=place)
+        raise Unsupported("calls of the client's tools can't be taken: tools run on the server", parameter=place)
     if role == "assistant" and message.get("content") is None:
         return role, ""
     return role, text_of(message.get("content"), f"{place}.content")

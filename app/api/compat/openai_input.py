@@ -28,6 +28,12 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class Unsupported(Invalid):
+    """The request asks for what Backchat has not got."""
+
+    code = "unsupported_parameter"
+
+
 class OpenAIParameters(BaseModel):
     """What both APIs say of the model in the same words; what is not known is passed over."""
 
@@ -68,7 +74,7 @@ def text_of(content: Any, place: str) -> str:
     """The text of a message's content: a string, or parts of text.
 
     Raises:
-        Invalid: something in it is no text; names it.
+        Invalid, Unsupported: something in it is no text; names it.
     """
     if isinstance(content, str):
         return content
@@ -79,7 +85,7 @@ def text_of(content: Any, place: str) -> str:
         kind = part.get("type") if isinstance(part, dict) else None
         text = part.get("text") if isinstance(part, dict) else None
         if kind not in _TEXT_PARTS or not isinstance(text, str):
-            raise Invalid(f"only parts of text can be taken, not {kind!r}", parameter=f"{place}[{index}]")
+            raise Unsupported(f"only parts of text can be taken, not {kind!r}", parameter=f"{place}[{index}]")
         texts.append(text)
     return "".join(texts)
 
@@ -104,10 +110,10 @@ def conversation_of(messages: Iterable[tuple[str, str]], place: str) -> tuple[st
 
 
 def refuse(given: Mapping[str, Any], names: Iterable[str], why: str) -> None:
-    """Raise Invalid if one of these is given and not empty."""
+    """Raise Unsupported if one of these is given and not empty."""
     for name in names:
         if given.get(name):
-            raise Invalid(f"{name} can't be used: {why}", parameter=name)
+            raise Unsupported(f"{name} can't be used: {why}", parameter=name)
 
 
 def error_of_problem(problem: Mapping[str, Any]) -> dict[str, Any]:
