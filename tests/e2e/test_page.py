@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import Chat, Watch
+from tests.e2e import hostile_server
+from tests.e2e.hostile_server import PAYLOADS
 from tests.model_server import ModelServer
 from tests.servers import wait_until
 from tests.stack import Stack
@@ -337,6 +340,57 @@ def test_a_hostile_answer_is_shown_harmlessly(make_device: MakeDevice, model_ser
     assert rtl.evaluate("p => getComputedStyle(p).direction") == "rtl"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert watch.complaints == []
+
+
+def test_nothing_that_a_server_says_runs_in_the_page(make_device: MakeDevice, watch: Watch, stack: Stack) -> None:
+    chat = make_device()()
+    page = chat.page
+    page.route("**/api/**", hostile_server.answer)
+
+    page.goto(f"{stack.url}/#{hostile_server.CONVERSATIONS[0]}")
+    page.reload()
+    # All of it is near enough to be read.
+    page.set_viewport_size({"width": 1200, "height": 30_000})
+    expect(page.locator(".conversations .title")).to_have_count(len(PAYLOADS))
+    expect(page.locator("#agent option")).to_have_count(len(PAYLOADS))
+    expect(chat.turns).to_have_count(len(hostile_server.GROUPS))
+    expect(page.locator(".steps")).to_have_count(len(hostile_server.GROUPS))
+    page.eval_on_selector_all(".reveal:not([hidden])", "all => all.forEach(button => button.click())")
+    expect(page.locator(".step.tool")).to_have_count(len(PAYLOADS))
+    page.eval_on_selector_all(".step", "all => all.forEach(step => { step.open = true })")
+    expect(page.locator(".step pre")).to_have_count(2 * len(PAYLOADS))
+    expect(page.locator(".turn[aria-busy]")).to_have_count(0)
+
+    def texts(selector: str) -> list[str]:
+        return list(page.eval_on_selector_all(selector, "all => all.map(each => each.textContent)"))
+
+    # Each payload is there as the text that it is; an answer is what Markdown makes of it.
+    assert texts(".conversations .title") == PAYLOADS
+    assert page.title() == f"{PAYLOADS[0]} · Backchat"
+    assert texts("#agent option") == PAYLOADS
+    assert page.eval_on_selector_all("#agent option", "all => all.map(each => each.title)") == PAYLOADS
+    assert texts(".bubble") == hostile_server.GROUPS
+    assert texts(".step.tool .step-title code") == PAYLOADS
+    assert texts(".step.tool section:nth-child(2) pre") == PAYLOADS
+    assert [json.loads(each) for each in texts(".step.tool section:nth-child(1) pre")] == [{p: p} for p in PAYLOADS]
+    assert texts(".thoughts") == PAYLOADS
+    for group, problem, facts in zip(hostile_server.GROUPS, texts(".problem"), texts(".facts"), strict=True):
+        assert group in problem
+        assert group in facts
+    assert all(texts(".turn .text"))
+    assert page.evaluate(hostile_server.HARM) == []
+
+    # Found, refused and not sent.
+    page.get_by_role("searchbox").fill("anything")
+    expect(page.locator(".snippet").last).to_contain_text("Found:")
+    assert texts(".snippet") == [f"Found: {payload}" for payload in PAYLOADS]
+    chat.field.fill("Hello")
+    chat.field.press("Enter")
+    expect(chat.turn.locator(".problem")).to_contain_text(PAYLOADS[0])
+    assert page.evaluate(hostile_server.HARM) == []
+    assert watch.complaints == []
+    page.evaluate("document.body.append(document.createElement('iframe'))")
+    assert page.evaluate(hostile_server.HARM) != []
 
 
 def test_without_routes_of_conversations_the_page_lists_sessions(
