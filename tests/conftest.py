@@ -24,6 +24,7 @@ from app import db
 from app.db import schema
 from app.db.models import MODELS
 from tests import preloaded
+from tests.leaks import leaks
 from tests.model_server import ModelServer
 from tests.preloaded import PreloadedProcess
 from tests.servers import EmbeddedBroker, MariaDB, Process, RedisServer, guard, memory
@@ -40,6 +41,7 @@ settings.load_profile("any machine")
 
 def pytest_configure() -> None:
     """Keep what tests store in memory where there is room: a commit waits for no disk, and `kill -9` loses nothing."""
+    leaks.watch()
     if folder := memory():
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
 
@@ -99,6 +101,7 @@ def _nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     yield
     preloaded.close()
     guard.close()
+    assert leaks.found == [], "logs hold what is secret"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -28,6 +28,7 @@ import pymysql
 import pytest
 
 from app.dev import free_port
+from tests.leaks import leaks, secrets_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -186,9 +187,14 @@ class Process:
 
     def _read(self, process: Any) -> None:
         assert process.stdout is not None
+        secrets = secrets_of(self.environment or {})
+        # The command that prints a token was asked to.
+        watched = "token" not in self.arguments
         with self.log.open("ab", buffering=0) as log, process.stdout:
             for line in process.stdout:
                 log.write(line)
+                if watched:
+                    leaks.look(line.decode("utf-8", "replace"), secrets, self.log.name)
                 with self._news:
                     self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
                     self._news.notify_all()

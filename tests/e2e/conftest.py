@@ -68,7 +68,7 @@ def stack(
         DATABASE_URL=mariadb.create_database("e2e"),
         REDIS_URL=redis_server.url,
         OPENAI_BASE_URL=model_server.url,
-        OPENAI_API_KEY="unused",
+        OPENAI_API_KEY="key-of-the-model-server",
         CHAT_MODEL="openai-chat:unknown",
         LEASE_S="3",
         SWEEP_S="0.5",

@@ -45,8 +45,10 @@ def stack(
         DATABASE_URL=mariadb.create_database("access"),
         REDIS_URL=redis_server.url,
         OPENAI_BASE_URL=model_server.url,
-        OPENAI_API_KEY="unused",
+        OPENAI_API_KEY="key-of-the-model-server",
         CHAT_SECRET=SECRET,
+        # The most that is ever said; no log may hold a secret.
+        LOG_LEVEL="DEBUG",
         URL_PREFIX="/chat",
         AGENTS_FILE=str(folder / "agents.toml"),
     )
