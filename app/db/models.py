@@ -256,6 +256,8 @@ class Lease(Base):
 class Worker(Base):
     """A worker process: alive while `beat` moves; see `app.db.heartbeats`."""
 
+    owned = Owned.NOT
+
     name = CharField(128, primary_key=True)
     beat = BigIntegerField(default=0)
     #: What it died of; null: nobody has found it dead.
