@@ -129,15 +129,23 @@ def retried(batch: Batch) -> Batch:
     return replace(batch, retried=True)
 
 
+class Statement(str):
+    """What the database was asked, with its parameters."""
+
+    parameters: Sequence[Any] = ()
+
+
 @contextmanager
-def statements() -> Iterator[list[str]]:
+def statements() -> Iterator[list[Statement]]:
     """What this process asks the database within the block."""
     made = db.database.obj
-    asked: list[str] = []
+    asked: list[Statement] = []
     execute = made.execute_sql
 
     def listen(statement: str, *arguments: Any, **named: Any) -> Any:
-        asked.append(statement)
+        asked.append(Statement(statement))
+        if arguments:
+            asked[-1].parameters = arguments[0]
         return execute(statement, *arguments, **named)
 
     made.execute_sql = listen

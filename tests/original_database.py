@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import peewee
@@ -213,4 +214,11 @@ def rows(db: peewee.Database, table: str) -> list[dict[str, Any]]:
     """All rows of a table, by id."""
     cursor = db.execute_sql(f"SELECT * FROM {table} ORDER BY id")
     names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    # A column that got milliseconds shows the same time with more digits.
+    return [
+        {
+            name: datetime.fromisoformat(value) if name.endswith("At") and isinstance(value, str) else value
+            for name, value in zip(names, row, strict=True)
+        }
+        for row in cursor.fetchall()
+    ]

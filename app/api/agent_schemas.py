@@ -110,7 +110,8 @@ class HistoryEventOut(Shown):
 
 class HistoryOut(Shown):
     events: list[HistoryEventOut]
-    total: int = Field(description="Rows that match the filters, on all pages.")
+    total: int = Field(description="Rows that match the filters, on all pages; at least so many if it is not exact.")
+    total_is_exact: bool = Field(description="False: more rows match than are counted.")
     has_more: bool
     next_cursor: str | None = Field(
         description="For the parameter that this page was asked with, `before` or `after`; with neither it is `after` "
@@ -165,7 +166,13 @@ _EVENT = {
     "createdAt": "2026-03-01T12:00:03.120Z",
 }
 EVENT: dict[str, Any] = _EVENT
-HISTORY = {"events": [_EVENT], "total": 7, "hasMore": True, "nextCursor": "aDE3NzIzNjY0MDMxMjAuMw"}
+HISTORY = {
+    "events": [_EVENT],
+    "total": 7,
+    "totalIsExact": True,
+    "hasMore": True,
+    "nextCursor": "aDE3NzIzNjY0MDMxMjAuMw",
+}
 SUMMARY = {
     "agentId": 1,
     "totalEvents": 7,

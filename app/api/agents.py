@@ -100,7 +100,7 @@ def history(agent_id: int, query: HistoryQuery) -> dict[str, Any]:
         after=_place(query.after, "after"),
         order=query.order,
     )
-    return page_json("events", page) | {"total": page.total}
+    return page_json("events", page) | {"total": page.total, "totalIsExact": page.total_is_exact}
 
 
 def _place(value: str | None, parameter: str) -> Place | None:

@@ -2,7 +2,7 @@
 
 Rows are in the order of (time, row): a cursor holds both, so that rows of one time never repeat or get lost. Totals of
 an agent come from the counts that writers keep, so a first page costs the same however long the history is; totals of
-a conversation, a session or a span of time are counted in its index.
+a conversation, a session or a span of time are counted in its index, up to `COUNTED`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from .entries import HistoryType
 Order = Literal["asc", "desc"]
 _CURSOR = Cursor("h", 2)
 _DELETED_AT_ONCE = 1000
+#: Rows that are counted for a total; of more it is only known that there are more.
+COUNTED = 10_000
 _LAST_ROW = 2**62
 
 
@@ -90,8 +92,9 @@ class Place:
 class HistoryPage(Page[dict[str, Any]]):
     """Some rows; `next_cursor` goes on in the same direction."""
 
-    #: Rows that match, on all pages.
+    #: Rows that match, on all pages; `COUNTED` and inexact where there are more than are counted.
     total: int
+    total_is_exact: bool = True
 
 
 def before_time(moment: datetime) -> Place:
@@ -142,7 +145,8 @@ def page(
         shown, next_cursor = cut(keys, limit, lambda key: _CURSOR.encode(to_ms(key[0]), key[1]), sizes)
         if forward != (order == "asc"):
             shown.reverse()
-        return HistoryPage(_rows([row_id for _, row_id in shown]), next_cursor, _total(wanted))
+        total, is_exact = _total(wanted)
+        return HistoryPage(_rows([row_id for _, row_id in shown]), next_cursor, total, is_exact)
 
     return db.reading(read)
 
@@ -187,15 +191,17 @@ def _rows(row_ids: Sequence[int]) -> list[dict[str, Any]]:
     return [to_json(rows[row_id]) for row_id in row_ids if row_id in rows]
 
 
-def _total(wanted: Wanted) -> int:
+def _total(wanted: Wanted) -> tuple[int, bool]:
+    """How many rows match, and whether those are all."""
     if wanted.of_whole_agent and wanted.at_any_time:
         mine = (AgentCount.agent_id == wanted.agent_id) & (AgentCount.owner == wanted.owner)
         counted = db.tuples(AgentCount.select(AgentCount.event_type, AgentCount.n).where(mine))
-        return int(sum(n for kind, n in counted if wanted.types is None or kind in wanted.types))
+        return int(sum(n for kind, n in counted if wanted.types is None or kind in wanted.types)), True
     condition = wanted.condition()
     if wanted.types is not None:
         condition &= AgentEvent.event_type.in_(sorted(wanted.types))
-    return int(AgentEvent.select().where(condition).count())
+    found = int(AgentEvent.select(AgentEvent.row_id).where(condition).limit(COUNTED + 1).count())
+    return min(found, COUNTED), found <= COUNTED
 
 
 def to_json(row: AgentEvent) -> dict[str, Any]:

@@ -106,6 +106,10 @@ def list_recent(
         wanted &= Session.id < _CURSOR.decode(cursor)[0]
     size = size_of(Session.user_message, Session.final_response, Session.error_message)
     keys = Session.select(Session.id, size).where(wanted).order_by(Session.id.desc()).limit(limit + 1)
+    if within is None or not within.scopes:
+        keys = db.by_index(
+            keys, Session, _INDEXES[conversation_id is not None, agent_id is not None, status is not None]
+        )
 
     def read() -> Page[dict[str, Any]]:
         found = db.tuples(keys)
@@ -114,6 +118,20 @@ def list_recent(
         return Page(_with_metadata(list(rows)), next_cursor)
 
     return db.reading(read)
+
+
+#: What serves a list in order, by whether a conversation, an agent and a status are given.
+_INDEXES = {
+    (False, False, False): "sessions_owner",
+    (False, False, True): "sessions_owner_status",
+    (False, True, False): "sessions_owner_agent",
+    (False, True, True): "sessions_owner_agent_status",
+    # The sessions of a conversation have one agent, but for a few.
+    (True, False, False): "sessions_owner_conversation",
+    (True, True, False): "sessions_owner_conversation",
+    (True, False, True): "sessions_of_conversation",
+    (True, True, True): "sessions_of_conversation",
+}
 
 
 def _in_scope(who: Principal) -> Any:

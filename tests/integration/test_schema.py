@@ -156,7 +156,9 @@ def test_sqlite_lists_without_sorting_or_scanning(store: str) -> None:
             ).fetchall()
         ]
     assert plans
-    assert [plan for plan in plans if plan.startswith("SCAN") or "TEMP B-TREE" in plan] == []
+    # Of a count the rows that a limit has left are scanned.
+    costly = [plan for plan in plans if plan.startswith("SCAN") or "TEMP B-TREE" in plan]
+    assert set(costly) <= {"SCAN _wrapped"}
 
 
 # migrate once
