@@ -45,6 +45,20 @@ def test_refused_credentials_are_model_auth_at_once(model_server: ModelServer, a
     assert len(model_server.requests(model)) == 1
 
 
+@pytest.mark.parametrize("beginning", ["data: ", '{"choices": "', " "])
+def test_a_piece_without_an_end_is_answer_too_large_and_not_asked_for_again(
+    model_server: ModelServer, monkeypatch: pytest.MonkeyPatch, beginning: str
+) -> None:
+    monkeypatch.setattr("worker.engine.sse_frames.MAX_EVENT_BYTES", 1024 * 1024)
+    said = beginning + (" " if beginning == " " else "x") * 3 * 1024 * 1024
+    model = model_server.add({"answers": [{"steps": [{"raw": "\n\n"}, {"text": "Hi"}, {"raw": said}]}]})
+
+    turn = answer(make_settings(model_server), f"openai-chat:{model}")
+
+    assert turn.failed == "answer_too_large"
+    assert len(model_server.requests(model)) == 1
+
+
 def test_without_a_key_openai_is_model_auth() -> None:
     assert answer(make_settings(), "openai:gpt-5-mini").failed == "model_auth"
 

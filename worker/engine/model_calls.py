@@ -181,6 +181,8 @@ class ModelCalls:
                 # Refused or not reached: it took nothing.
                 await self._say(Usage())
             raise
+        except TurnFailed:
+            raise
         except Exception as error:
             # Clients take what a server sends as it is, and stumble later over what should not be in it.
             logger.warning("model answer makes no sense", exc_info=error, extra=self._fields())

@@ -18,8 +18,11 @@ from urllib.request import getproxies
 import aiohttp
 import httpx2
 
+from worker.orchestrator import TurnFailed
+
+from . import sse_frames
 from .optional_parameters import REFUSING, OptionalParameters
-from .sse_frames import MAX_EVENT_BYTES, EventTooLarge
+from .sse_frames import EventTooLarge
 from .sse_merge import SseMerger
 from .whole_answers import SPACE, not_a_stream, whole_answer
 
@@ -192,7 +195,11 @@ class _Stream(httpx2.AsyncByteStream):
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _as_httpx(error, self._request) from error
         except EventTooLarge as error:
-            raise httpx2.RemoteProtocolError("an event of the stream does not end", request=self._request) from error
+            # No fault of the connection: the same would come again.
+            limit = sse_frames.MAX_EVENT_BYTES
+            raise TurnFailed(
+                "answer_too_large", f"A piece of the model's answer is larger than {limit} bytes."
+            ) from error
 
     async def _merged(self) -> AsyncIterator[bytes]:
         content = self._response.content
@@ -201,7 +208,7 @@ class _Stream(httpx2.AsyncByteStream):
         if not_a_stream(data):
             while more := await content.readany():
                 data += more
-                if len(data) > MAX_EVENT_BYTES:
+                if len(data) > sse_frames.MAX_EVENT_BYTES:
                     raise EventTooLarge
             yield merger.whole(whole_answer(data))
             return
