@@ -190,8 +190,8 @@ _EVENTS = "SELECT * FROM chatEvents WHERE sessionId = '{session}' FOR UPDATE"
 _COUNTS = "SELECT * FROM chatAgentCounts FOR UPDATE"
 #: Over this table's lock nobody can write; then all go on.
 _TABLE_S = 14.0
-_TOO_MUCH = ("answer_too_large", "model_error", "model_message_too_large")
-_OVER_A_BOUND = ("too_much_thinking", "thinking_too_large", "done")
+_TOO_MUCH = ("answer_too_large", "answer_too_long", "model_error")
+_OVER_A_BOUND = ("thinking_too_long", "done")
 
 
 def _rows() -> Sequence[Row]:
@@ -219,8 +219,8 @@ def _rows() -> Sequence[Row]:
             poll_s=5.0,
         ),
         Row("ALTER behind a read", _alter_behind_a_read, databases=SERVER, silence_s=_TABLE_S + 2.5, poll_s=5.0),
-        Row("1,000 calls in one answer", asking("calls"), ("too_many_calls", "too_many_tool_calls", "done")),
-        Row("100 MB of arguments", asking("arguments"), ("arguments_too_large", "too_large", "model_error", "done")),
+        Row("1,000 calls in one answer", asking("calls"), ("too_many_tool_calls",)),
+        Row("100 MB of arguments", asking("arguments"), ("tool_arguments_too_large",)),
         Row("bad jobs in Redis", _bad_jobs),
         Row("the database's clock steps", _clock_steps),
         # Siblings of these
@@ -238,10 +238,10 @@ def _rows() -> Sequence[Row]:
         Row("a generator that spins", _stopped_after(5, "never_yields"), ("cancelled",)),
         Row("a session that can't be stopped", _stopped_after(3, "swallows"), ("cancelled",)),
         Row("tasks that spin", doing("starts_tasks")),
-        Row("checkpoints of 100 MB", doing("checkpoints"), ("done", "checkpoint_too_large", "internal_error")),
+        Row("checkpoints of 100 MB", doing("checkpoints"), ("done", "orchestrator_error")),
         Row("50,000 deltas", doing("talks")),
         Row("50,000 pieces of a model", asking("many-tiny")),
-        Row("calls without an end", doing("floods"), ("too_many_events", "too_much_tool_data")),
+        Row("calls without an end", doing("floods"), ("too_many_events", "too_many_tool_calls", "tool_results_too_large")),
         Row("spaces without an end", asking("endless-line"), (*_TOO_MUCH, "empty_answer")),
         Row("cancelled in 466 MB of thought", _cancelled_in_mid_thought, ("cancelled", *_OVER_A_BOUND)),
         Row("a worker stands still", _standing_still, deadly=True),
