@@ -30,6 +30,7 @@ from app.settings import Settings
 from .claimer import Claimer
 from .event_writer import EventWriter
 from .liveness import Liveness
+from .memory import LOOK_S, Memory
 from .run import Answer, Run, Stop
 from .supervision import Supervision, WorkerBroken
 from .sweeper import Sweeper
@@ -103,6 +104,7 @@ class WorkerProcess:
             sweeper = Sweeper(self.name, self._settings, self._queue, self._doorbell)
             start("sweeper", self._for_ever("sweeper", self._settings.sweep_s, self._sweep_thread, sweeper.sweep))
             start("retention", self._prune_for_ever())
+        start("memory", _watch_memory())
         start("supervision", self.supervision.watch())
 
     async def _begin_to_live(self) -> None:
@@ -285,3 +287,10 @@ class WorkerProcess:
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*arguments))
+
+
+async def _watch_memory() -> None:
+    memory = Memory()
+    while True:
+        await asyncio.sleep(LOOK_S)
+        await asyncio.to_thread(memory.look)
