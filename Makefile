@@ -3,8 +3,11 @@ PYTHON ?= python3
 SEED ?= 1
 POINTS ?= 1
 MINUTES ?= 20
+FROM ?= 535d0e0
+SESSIONS ?= 20000
 VENV := .venv
 BIN := $(VENV)/bin
+OLD_PYTHON ?= $(BIN)/python
 # What running needs, and what all other targets need. Each of the two files is there when it is installed.
 READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
@@ -14,7 +17,7 @@ UV := $(VENVS)/uv/bin/uv
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench docs lock locked chaos crash soak pythons clean $(READY) $(DEV)
+.PHONY: help run test lint types bench docs lock locked chaos crash soak upgrade pythons clean $(READY) $(DEV)
 # Targets that fail half way must not look done.
 .DELETE_ON_ERROR:
 # Images of containers and some CIs set it: each of hundreds of processes would compile what it imports.
@@ -59,6 +62,9 @@ crash: $(DEV) ## Kill, freeze and cut off processes at every call that they make
 
 soak: $(DEV) ## Sessions, culprits and deploys for MINUTES=20: does it take more with time? SEED=n
 	$(BIN)/python -m tests.chaos.soak --minutes $(MINUTES) --seed $(SEED)
+
+upgrade: $(DEV) ## Upgrade from an older commit under load, and back; FROM=commit SESSIONS=n OLD_PYTHON=path
+	$(BIN)/python -m tests.upgrade --from $(FROM) --sessions $(SESSIONS) --python $(OLD_PYTHON)
 
 lock: $(UV) ## Lock the dependencies again, with hashes; UPGRADE=--upgrade moves them
 	$(LOCK) $(UPGRADE) --extra dev pyproject.toml -o requirements-dev.txt

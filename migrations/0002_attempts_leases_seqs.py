@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from migrations.steps import add_columns, add_index, is_sqlite
+from migrations.steps import add_columns, add_index, alter, is_sqlite
 
 LOST = "the worker was lost before this system took over"
 
@@ -59,19 +59,21 @@ def _event_columns(sqlite: bool) -> dict[str, str]:
 def _widen(db: Any) -> None:
     if is_sqlite(db):
         return  # its columns have no width
-    db.execute_sql(
+    alter(
+        db,
         "ALTER TABLE `chatSessions` MODIFY `id` BIGINT NOT NULL AUTO_INCREMENT, MODIFY `userMessage` LONGTEXT NOT NULL,"
         " MODIFY `finalResponse` LONGTEXT NULL, MODIFY `errorMessage` LONGTEXT NULL,"
         " MODIFY `createdAt` TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),"
         # Without ON UPDATE: adopting a row, or renewing its lease, is no change that a user sees.
-        " MODIFY `updatedAt` TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)"
+        " MODIFY `updatedAt` TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)",
     )
-    db.execute_sql(
+    alter(
+        db,
         "ALTER TABLE `chatEvents` MODIFY `id` BIGINT NOT NULL AUTO_INCREMENT, MODIFY `content` LONGTEXT NULL,"
         " MODIFY `toolResult` LONGTEXT NULL, MODIFY `errorMsg` LONGTEXT NULL,"
         # MariaDB's JSON refuses what is nested more than 32 deep, MySQL's gives back other text than was put in.
         " MODIFY `toolArgs` LONGTEXT NULL, MODIFY `usageJson` LONGTEXT NULL,"
-        " MODIFY `createdAt` TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)"
+        " MODIFY `createdAt` TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3)",
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from migrations.steps import add_columns, add_index, drop_index, is_sqlite
+from migrations.steps import add_columns, add_index, alter, drop_index, in_pieces, is_sqlite
 
 #: Columns that are compared exactly: type and constraints around the collation.
 EXACT: dict[str, dict[str, tuple[str, str]]] = {
@@ -56,7 +56,7 @@ def _compare_exactly(db: Any) -> None:
         )
         if changed:
             # One statement: a large table is copied once, not once a column.
-            db.execute_sql(f"ALTER TABLE `{table}` {changed}")
+            alter(db, f"ALTER TABLE `{table}` {changed}")
 
 
 def _without_unique_id(db: Any) -> None:
@@ -90,9 +90,18 @@ def _without_unique_id(db: Any) -> None:
         db.execute_sql(f"INSERT INTO chatConversationsCopy ({columns}) SELECT {columns} FROM {_THREADS}")
         db.execute_sql(f"DROP TABLE {_THREADS}")
         db.execute_sql(f"ALTER TABLE chatConversationsCopy RENAME TO {_THREADS}")
+        _unique_for_each_owner(db)
 
 
 _THREADS = "chatConversations"
+
+
+def _unique_for_each_owner(db: Any) -> None:
+    add_index(db, _THREADS, "conversations_of_owner", ("conversationId", "owner"), unique=True)
+
+
+#: Others write between two steps.
+atomic = False
 
 
 def up(migrator: Any, db: Any) -> None:
@@ -100,15 +109,18 @@ def up(migrator: Any, db: Any) -> None:
     if not is_sqlite(db):
         # Before owners are compared across tables: of a migration that was killed only some are converted.
         _compare_exactly(db)
-    db.execute_sql(
+    in_pieces(
+        db,
+        "chatMessages",
         "UPDATE chatMessages SET owner = COALESCE((SELECT c.owner FROM chatConversations AS c"
-        " WHERE c.conversationId = chatMessages.conversationId), 'local') WHERE owner = ''"
+        " WHERE c.conversationId = chatMessages.conversationId), 'local') WHERE owner = ''",
     )
     if is_sqlite(db):
         _without_unique_id(db)
-    else:
-        drop_index(db, _THREADS, "conversationId")
-    add_index(db, _THREADS, "conversations_of_owner", ("conversationId", "owner"), unique=True)
+    _unique_for_each_owner(db)
+    if not is_sqlite(db) and any(index.name == "conversationId" and index.unique for index in db.get_indexes(_THREADS)):
+        # It stays by its name: the statements of older processes hint at it.
+        alter(db, f"ALTER TABLE {_THREADS} DROP INDEX conversationId, ADD INDEX conversationId (conversationId)")
     add_index(db, _THREADS, "conversations_recent", ("owner", "updatedAt", "id"))
     add_index(db, "chatSessions", "sessions_of_conversation", ("conversationId", "owner", "status", "id"))
     drop_index(db, "chatSessions", "sessions_conversation")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from migrations.steps import is_sqlite
+from migrations.steps import alter, is_sqlite
 
 
 def up(migrator: Any, db: Any) -> None:
@@ -12,4 +12,4 @@ def up(migrator: Any, db: Any) -> None:
         return
     # No column that says so: an older process that renames a conversation would not change it.
     unmarked = "(id) WHERE words >= 'x'" if is_sqlite(db) else "(words(1))"
-    db.execute_sql(f"CREATE INDEX search_unmarked ON chatSearch {unmarked}")
+    alter(db, f"CREATE INDEX search_unmarked ON chatSearch {unmarked}")

@@ -114,7 +114,7 @@ def open_database(url: str, *, connections: int = 20, answer_s: int | None = Non
 
 def _open_sqlite(path: str) -> peewee.Database:
     sqlite_file.prepare(path)
-    return peewee.SqliteDatabase(
+    return sqlite_file.Database(
         path,
         timeout=15,
         # With "normal" a power cut undoes the last commits, although clients have seen their seqs.
@@ -242,7 +242,7 @@ def without_idle_limit() -> None:
     """Let the current connection think for as long as it likes between two statements: migrations do."""
     if not is_sqlite():
         database.execute_sql(
-            "SET innodb_lock_wait_timeout = 50, lock_wait_timeout = 300 /*M!100300 , idle_transaction_timeout = 0 */"
+            "SET innodb_lock_wait_timeout = 50, lock_wait_timeout = 1 /*M!100300 , idle_transaction_timeout = 0 */"
             " /*!80000 , wait_timeout = 28800 */"
         )
 

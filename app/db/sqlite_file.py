@@ -5,8 +5,21 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import peewee
 
 from app.errors import Invalid
+
+
+class Database(peewee.SqliteDatabase):
+    """Begins every transaction as one that writes.
+
+    One that reads first and writes then, as a migration does, fails at once if somebody has written in between.
+    """
+
+    def atomic(self, lock_type: str = "IMMEDIATE") -> Any:
+        return super().atomic(lock_type)
 
 
 def prepare(path: str) -> None:

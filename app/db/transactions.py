@@ -106,7 +106,6 @@ def _committing() -> Iterator[None]:
 
 
 def _write() -> Any:
-    if not is_sqlite():
-        return database.atomic()
-    database.execute_sql(f"PRAGMA busy_timeout = {_SQLITE_WAIT_MS}")
-    return database.atomic("IMMEDIATE")
+    if is_sqlite():
+        database.execute_sql(f"PRAGMA busy_timeout = {_SQLITE_WAIT_MS}")
+    return database.atomic()

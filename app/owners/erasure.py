@@ -57,7 +57,7 @@ def erase(owner: str, secret: str, queue: TurnQueue, doorbell: Doorbell, *, sett
         DatabaseBusy: another process erases this owner, or somebody held a row for too long.
         DatabaseUnavailable, QueueUnavailable: what was erased until then stays erased.
     """
-    erasure = _Erasure(owner, secret, doorbell)
+    erasure = _Erasure(owner, secret, queue, doorbell)
     erasure.keep()
     if secret:
         revoke_owner(secret, owner)
@@ -67,16 +67,17 @@ def erase(owner: str, secret: str, queue: TurnQueue, doorbell: Doorbell, *, sett
         erasure.wait(SETTLE_S if settle_s is None else settle_s)
         while erasure.pass_over():
             continue
-        queue.forget(erasure.session_ids)
+        erasure.forget()
         erasure.erased.words_purged = search_purge.purge(erasure.keep)
     erasures.end(owner, erasure.holder)
     return erasure.erased
 
 
 class _Erasure:
-    def __init__(self, owner: str, secret: str, doorbell: Doorbell) -> None:
+    def __init__(self, owner: str, secret: str, queue: TurnQueue, doorbell: Doorbell) -> None:
         self.holder = uuid.uuid4().hex
-        self.session_ids: set[str] = set()
+        self._session_ids: set[str] = set()
+        self._queue = queue
         self.erased = Erased()
         self._owner = owner
         self._secret = secret
@@ -102,10 +103,12 @@ class _Erasure:
         before = sum(self.erased.rows.values())
         self._cancel()
         for session_ids in rows.sessions(self._owner):
-            self.session_ids.update(session_ids)
+            self._session_ids.update(session_ids)
             for model in rows.tables(Owned.BY_SESSION):
                 for some in rows.keys_of_sessions(session_ids, model):
                     self._delete(model, some)
+        # Also now: should this process die, nobody knows the ids afterwards.
+        self.forget()
         # Sessions and conversations last: until then another try finds what belongs to them.
         last: tuple[type[Base], ...] = (Session, Conversation)
         first = tuple(each for each in rows.tables(Owned.BY_OWNER) if each not in last)
@@ -118,6 +121,10 @@ class _Erasure:
             for some in rows.keys(self._owner, model):
                 self._rename(model, some)
         return sum(self.erased.rows.values()) - before
+
+    def forget(self) -> None:
+        """Have Redis forget the sessions that were found."""
+        self._queue.forget(self._session_ids)
 
     def _cancel(self) -> None:
         ended = []

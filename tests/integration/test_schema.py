@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ from app.history.entries import HISTORY_TYPES
 from app.history.queries import Wanted
 from app.sessions import queries as session_queries
 from app.settings import Settings
+from migrations import steps
 from tests import original_database
 from tests.conftest import close_all, opened
 from tests.factories import OWNER, make_claim, make_session, statements
@@ -203,6 +205,52 @@ def test_the_web_process_refuses_an_old_schema_and_names_the_command(database_ur
 
     assert names[applied] in refused.value.detail
     close_all(db.database.obj)
+
+
+# beside older processes
+
+
+def test_a_message_of_an_older_process_gets_the_owner_of_its_session(store: str) -> None:
+    session_id = make_session(owner="anna")
+
+    def store_it() -> None:
+        Message.delete().execute()
+        older = "INSERT INTO chatMessages (conversationId, sessionId, role, content, metadata) VALUES (?, ?, ?, ?, ?)"
+        db.sql(older, ["c", session_id, "user", "hello", "{}"])
+
+    db.transaction(store_it)
+
+    assert db.reading(lambda: [message.owner for message in Message.select()]) == ["anna"]
+
+
+def test_a_migration_that_waits_for_an_open_read_lets_others_go_first(
+    mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound = db.database.obj
+    made = db.open_database(mariadb.create_database("waiting"))
+    with db.connected():
+        Runner(made, str(schema.MIGRATIONS), table_name="chatMigrations").up("0006_finish_reason")
+    gave_up, went_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(steps.time, "sleep", lambda _: (gave_up.set(), went_on.wait(60)))
+    with mariadb.connect("waiting") as reader, reader.cursor() as cursor:
+        cursor.execute("START TRANSACTION")
+        cursor.execute("SELECT COUNT(*) FROM chatMessages")
+        migration = threading.Thread(target=schema.migrate)
+        migration.start()
+        assert gave_up.wait(60)
+
+        with mariadb.connect("waiting") as other, other.cursor() as another:
+            another.execute("SET max_statement_time = 5")
+            another.execute("SELECT COUNT(*) FROM chatMessages")
+            assert another.fetchall() == ((0,),)
+
+        cursor.execute("ROLLBACK")
+        went_on.set()
+        migration.join(60)
+    schema.require_current()
+    close_all(made)
+    mariadb.drop_database("waiting")
+    db.database.initialize(bound)
 
 
 # adoption
