@@ -110,8 +110,10 @@ class HistoryEventOut(Shown):
 
 class HistoryOut(Shown):
     events: list[HistoryEventOut]
-    total: int = Field(description="Rows that match the filters, on all pages; at least so many if it is not exact.")
-    total_is_exact: bool = Field(description="False: more rows match than are counted.")
+    total: int = Field(
+        description="Rows that match the filters, on all pages. With `totalIsExact: false` there are more: no more were "
+        "counted."
+    )
     has_more: bool
     next_cursor: str | None = Field(
         description="For the parameter that this page was asked with, `before` or `after`; with neither it is `after` "
@@ -169,7 +171,6 @@ EVENT: dict[str, Any] = _EVENT
 HISTORY = {
     "events": [_EVENT],
     "total": 7,
-    "totalIsExact": True,
     "hasMore": True,
     "nextCursor": "aDE3NzIzNjY0MDMxMjAuMw",
 }

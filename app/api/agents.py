@@ -100,7 +100,8 @@ def history(agent_id: int, query: HistoryQuery) -> dict[str, Any]:
         after=_place(query.after, "after"),
         order=query.order,
     )
-    return page_json("events", page) | {"total": page.total, "totalIsExact": page.total_is_exact}
+    inexact = {} if page.total_is_exact else {"totalIsExact": False}
+    return page_json("events", page) | {"total": page.total} | inexact
 
 
 def _place(value: str | None, parameter: str) -> Place | None:

@@ -41,12 +41,13 @@ class NewMessage:
 def add(new: Sequence[NewMessage]) -> None:
     """Store and index messages, in the transaction that accepts or ends their sessions; `threads.store` follows."""
     ids = _insert.with_ids([_row(message) for message in new])
-    message_search.add(
-        [
-            Text(message.conversation, message.content, message.session_id, message_id)
-            for message, message_id in zip(new, ids, strict=True)
-        ]
-    )
+    # Of one that begins here the title is found as well.
+    titles = [Text(each.conversation, each.conversation.title) for each in new if threads.begins(each.conversation)]
+    contents = [
+        Text(message.conversation, message.content, message.session_id, message_id)
+        for message, message_id in zip(new, ids, strict=True)
+    ]
+    message_search.add(titles + contents)
 
 
 def _row(message: NewMessage) -> Row:

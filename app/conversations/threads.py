@@ -14,7 +14,7 @@ import peewee
 
 from app import db
 from app.db.models import Conversation, Message, Session
-from app.db.statements import Select
+from app.db.statements import Select, insert_one
 from app.db.times import utc_now
 from app.errors import NotFound
 from app.history import entries
@@ -28,6 +28,17 @@ Key = tuple[str, str | None]
 
 _TITLE_CHARACTERS = 80
 _STORED_AT_ONCE = 100
+
+
+def begin(owner: str, conversation_id: str, agent_id: int, first_message: str) -> Conversation:
+    """A conversation with an id that nobody has used; `store` stores it."""
+    return Conversation(conversation_id=conversation_id, owner=owner, agent_id=agent_id, title=title_of(first_message))
+
+
+def begins(conversation: Conversation) -> bool:
+    """It is not stored yet."""
+    row_id: int | None = conversation.id
+    return row_id is None
 
 
 def lock_or_create(owner: str, conversation_id: str, agent_id: int, first_message: str) -> Conversation:
@@ -112,7 +123,12 @@ def now_in(conversation: Conversation) -> datetime:
 
 def store(changed: Iterable[Conversation]) -> None:
     """Store what was counted in locked conversations: messages, history, context, and when they changed."""
-    rows = {conversation.id: _counted(conversation) for conversation in changed}
+    rows = {}
+    for conversation in changed:
+        if begins(conversation):
+            conversation.id = insert_one(Conversation, **_begun(conversation))
+        else:
+            rows[conversation.id] = _counted(conversation)
     ids = list(rows)
     for start in range(0, len(ids), _STORED_AT_ONCE):
         some = ids[start : start + _STORED_AT_ONCE]
@@ -124,6 +140,11 @@ def store(changed: Iterable[Conversation]) -> None:
             values += parameters
         where = f"WHERE id IN ({db.marks(len(some))})"
         db.sql(f"UPDATE chatConversations SET {', '.join(sets)} {where}", [*values, *some])
+
+
+def _begun(conversation: Conversation) -> dict[str, Any]:
+    values: dict[str, Any] = conversation.__data__
+    return {name: value for name, value in values.items() if name != "id"}
 
 
 def _counted(conversation: Conversation) -> dict[str, Any]:

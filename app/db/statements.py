@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -62,6 +63,21 @@ class Insert:
             size += length
         if chunk:
             yield chunk
+
+
+def insert_one(model: type[Base], /, **values: Any) -> int:
+    """Store one row with these values and the defaults of its other fields; returns its id."""
+    fields = model._meta.fields
+    row = {name: default() if callable(default) else default for name, default in _defaults(model).items()} | values
+    columns = ", ".join(fields[name].column_name for name in row)
+    into = f"INSERT INTO {model._meta.table_name} ({columns}) VALUES ({marks(len(row))})"
+    return int(sql(into, [fields[name].db_value(value) for name, value in row.items()]).lastrowid)
+
+
+@functools.cache
+def _defaults(model: type[Base]) -> dict[str, Any]:
+    fields: dict[str, Any] = model._meta.fields
+    return {name: field.default for name, field in fields.items() if field.default is not None}
 
 
 class Select:

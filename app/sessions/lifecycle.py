@@ -19,6 +19,7 @@ from app.conversations import messages, threads
 from app.conversations.messages import NewMessage
 from app.db.ids import new_id
 from app.db.models import Conversation, Session
+from app.db.statements import insert_one
 from app.db.times import utc_now
 from app.errors import BackchatError, Busy, IdempotencyConflict
 from app.events import Error, Terminal, log
@@ -107,19 +108,23 @@ def _create(new: NewSession) -> Created:
     if earlier is not None:
         return earlier
     conversation_id = new.conversation_id or new_id()
-    conversation = threads.lock_or_create(new.owner, conversation_id, new.agent_id, new.message)
-    # A request with the same key may have committed while this one waited for the lock: look again before `on_busy`.
-    earlier = _by_idempotency_key(new) if new.conversation_id is not None else None
-    if earlier is not None:
-        return earlier
     interrupted: list[Ended] = []
-    if new.on_busy != "enqueue":
+    if new.conversation_id is None:
+        conversation = threads.begin(new.owner, conversation_id, new.agent_id, new.message)
+    else:
+        conversation = threads.lock_or_create(new.owner, conversation_id, new.agent_id, new.message)
+        # A request with the same key may have committed while this one waited for the lock: look before `on_busy`.
+        earlier = _by_idempotency_key(new)
+        if earlier is not None:
+            return earlier
+    if new.conversation_id is not None and new.on_busy != "enqueue":
         for running in _running_in(new.owner, conversation_id):
             if new.on_busy == "reject":
                 raise Busy("the conversation has a running session", sessionId=running.session_id)
             interrupted.append(_end(running, conversation, Error("cancelled", "interrupted by the next message")))
     session_id = new_id()
-    Session.insert(
+    insert_one(
+        Session,
         session_id=session_id,
         conversation_id=conversation_id,
         owner=new.owner,
@@ -130,7 +135,7 @@ def _create(new: NewSession) -> Created:
         traceparent=new.traceparent,
         idempotency_key=new.idempotency_key,
         request_hash=new.request_hash,
-    ).execute()
+    )
     options.add(session_id, new.options)
     messages.add([NewMessage(conversation, session_id, "user", new.message, {})])
     threads.store([conversation])
