@@ -111,8 +111,8 @@ class HistoryEventOut(Shown):
 class HistoryOut(Shown):
     events: list[HistoryEventOut]
     total: int = Field(
-        description="Rows that match the filters, on all pages. With `totalIsExact: false` there are more: no more were "
-        "counted."
+        description="Rows that match the filters, on all pages. With `totalIsExact: false` there are more, which were "
+        "not counted."
     )
     has_more: bool
     next_cursor: str | None = Field(
