@@ -191,6 +191,7 @@ _COUNTS = "SELECT * FROM chatAgentCounts FOR UPDATE"
 #: Over this table's lock nobody can write; then all go on.
 _TABLE_S = 14.0
 _TOO_MUCH = ("answer_too_large", "answer_too_long", "model_error")
+_TOO_MANY = ("too_many_events", "too_many_tool_calls", "tool_results_too_large")
 _OVER_A_BOUND = ("thinking_too_long", "done")
 
 
@@ -241,7 +242,7 @@ def _rows() -> Sequence[Row]:
         Row("checkpoints of 100 MB", doing("checkpoints"), ("done", "orchestrator_error")),
         Row("50,000 deltas", doing("talks")),
         Row("50,000 pieces of a model", asking("many-tiny")),
-        Row("calls without an end", doing("floods"), ("too_many_events", "too_many_tool_calls", "tool_results_too_large")),
+        Row("calls without an end", doing("floods"), _TOO_MANY),
         Row("spaces without an end", asking("endless-line"), (*_TOO_MUCH, "empty_answer")),
         Row("cancelled in 466 MB of thought", _cancelled_in_mid_thought, ("cancelled", *_OVER_A_BOUND)),
         Row("a worker stands still", _standing_still, deadly=True),
