@@ -90,6 +90,8 @@ class Settings:
     max_arguments_bytes: int = 4 * 1024 * 1024
     #: Arguments and results of all tool calls.
     max_tool_bytes: int = 64 * 1024 * 1024
+    #: State of one checkpoint, as JSON.
+    max_checkpoint_bytes: int = 16 * 1024 * 1024
     #: Tool calls that one answer of the model may ask for.
     max_calls_per_answer: int = 128
     #: Stored events of a session.

@@ -239,7 +239,7 @@ def _rows() -> Sequence[Row]:
         Row("a generator that spins", _stopped_after(5, "never_yields"), ("cancelled",)),
         Row("a session that can't be stopped", _stopped_after(3, "swallows"), ("cancelled",)),
         Row("tasks that spin", doing("starts_tasks")),
-        Row("checkpoints of 100 MB", doing("checkpoints"), ("done", "orchestrator_error")),
+        Row("checkpoints of 100 MB", doing("checkpoints"), ("checkpoint_too_large",)),
         Row("50,000 deltas", doing("talks")),
         Row("50,000 pieces of a model", asking("many-tiny")),
         Row("calls without an end", doing("floods"), _TOO_MANY),

@@ -32,6 +32,20 @@ class Panic(BaseException):
     """No Exception."""
 
 
+class Lying(str):
+    """Says that it has no length."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+class LyingList(list[Any]):
+    """Says that it is without an end."""
+
+    def __len__(self) -> int:
+        return 2**62
+
+
 def deep(levels: int) -> Any:
     value: Any = "bottom"
     for _ in range(levels):
@@ -74,6 +88,11 @@ KEEPS_ITS_ANSWER: dict[str, Callable[[], list[Any]]] = {
     "a model that is trapped": lambda: ["text", Done(model=trapped(object))],
     "a model of a long name": lambda: ["text", Done(model="m" * 100_000)],
     "a reason that is none": lambda: ["text", Done(finish_reason=trapped(object))],
+    "text that lies about its length": lambda: [Lying("te"), Delta(Lying("xt"))],
+    "arguments that lie about their length": calling(lambda: {"a": Lying("x" * 1000), "b": LyingList([1, 2])}),
+    "names that lie about their length": lambda: ["text", ToolCall(Lying("c" * 10_000), Lying("t")), Done()],
+    "thoughts that lie about their length": lambda: [Thinking(Lying("hm" * 10_000)), "text"],
+    "many pieces": lambda: ["text", *[""] * 5_000],
     "a reason that is long": lambda: ["text", Done(finish_reason="stop" * 10_000)],
 }
 #: What one session yields or raises, and the code that it ends with; what it had said before stays.
@@ -83,6 +102,8 @@ ENDS_WITH_A_CODE: dict[str, tuple[Callable[[], list[Any]], str]] = {
     "what can't be shown": (lambda: ["text", trapped(object)], "orchestrator_error"),
     "state that can't be said": (lambda: ["text", Checkpoint(trapped(object))], "orchestrator_error"),
     "state without an end": (lambda: ["text", Checkpoint({"a": count()})], "orchestrator_error"),
+    "state that is large": (lambda: ["text", Checkpoint({"a": "x" * 2 * MIB})], "checkpoint_too_large"),
+    "state that grows": (lambda: ["text", *(Checkpoint([n] * n * 99_999) for n in range(9))], "checkpoint_too_large"),
     "state that contains itself": (lambda: ["text", Checkpoint(CYCLE)], "orchestrator_error"),
     "exception that can't be said": (lambda: ["text", Unspeakable()], "orchestrator_error"),
     "failure without words": (lambda: ["text", TurnFailed(7, object())], "orchestrator_error"),  # type: ignore[arg-type]
@@ -136,7 +157,12 @@ class Afterwards:
 @pytest.fixture
 def bounded(settings: Settings) -> Settings:  # noqa: F811
     return replace(
-        settings, max_thinking_bytes=MIB, max_arguments_bytes=MIB, max_tool_bytes=2 * MIB, max_turn_events=20
+        settings,
+        max_checkpoint_bytes=MIB,
+        max_thinking_bytes=MIB,
+        max_arguments_bytes=MIB,
+        max_tool_bytes=2 * MIB,
+        max_turn_events=20,
     )
 
 

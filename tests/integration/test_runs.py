@@ -976,7 +976,7 @@ def test_a_checkpoint_larger_than_a_packet_ends_its_own_session_alone(own_mariad
 
     play(run(), 60)
 
-    assert row(large).error_code == "internal_error"
+    assert row(large).error_code == "checkpoint_too_large"
     assert row(small).final_response == "text and more"
     assert_sound(large)
     assert_sound(small)

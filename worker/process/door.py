@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 #: What is larger is serialised on a thread.
 AT_ONCE_CHARACTERS = 16 * 1024
-#: A state that no database takes anyway; far below, `max_allowed_packet` is the limit.
-CHECKPOINT_CHARACTERS = 256 * 1024 * 1024
 _NAME_CHARACTERS = 128
 _REASON_CHARACTERS = 32
 _CUT = "\n… (cut: the result was too large)"
@@ -119,8 +117,7 @@ class Door:
         if is_a(step, ToolCall):
             return await self._tool_call(step)
         if is_a(step, Checkpoint):
-            state = await self._to_json(step.state, CHECKPOINT_CHARACTERS, ascii_only=True)
-            return State(state.text)
+            return await self._state(step.state)
         if is_a(step, Done):
             return self._done(step)
         if is_a(step, Asked):
@@ -138,6 +135,14 @@ class Door:
         if self._thinking_bytes > limit:
             raise TurnFailed("thinking_too_long", f"The turn thought more than {limit} bytes.")
         return Thinking(text) if text else None
+
+    async def _state(self, state: object) -> State:
+        # All sessions wait while one of their states is stored.
+        limit = self._settings.max_checkpoint_bytes
+        try:
+            return State((await self._to_json(state, limit, ascii_only=True)).text)
+        except TooLarge:
+            raise TurnFailed("checkpoint_too_large", f"The state to resume from has over {limit} bytes.") from None
 
     async def _tool_call(self, call: ToolCall) -> ToolCall:
         result, success = self._result(call.tool_result), call.tool_success

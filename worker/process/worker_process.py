@@ -9,6 +9,7 @@ import socket
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, cast
 
 from app import db
@@ -89,6 +90,8 @@ class WorkerProcess:
         db.open_database(self._settings.database_url, connections=_DATABASE_THREADS + 6)
         await self._in_thread(schema.require_current)
         self._max_content_bytes = await self._in_thread(db.max_content_bytes, self._settings.max_content_bytes)
+        state_bytes = await self._in_thread(db.max_content_bytes, self._settings.max_checkpoint_bytes)
+        self._settings = replace(self._settings, max_checkpoint_bytes=state_bytes)
         if self._answer is None:
             from worker.process.orchestrators import (
                 load,  # imports the engine: seconds that a test's own answer need not take

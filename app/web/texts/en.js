@@ -139,6 +139,7 @@ export const en = {
     tool_arguments_too_large: 'The model gave a tool too much to work on.',
     tool_results_too_large: 'The tools returned too much.',
     too_many_tool_calls: 'The model asked for too many tools at once.',
+    checkpoint_too_large: 'The answer took too much data on the way.',
     too_many_events: 'The answer took too many steps.',
     empty_answer: 'The model answered nothing.',
     too_many_model_requests: 'This needed more steps than are allowed.',
