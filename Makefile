@@ -17,7 +17,7 @@ UV := $(VENVS)/uv/bin/uv
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench docs lock locked chaos crash soak upgrade pythons clean $(READY) $(DEV)
+.PHONY: help run test lint types bench docs lock locked fuzz chaos crash soak upgrade pythons clean $(READY) $(DEV)
 # Targets that fail half way must not look done.
 .DELETE_ON_ERROR:
 # Images of containers and some CIs set it: each of hundreds of processes would compile what it imports.
@@ -53,6 +53,9 @@ bench: $(DEV) ## Measure what sessions, polls and held requests cost, as ratios
 docs: $(READY) ## Write docs/openapi.json
 	@mkdir -p docs
 	$(BIN)/python -m app.api > docs/openapi.json
+
+fuzz: $(DEV) ## Send what is hardly ever sent: 100,000 changed tokens and cursors, every phase of schemathesis; SEED=n
+	$(BIN)/python -m tests.fuzz --seed $(SEED)
 
 chaos: $(DEV) ## Kill everything at random and check that nothing is lost; SEED=n
 	$(BIN)/python -m tests.chaos --seed $(SEED)

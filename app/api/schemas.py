@@ -92,15 +92,17 @@ class SaidIn(Camel):
 class ParametersIn(Camel):
     """What may be said of the model. One that the model can't take ends the session as `unsupported_parameter`."""
 
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    max_tokens: int | None = Field(None, ge=1, le=2**31 - 1, description="Tokens of one answer of the model.")
+    temperature: float | None = Field(None, ge=0, le=2, strict=True)
+    top_p: float | None = Field(None, gt=0, le=1, strict=True)
+    max_tokens: int | None = Field(
+        None, ge=1, le=2**31 - 1, strict=True, description="Tokens of one answer of the model."
+    )
     stop: list[Annotated[str, AfterValidator(encodable), Field(min_length=1, max_length=1000)]] | None = Field(
         None, min_length=1, max_length=16
     )
-    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1, strict=True)
+    presence_penalty: float | None = Field(None, ge=-2, le=2, strict=True)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2, strict=True)
     reasoning_effort: ReasoningEffort | None = None
 
     def parameters(self) -> Parameters:

@@ -1,90 +1,66 @@
-"""Whatever is sent, every answer is one that the OpenAPI document declares, and none is a 500."""
+"""Whatever is sent, every answer is one that the document declares, and none is a 500. `make fuzz` sends more."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
+from apiflask import APIFlask
 from flask.testing import FlaskClient
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    negative_data_rejection,
-    response_schema_conformance,
-    status_code_conformance,
-    unsupported_method,
-)
 
-from app.events import Delta, Done, Thinking, ToolCall
-from tests.factories import make_claim, make_session, write
+from app import access
+from tests import fuzz
+from tests import json_web_tokens as issuer
 
-EXAMPLES = 12
+only_on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def jwks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("issuer") / "jwks.json"
+    path.write_text(json.dumps(issuer.published()))
+    return path
 
 
 @pytest.fixture
-def api(make_client: Callable[..., FlaskClient]) -> Any:
-    """The document of a running application, with sessions of every state in its database."""
-    app = make_client().application
-    make_session()
-    claim = make_claim()
-    write(
-        claim, Thinking(""), Delta("x"), ToolCall("c", "tool", {"a": 1}), ToolCall("c", "tool", {"a": 1}, "r", True, 1)
-    )
-    claim = make_claim()
-    write(claim, Thinking(""), Done("x"))
-    document = schemathesis.openapi.from_wsgi("/openapi.json", app)
-    # A message may be refused for its length by its body's length.
-    document.config.checks.negative_data_rejection.expected_statuses = ["400", "404", "405", "413", "415", "422"]
-    return document
+def app(make_client: Callable[..., FlaskClient], jwks: Path) -> Any:
+    trusted = {"jwt_jwks": str(jwks), "jwt_issuer": issuer.ISSUER, "jwt_audience": issuer.AUDIENCE}
+    return make_client(chat_secret=fuzz.SECRET, **trusted).application
+
+
+@pytest.fixture
+def place(app: APIFlask) -> fuzz.Place:
+    return fuzz.make_place()
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "not allowed"])
-def test_every_answer_is_declared(api: Any, mode: GenerationMode) -> None:
-    wrong: dict[str, BaseException] = {}
-    operations = [result.ok() for result in api.get_all_operations()]
+def test_every_answer_is_declared(app: APIFlask, place: fuzz.Place) -> None:
+    token = access.issue(fuzz.SECRET, fuzz.OWNER)
 
-    for operation in operations:
-        try:
-            check(operation, mode)
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - all operations are told at once
-            wrong[operation.label] = error
-
-    assert len(operations) > 15
-    assert not wrong, "\n\n".join(f"{label}: {error}" for label, error in wrong.items())
+    assert fuzz.failures_of_schema(app, token, examples=8, seed=1) == []
 
 
-def check(operation: Any, mode: GenerationMode) -> None:
-    """Send what *mode* says to one operation."""
-
-    @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(
-        max_examples=EXAMPLES,
-        derandomize=True,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    def send(case: schemathesis.Case) -> None:
-        # Unpacking is the client's work, and this one's does none.
-        case.call_and_validate(checks=CHECKS, headers={"Accept-Encoding": "identity"})
-
-    try:
-        send()
-    except Unsatisfiable:
-        assert mode is GenerationMode.NEGATIVE  # nothing can be wrong about what takes nothing
+@only_on_sqlite
+def test_so_is_every_answer_to_who_has_no_token(app: APIFlask) -> None:
+    assert fuzz.failures_of_schema(app, None, examples=1, seed=1) == []
 
 
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-    negative_data_rejection,
-    unsupported_method,
-]
+@only_on_sqlite
+def test_what_the_checks_are_for_is_found(app: APIFlask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.conversations.queries.list_recent", lambda *_, **__: 1 / 0)
+
+    found = fuzz.failures_of_schema(app, access.issue(fuzz.SECRET, fuzz.OWNER), examples=1, seed=1)
+
+    assert any("GET /api/conversations: not_a_server_error" in each for each in found)
+
+
+@only_on_sqlite
+def test_no_changed_token_of_others_leads_to_a_session(app: APIFlask, place: fuzz.Place) -> None:
+    assert fuzz.failures_of_tokens(app, place, count=600, seed=1) == []
+
+
+def test_a_changed_cursor_is_refused_or_leads_to_a_page(app: APIFlask, place: fuzz.Place) -> None:
+    assert fuzz.failures_of_cursors(app, place, count=300, seed=1) == []

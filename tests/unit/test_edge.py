@@ -103,6 +103,8 @@ ROUTES: dict[str, Row] = {
                                   frozenset({"conversation", "agent"})),
     "GET /api/chat/session/{S}": READS,
     "GET /api/chat/session/{S}/events": READS,
+    # As it is answered in front of the framework.
+    "GET /api/chat/session/{S}/events?after=0": READS,
     "GET /api/chat/session/{S}/stream": READS,
     "POST /api/chat/session/{S}/cancel": Row("cancel", scopes=READS.scopes),
     "DELETE /api/chat/session/{S}": Row("write", 204, scopes=READS.scopes),
@@ -388,6 +390,7 @@ def test_a_start_gives_a_token_for_its_session_alone(guarded: APIFlask) -> None:
     assert {route for route, status in answers.items() if status == 200} == {
         "GET /api/chat/session/{S}",
         "GET /api/chat/session/{S}/events",
+        "GET /api/chat/session/{S}/events?after=0",
         "GET /api/chat/session/{S}/stream",
         "POST /api/chat/session/{S}/cancel",
         "GET /api/chat/sessions",
@@ -504,9 +507,10 @@ def test_a_name_of_this_machine_is_served(local: FlaskClient, host: str, port: s
 def test_no_other_host_name_is_served(local: FlaskClient, host: str, port: str) -> None:
     sent = (host + port).encode().decode("latin1")
 
-    response = local.get("/api/agents", environ_overrides={"HTTP_HOST": sent})
+    for path in ("/api/agents", "/api/chat/session/0/events?after=0"):
+        response = local.get(path, environ_overrides={"HTTP_HOST": sent})
 
-    assert response.status_code in (400, 401), sent
+        assert response.status_code in (400, 401), sent
 
 
 @pytest.mark.parametrize(("address", "status"), [("127.0.0.1", 401), ("::1", 401), ("", 200)])
@@ -549,15 +553,25 @@ def test_both_start_with_a_secret(url: str) -> None:
 
 # other sites
 
+#: What is answered in front of the framework.
+EVENTS = "/api/chat/session/0/events?after=0"
+
 
 @pytest.mark.parametrize("site", ["cross-site", "Cross-Site"])
 @pytest.mark.parametrize("headers", [{}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": ""}])
-@pytest.mark.parametrize("path", ["/api/agents", "/api/chat/sessions", "/api/nothing"])
+@pytest.mark.parametrize("path", ["/api/agents", "/api/chat/sessions", "/api/nothing", EVENTS])
 def test_pages_of_other_sites_are_refused(local: FlaskClient, path: str, headers: dict[str, str], site: str) -> None:
     response = local.get(path, headers={"Sec-Fetch-Site": site} | headers)
 
     assert response.status_code == 403
     assert response.content_type == "application/problem+json"
+
+
+@pytest.mark.parametrize("route", [route for route in PRIVATE if "/v1/" in route or "trpc" in route])
+def test_so_are_they_where_others_clients_are_answered_in_their_own_words(local: FlaskClient, route: str) -> None:
+    method, path = Place("x", str(uuid4()), "x").of(route)
+
+    assert local.open(path, method=method, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
 
 
 @pytest.mark.parametrize("site", ["same-origin", "same-site", "none", ""])
