@@ -219,9 +219,10 @@ def test_the_stop_command_ends_one_job_only(redis_url: str) -> None:
                 bell.stop(worker.name, "c", 0)
                 await sessions.until(lambda: sessions.cancelled == ["b", "c"])
 
-                await eventually(lambda: status(redis_url, "b-0") is JobStatus.STOPPED)
-                await eventually(lambda: status(redis_url, "c-0") is JobStatus.STOPPED)
-                assert started(redis_url) == {"a-0"}
+                await eventually(lambda: started(redis_url) == {"a-0"})
+                await eventually(lambda: [status(redis_url, each) for each in ("b-0", "c-0")] == [None, None])
+                # What somebody stopped has not failed.
+                assert FailedJobRegistry(QUEUE_NAME, connection=client).get_job_ids() == []
                 assert sessions.running == ["a"]
 
     asyncio.run(scenario())
@@ -540,15 +541,19 @@ def test_what_dead_workers_left_is_cleaned_up_although_a_callback_raises(redis_u
     asyncio.run(scenario())
 
 
-def test_jobs_of_a_dead_worker_become_failed_jobs(redis_url: str) -> None:
+def test_of_what_a_dead_worker_left_only_jobs_that_are_no_sessions_have_failed(redis_url: str) -> None:
     async def scenario() -> None:
         sessions = Sessions()
         with Redis.from_url(redis_url) as client:
             left_by_a_dead_worker(client, "dead")
+            left_by_a_dead_worker(client, "session-0")
 
             async with working(redis_url, sessions):
                 await eventually(lambda: status(redis_url, "dead") is JobStatus.FAILED)
             assert started(redis_url) == set()
+            # Another attempt goes on with the session.
+            assert status(redis_url, "session-0") is None
+            assert FailedJobRegistry(QUEUE_NAME, connection=client).get_job_ids() == ["dead"]
 
     asyncio.run(scenario())
 

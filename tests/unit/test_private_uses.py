@@ -43,7 +43,6 @@ USES: dict[str, set[str]] = {
     "pymysql": {"pymysql.cursors:Cursor._query"},
     "rq": {
         "rq.worker:BaseWorker._set_connection",
-        "rq.worker:BaseWorker._stopped_job_id",
         "rq.job:Job._status",
         # Each job gets a shallow copy of the worker, with an `execution` of its own.
         "rq.worker:BaseWorker.execution",

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from redis import Redis
 from redis.client import Pipeline
@@ -27,6 +28,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import worker_registration
+from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
@@ -36,7 +38,7 @@ from rq.worker import BaseWorker
 from rq.worker.base import WorkerStatus
 
 from app.broker.client import open_redis
-from app.broker.jobs import SERIALIZER, SessionJob
+from app.broker.jobs import SERIALIZER, SessionJob, rings_for
 from app.broker.queue import QUEUE_NAME
 
 from .outage import Outage
@@ -204,17 +206,15 @@ class Registries(BaseWorker):
         if not self.connection.exists(job.key):
             job.save()
         job.ended_at = slot.ended_at
-        if slot.stopped:
-            own._stopped_job_id = job.id
-            own.handle_job_failure(job, self.queue, registry, exc_string="Job stopped by user.")
-        elif error is None:
+        # One that was stopped has done what it was to do: RQ counts its own kind of stopped jobs as failed.
+        if error is None or slot.stopped:
             job._status = JobStatus.FINISHED
             own.handle_job_success(job, self.queue, registry)
         else:
             job._status = JobStatus.FAILED
             logger.error("job failed", exc_info=error, extra={"job": job.id})
             exc_string = "".join(traceback.format_exception(error))
-            own.handle_job_failure(job, self.queue, registry, exc_string=exc_string)
+            BaseWorker.handle_job_failure(own, job, self.queue, registry, exc_string=exc_string)
         if not self.slots:
             self.set_state(WorkerStatus.IDLE)
 
@@ -231,13 +231,29 @@ class Registries(BaseWorker):
         """RQ shows one job for each worker: when it ends, another that still runs takes its place."""
         super().set_current_job_id(job_id or next(iter(list(self.slots)), None), pipeline)
 
+    def handle_job_failure(self, job: Job, *arguments: Any, **options: Any) -> None:
+        """RQ's clean-up calls it for a job that a worker took and never began; a session is rung for anew."""
+        if rings_for(job.id) is None:
+            super().handle_job_failure(job, *arguments, **options)
+        else:
+            job.delete()
+
+    def _forget_abandoned(self) -> None:
+        """Delete jobs of sessions whose workers died: another attempt goes on, so they have not failed."""
+        registry = self.queue.started_job_registry
+        for job_id in set(registry.get_expired_job_ids()):
+            if rings_for(job_id) is not None:
+                with contextlib.suppress(NoSuchJobError):
+                    self.queue.job_class.fetch(job_id, connection=self.connection, serializer=SERIALIZER).delete()
+
     def clean_registries(self) -> None:
-        """Move what dead workers left to the failed jobs; one worker at a time."""
+        """Forget what dead workers left of sessions, and move other jobs to the failed ones; one worker at a time."""
         self.last_cleaned_at = now()  # type: ignore[assignment]  # rq declares it None
         if not self.queue.acquire_maintenance_lock():
             return
         try:
             for clean in (
+                self._forget_abandoned,
                 StartedJobRegistry(
                     queue=self.queue, job_class=SessionJob, death_penalty_class=TimerDeathPenalty
                 ).cleanup,
