@@ -83,6 +83,32 @@ class Server:
         """End a session; returns its row. Raises ApiError, Unreachable."""
         return self._call("POST", f"/api/chat/session/{_quoted(session_id)}/cancel", {})
 
+    def delete(self, session_id: str) -> None:
+        """Delete a session with its messages. Raises ApiError, Unreachable."""
+        self._call("DELETE", f"/api/chat/session/{_quoted(session_id)}")
+
+    def conversations(self, **filters: Any) -> Json:
+        """A page of conversations, the one that was used last first. Raises ApiError, Unreachable."""
+        return self._call("GET", f"/api/conversations?{urllib.parse.urlencode(filters)}")
+
+    def messages(self, conversation_id: str, **filters: Any) -> Json:
+        """A page of a conversation's messages. Raises ApiError, Unreachable."""
+        return self._call(
+            "GET", f"/api/conversations/{_quoted(conversation_id)}/messages?{urllib.parse.urlencode(filters)}"
+        )
+
+    def delete_conversation(self, conversation_id: str) -> None:
+        """Delete a conversation with all that it has. Raises ApiError, Unreachable."""
+        self._call("DELETE", f"/api/conversations/{_quoted(conversation_id)}")
+
+    def search(self, words: str, **filters: Any) -> Json:
+        """A page of conversations in which all words were said. Raises ApiError, Unreachable."""
+        return self._call("GET", f"/api/conversations/search?{urllib.parse.urlencode({'q': words} | filters)}")
+
+    def agents(self) -> Json:
+        """The configured agents. Raises ApiError, Unreachable."""
+        return self._call("GET", "/api/agents")
+
     def follow(self, session_id: str, after: int = 0) -> Iterator[Json]:
         """Every event above *after*, as it comes; ends with the session. Raises ApiError, Unreachable."""
         while True:
@@ -119,7 +145,7 @@ class Server:
         request = urllib.request.Request(self._url + path, data, sent, method=method)  # noqa: S310 - the user's URL
         try:
             with urllib.request.urlopen(request, timeout=WAIT_S + 10) as response:  # noqa: S310
-                return json.loads(response.read())  # type: ignore[no-any-return]
+                return json.loads(response.read() or b"{}")  # type: ignore[no-any-return]
         except urllib.error.HTTPError as error:
             with error:
                 raise _api_error(error) from error

@@ -1,7 +1,7 @@
 """Who calls: principals, from tokens that are checked here. Knows no HTTP."""
 
 from .authenticator import Authenticator
-from .keys import report_short
+from .keys import report_short, short
 from .principal import LOCAL, LOCAL_OWNER, RIGHTS, Principal, Right
 from .revocations import Revocations, pseudonym, revoke_owner, revoke_token
 from .tokens import issue, issue_for_session, verify
@@ -20,5 +20,6 @@ __all__ = [
     "report_short",
     "revoke_owner",
     "revoke_token",
+    "short",
     "verify",
 ]

@@ -45,8 +45,12 @@ def parse(setting: str) -> Keys:
     return Keys(by_id, (*by_id.values(), setting))
 
 
+def short(setting: str) -> list[str]:
+    """The ids of the keys whose secrets are too short."""
+    return [key_id for key_id, secret in parse(setting).by_id.items() if len(secret.encode()) < SHORTEST_BYTES]
+
+
 def report_short(setting: str) -> None:
     """Log each key whose secret is too short, by its id."""
-    for key_id, secret in parse(setting).by_id.items():
-        if len(secret.encode()) < SHORTEST_BYTES:
-            logger.warning("a secret is too short, use 32 random bytes", extra={"key": key_id})
+    for key_id in short(setting):
+        logger.warning("a secret is too short, use 32 random bytes", extra={"key": key_id})

@@ -6,13 +6,18 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from app.api_client import RETRY_S, Server, Unreachable
-from app.cli import Shown
+from app.cli import main
+from app.cli.shown import Shown
+from tests.pseudo_terminal import PseudoTerminal
 from tests.servers import EmbeddedBroker, Process, free_port, wait_until
 
 START_S = 90.0
@@ -32,6 +37,9 @@ async def answer(turn):
         return
     if turn.message == "fail":
         raise TurnFailed("model_error", "it broke")
+    if turn.message == "markdown":
+        yield "# Title\\n\\nSome **bold** text.\\n\\n```\\ncode\\n\\nmore\\n```\\n"
+        return
     while turn.message == "slow":
         yield "… "
         await asyncio.sleep(0.05)
@@ -78,6 +86,15 @@ def backchat(url: str, *arguments: str, stdin: bytes = b"") -> subprocess.Comple
         check=False,
     )
     return subprocess.CompletedProcess(ended.args, ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+
+
+def terminal_with(url: str, *arguments: str) -> PseudoTerminal:
+    return PseudoTerminal([sys.executable, "-m", "app.cli", "--url", url, *arguments])
+
+
+def in_process(url: str, *arguments: str, stdin: str = "") -> Result:
+    """The same without a process of its own, which takes longer than the command."""
+    return CliRunner().invoke(main, ["--url", url, *arguments], input=stdin)
 
 
 def test_ask_prints_the_answer_and_ends_with_0(url: str) -> None:
@@ -148,15 +165,111 @@ def test_sessions_lists_them_newest_first(url: str) -> None:
     assert [json.loads(line)["sessionId"] for line in listed.stdout.splitlines()] == ids[::-1]
 
 
-def test_the_list_of_sessions_shows_whole_ids_and_states_in_80_columns(url: str) -> None:
-    session_id = Server(url).start("a message that is too long for what is left of the line of a terminal")["sessionId"]
+LONG = "a message that is too long for what is left of the line of a terminal"
+
+
+def test_on_a_terminal_the_list_of_sessions_shows_whole_ids_and_states_in_80_columns(url: str) -> None:
+    session_id = Server(url).start(LONG)["sessionId"]
     backchat(url, "cancel", session_id)
 
-    listed = backchat(url, "sessions", "--limit", "1").stdout.splitlines()[1]
+    with terminal_with(url, "sessions", "--limit", "1") as terminal:
+        assert terminal.wait() == 0
 
+    [listed] = [line for line in terminal.lines if session_id in line]
     assert listed.startswith(f"{session_id} ")
     assert listed.split()[1] in ("cancelled", "done")
     assert listed.rstrip().endswith("…")
+
+
+def test_in_a_pipe_lists_have_everything_whole_between_tabs(url: str) -> None:
+    started = Server(url).start(LONG)
+
+    [session] = in_process(url, "sessions", "--limit", "1").stdout.splitlines()
+    [conversation] = in_process(url, "conversations", "--limit", "1").stdout.splitlines()
+
+    assert (session.split("\t")[0], session.split("\t")[-1]) == (started["sessionId"], LONG)
+    assert conversation.split("\t")[0] == started["conversationId"]
+
+
+def test_on_a_terminal_an_answer_is_rendered(url: str) -> None:
+    with terminal_with(url, "ask", "markdown") as terminal:
+        assert terminal.wait() == 0
+
+    assert "**" not in terminal.text
+    assert "\x1b[1mbold" in terminal.raw
+    assert "```" not in terminal.text
+    assert "more" in terminal.text
+
+
+def test_ctrl_c_on_a_terminal_asks_what_to_do(url: str) -> None:
+    with terminal_with(url, "ask", "--plain", "slow") as terminal:
+        terminal.until("You said: ")
+        terminal.type("\x03")
+        terminal.until("[l]eave it running")
+        terminal.type("c\n")
+        assert terminal.wait() == 1
+
+    assert "cancelled" in terminal.text
+
+
+def test_people_go_on_in_a_conversation_find_it_and_delete_it(url: str) -> None:
+    in_process(url, "ask", "a sentence about zebras")
+    assert in_process(url, "ask", "-c", "and one about okapis").exit_code == 0
+
+    talked = in_process(url, "chat", "-c", stdin="first\n\nsecond\n")
+    [found] = in_process(url, "search", "--json", "zebras").stdout.splitlines()
+    conversation = json.loads(found)["conversationId"]
+    messages = Server(url).messages(conversation)["messages"]
+    deleted = in_process(url, "delete", "--conversation", "--yes", conversation)
+
+    assert talked.stdout.splitlines() == ["You said: first", "You said: second"]
+    assert [each["content"] for each in messages if each["role"] == "user"] == [
+        "a sentence about zebras", "and one about okapis", "first", "second",
+    ]  # fmt: skip
+    assert (deleted.exit_code, in_process(url, "search", "zebras").stdout) == (0, "")
+
+
+def test_a_command_without_a_server_ends_with_3_and_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.api_client.RETRY_S", (0.01,))
+
+    result = in_process(f"http://127.0.0.1:{free_port()}", "sessions")
+
+    assert result.exit_code == 3
+    assert "start it with `make run`" in result.stderr
+
+
+def test_a_pipe_that_is_closed_early_ends_the_command_quietly(url: str) -> None:
+    command = [sys.executable, "-m", "app.cli", "--url", url, "attach", "--json", Server(url).start("hi")["sessionId"]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
+        assert asking.stdout is not None
+        asking.stdout.close()
+        assert asking.stderr is not None
+        told = asking.stderr.read().decode()
+
+    assert asking.returncode == 1
+    assert "Traceback" not in told
+
+
+def test_a_wrong_token_and_a_missing_server_end_with_3_and_say_what_to_do(tmp_path: Path) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"code": "unauthorized", "detail": "the token is not valid"}'
+            self.send_response(401)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        refused = backchat(f"http://127.0.0.1:{server.server_port}", "sessions")
+        server.shutdown()
+
+    assert refused.returncode == 3
+    assert "the token is not valid" in refused.stderr
+    assert "--token or BACKCHAT_BEARER" in refused.stderr
 
 
 def test_a_field_that_is_not_valid_is_named_with_the_reason(url: str) -> None:
@@ -186,7 +299,7 @@ def test_an_unknown_session_ends_with_3(url: str) -> None:
     assert "no such session" in attached.stderr
 
 
-def test_text_that_was_superseded_is_shown_again_without_what_was_lost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_that_was_superseded_does_not_stand_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     shown = Shown(as_json=False)
 
     for event in (
@@ -198,6 +311,6 @@ def test_text_that_was_superseded_is_shown_again_without_what_was_lost(capsys: p
     ):
         shown.event(event)
 
-    output = capsys.readouterr()
-    assert output.out == "kept lost kept again"
-    assert output.err.count("resumed") == 1
+    assert capsys.readouterr().out == ""
+    shown.close()
+    assert capsys.readouterr().out == "kept again\n"

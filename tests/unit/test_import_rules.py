@@ -15,11 +15,6 @@ from tests.servers import ROOT
 #: Entry points at the top of `app`: they join what the rooms offer.
 EDGES = {
     "app.check",
-    "app.cli",
-    "app.cli_access",
-    "app.cli_owner",
-    "app.cli_account",
-    "app.cli_shown",
     "app.wsgi",
     "app.gunicorn_conf",
     "app.gunicorn_worker",
@@ -89,7 +84,7 @@ SOURCES = {module: path.read_text("utf-8") for module, path in PATHS.items()}
 
 def room_of(module: str) -> str:
     """The room of one of our modules, by its path."""
-    if module in EDGES:
+    if module in EDGES or module.startswith("app.cli"):
         return "app edge"
     if module in ("worker.__main__", "worker.run_session"):
         return "worker edge"

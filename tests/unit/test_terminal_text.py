@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from app import cli
+from app.api.agent_schemas import AgentOut
+from app.api.conversation_schemas import ConversationOut, MatchOut
 from app.api.schemas import SessionOut
 from app.api_client import ApiError
 from app.plain_text import plain
@@ -37,6 +39,18 @@ class Hostile:
         # Every field of a row, whatever its type should be.
         row = dict.fromkeys(SessionOut.model_json_schema()["properties"], ESCAPES)
         return {"sessions": [row, row | {"errorCode": None}]}
+
+    def conversations(self, **_: Any) -> dict[str, Any]:
+        return {"conversations": [dict.fromkeys(ConversationOut.model_json_schema()["properties"], ESCAPES)]}
+
+    def search(self, *_: Any, **__: Any) -> dict[str, Any]:
+        return {"results": [dict.fromkeys(MatchOut.model_json_schema()["properties"], ESCAPES)]}
+
+    def agents(self) -> dict[str, Any]:
+        return {"agents": [dict.fromkeys(AgentOut.model_json_schema()["properties"], ESCAPES)]}
+
+    def delete(self, *_: Any) -> None:
+        pass
 
     def cancel(self, *_: Any) -> dict[str, Any]:
         return {"sessionId": ESCAPES, "errorCode": ESCAPES, "status": ESCAPES}
@@ -84,7 +98,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 @pytest.mark.parametrize(
     "arguments",
     [["ask", "x"], ["ask", "x", "--json"], ["attach", "x"], ["sessions"], ["sessions", "--json"], ["cancel", "x"],
-     ["cancel", "x", "--json"]],
+     ["cancel", "x", "--json"], ["conversations"], ["conversations", "--json"], ["search", "x"], ["agents"],
+     ["delete", "--yes", ESCAPES]],
     ids=" ".join,
 )  # fmt: skip
 def test_no_field_reaches_the_terminal_with_its_escapes(run: Callable[..., str], arguments: list[str]) -> None:
@@ -98,7 +113,9 @@ def test_nor_a_terminal_that_is_shown_colours_and_progress(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
 
-    shown = run(Hostile, "ask", "x") + run(Hostile, "sessions") + run(Refusing, "ask", "x")
+    asked = run(Hostile, "ask", "x") + run(Hostile, "ask", "--plain", "x")
+    listed = [run(Hostile, *command) for command in (["sessions"], ["conversations"], ["search", "x"], ["agents"])]
+    shown = asked + "".join(listed) + run(Refusing, "ask", "x")
 
     assert "\x1b[" in shown
     assert [each for each in OBEYED_ANYWHERE if each in shown] == []

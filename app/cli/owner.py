@@ -10,16 +10,16 @@ from typing import IO
 
 import click
 
-from . import audit, db, owners
-from .broker.client import open_redis
-from .broker.heads import Heads
-from .broker.queue import TurnQueue
-from .conversations import search_purge
-from .db import errors as database_errors
-from .db import schema
-from .errors import BackchatError
-from .sessions.doorbell import Doorbell
-from .settings import Settings
+from .. import audit, db, owners
+from ..broker.client import open_redis
+from ..broker.heads import Heads
+from ..broker.queue import TurnQueue
+from ..conversations import search_purge
+from ..db import errors as database_errors
+from ..db import schema
+from ..errors import BackchatError
+from ..sessions.doorbell import Doorbell
+from ..settings import Settings
 
 #: Longest wait for one statement: a table without an index on its owner is read whole.
 ANSWER_S = 3600

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from . import access, audit, db
-from .db import schema
-from .errors import BackchatError
-from .settings import Settings
+from .. import access, audit, db
+from ..db import schema
+from ..errors import BackchatError
+from ..settings import Settings
 
 
 def _secret() -> str:
