@@ -34,7 +34,7 @@ ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
 # More processes than cores: many tests wait for a deployment of their own while others compute.
-	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 6 --dist loadscope --no-loadscope-reorder
 endif
 
 lint: $(DEV) ## Check style

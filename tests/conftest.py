@@ -78,11 +78,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (-takes_s[_group(item.nodeid)], _group(item.nodeid)))
 
 
+#: Seconds that a test of these folders and files takes, where that is much longer than others: for the order only.
+_TAKES_S = {
+    "chaos": 5.0,
+    "e2e": 4.0,
+    "unit": 0.02,
+    "test_api_outages.py": 1.5,
+    "test_api_schema.py": 8.0,
+    "test_dev.py": 2.0,
+    "test_engine_cancel.py": 1.2,
+    "test_engine_mcp.py": 2.0,
+    "test_engine_tools.py": 1.2,
+    "test_example_agents.py": 2.0,
+    "test_install.py": 2.0,
+    "test_worker_process.py": 1.5,
+}
+
+
 def _takes_s(item: pytest.Item) -> float:
-    """A guess, for the order only."""
     if any(mark.name == "slow" for mark in item.own_markers):
         return 15
-    return 5 if item.path.parent.name in ("chaos", "e2e") else 0.2
+    return _TAKES_S.get(item.path.name, _TAKES_S.get(item.path.parent.name, 0.2))
 
 
 def pytest_collection() -> None:
