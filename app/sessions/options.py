@@ -69,12 +69,6 @@ def read(session_id: str) -> Options:
     return db.reading(lambda: of(session_id))
 
 
-def metadata_of(session_ids: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The metadata of these sessions, by id, of those that have any. Runs inside the caller's connection."""
-    wanted = SessionOptions.session_id.in_(list(session_ids)) & SessionOptions.metadata.is_null(False)
-    return dict(db.tuples(SessionOptions.select(SessionOptions.session_id, SessionOptions.metadata).where(wanted)))
-
-
 def forget(session_ids: Sequence[str]) -> None:
     """Delete the options of these sessions, in the transaction that deletes them."""
     SessionOptions.delete().where(SessionOptions.session_id.in_(list(session_ids))).execute()
