@@ -13,11 +13,12 @@ from app.observability import logs
 from app.settings import Settings, forget_secret
 
 from . import loop
+from .nursery import Nursery
 
 logger = logging.getLogger(__name__)
 
 
-async def work(settings: Settings) -> None:
+async def work(settings: Settings, nursery: Nursery) -> None:
     """Run sessions until SIGTERM or SIGINT.
 
     Raises:
@@ -38,13 +39,17 @@ async def work(settings: Settings) -> None:
     if address is not None:
         exposition.serve(*address, folder)
 
-    process = WorkerProcess(settings)
+    async def drain(grace_s: float) -> None:
+        nursery.stop()
+        await process.drain(grace_s)
+
+    process = WorkerProcess(settings, fork=nursery.fork, give_up=lambda: os._exit(os.EX_SOFTWARE))
     try:
         await process.start()
         worker = SessionWorker(
             settings.redis_url,
             process.run,
-            process.drain,
+            drain,
             concurrency=settings.worker_concurrency,
             name=process.name,
             stop_grace_s=settings.stop_grace_s,
@@ -71,7 +76,16 @@ def main() -> None:
         logs.configure(settings.log_level, settings.log_format)
         if not settings.redis_url:
             raise BackchatError("REDIS_URL is not set; `make run` brings a broker of its own")
-        loop.run(work(settings))
+        nursery = Nursery.start(settings)
+        try:
+            loop.run(work(settings, nursery))
+        except Exception:
+            # Nobody waits for the grace period of its workers.
+            nursery.stop()
+            nursery.stop()
+            raise
+        finally:
+            nursery.close()
     except DatabaseUnavailable as error:
         from app.db.errors import in_full  # not before the settings: what it imports opens the files of the metrics
 

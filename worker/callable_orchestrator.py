@@ -16,6 +16,7 @@ from typing import Any
 from app.errors import Invalid
 from app.events import Delta
 
+from . import noting
 from .names import resolve
 from .orchestrator import Turn, Yielded, is_stopped
 
@@ -78,6 +79,7 @@ class CallableOrchestrator:
 async def _on_a_thread(events: Iterator[Any], turn: Turn) -> AsyncGenerator[Any]:
     """Run a plain iterator on its own thread, each step only when the one before was taken."""
     loop = asyncio.get_running_loop()
+    step = noting.on_thread(next)
     wanted = threading.Semaphore(0)
     stop = threading.Event()
     ended = asyncio.Event()
@@ -98,7 +100,7 @@ async def _on_a_thread(events: Iterator[Any], turn: Turn) -> AsyncGenerator[Any]
                 if stop.is_set():
                     break
                 try:
-                    item = next(events)
+                    item = step(events)
                 except StopIteration:
                     give("end")
                     break

@@ -251,6 +251,17 @@ def held_by(worker: str) -> set[Held]:
     return {Held(*row) for row in db.reading(lambda: db.tuples(found))}
 
 
+def reserved_for(worker: str) -> list[str]:
+    """The sessions that only this worker may claim.
+
+    Raises:
+        DatabaseUnavailable: no connection.
+    """
+    mine = (Session.status == "running") & (Session.lease_until_ms == RESERVED) & (Session.worker == worker)
+    found = Session.select(Session.session_id).where(mine).order_by(Session.id)
+    return [session_id for (session_id,) in db.reading(lambda: db.tuples(found))]
+
+
 def hand_back(claim: Claim | Held) -> bool:
     """Free a session for another worker without counting the attempt; False: it was not ours any more."""
     # Not one that was orphaned meanwhile: it may be reserved for somebody.

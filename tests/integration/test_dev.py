@@ -107,7 +107,7 @@ def test_a_worker_that_dies_is_started_again_until_the_run_is_stopped(
     run = make_run(port, PATH="", AGENTS_FILE=str(agents), LEASE_S="600", SWEEP_S="0.2")
     run.wait_for_line("Backchat runs at", START_S)
     family = run.family()
-    [worker] = [process for process in family if process.cmdline()[-1] == "worker"]
+    [worker] = [p for p in family if p.cmdline()[-1] == "worker" and p.ppid() == run.pid]
     assert (tmp_path / "var" / "worker.pid").read_text() == f"{worker.pid}\n"
 
     session = call(f"{url}/session", {"message": "What time is it in Tokyo?"})["sessionId"]

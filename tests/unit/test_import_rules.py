@@ -86,7 +86,7 @@ def room_of(module: str) -> str:
     """The room of one of our modules, by its path."""
     if module in EDGES or module.startswith("app.cli"):
         return "app edge"
-    if module in ("worker.__main__", "worker.run_session"):
+    if module in ("worker.__main__", "worker.run_session", "worker.nursery"):
         return "worker edge"
     if module.startswith("app.events.") and module not in ("app.events.types", "app.events.fold", "app.events.usage"):
         return "app.event log"

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic_ai import BinaryContent
 from pydantic_ai.messages import ToolReturnPart, tool_return_ta
 
+from worker import noting
 from worker.plain import NotPlain, TooLarge, to_json
 
 from .tool_threads import ToolThreads
@@ -41,7 +42,9 @@ async def stored(content: Any, limit: int) -> tuple[Any, str]:
         to_json(content, SMALL_CHARACTERS)
     except (NotPlain, TooLarge):
         # It may run code of its own, or for long, or for ever.
-        made: tuple[Any, str] = await asyncio.get_running_loop().run_in_executor(_threads, _stored, content, limit)
+        made: tuple[Any, str] = await asyncio.get_running_loop().run_in_executor(
+            _threads, noting.on_thread(_stored), content, limit
+        )
         return made
     return _stored(content, limit)
 

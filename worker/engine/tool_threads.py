@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic_ai.exceptions import ToolFailed
 
+from worker import noting
+
 from .redaction import redacted
 
 
@@ -20,12 +22,13 @@ class ToolThreads(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
+        noted = noting.on_thread(fn)
 
         def run() -> None:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                result = fn(*args, **kwargs)
+                result = noted(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001 - raised again where the call is awaited
                 # No asyncio future takes a StopIteration: it would be awaited for ever. SystemExit would end the loop.
                 plain = isinstance(error, Exception) and not isinstance(error, StopIteration)

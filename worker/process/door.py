@@ -16,6 +16,7 @@ from typing import Any
 from app.events import Delta, Done, JsonText, Thinking, ToolCall, Usage
 from app.events.log import DEEPEST_JSON
 from app.settings import Settings
+from worker import noting
 from worker.orchestrator import Asked, Checkpoint, TurnFailed
 from worker.plain import Json, NotPlain, TooLarge, is_a, number_of, text_of, to_json
 
@@ -253,7 +254,7 @@ class Door:
         except TooLarge:
             if at_once == limit:
                 raise
-        made: Json = await self._in_thread(lambda: to_json(value, limit, ascii_only=ascii_only))
+        made: Json = await self._in_thread(noting.on_thread(lambda: to_json(value, limit, ascii_only=ascii_only)))
         return made
 
 

@@ -1,4 +1,4 @@
-"""Liveness: this worker's heartbeat, and the watch over those of all others. Both go on while the loop is blocked."""
+"""Liveness: this worker's heartbeat, and the watch over its loop and all others; a blocked loop stops neither."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from app import notes
 from app.db import heartbeats
 from app.db.heartbeats import Heartbeat
 from app.errors import DatabaseUnavailable
+from app.notes import BLOCKED, STOPPED, Notes
 from app.observability import metrics
 from app.sessions import takeover
+from app.settings import Settings
+
+from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
+
+#: How long a worker that gives up waits for the database to take that.
+SAY_S = 2.0
 
 
 class Watch:
@@ -48,44 +56,87 @@ class Watch:
 
 
 class Liveness:
-    """The heartbeat of the worker called *name*, from `start` to `stop`, on a thread of its own.
+    """The life of a worker, from `start` to `stop`: its row, notes, heartbeat and watchdog. Made on the loop.
 
     Args:
         on_dead: Called once on the thread, when others have marked this worker as dead.
+        on_broken: Called on the thread: no group can be started.
         watches: Whether it looks at other workers, and takes over from dead ones.
+        of_group: Others have made its row.
         fork: Starts the worker of a group, by name; None: what a dead worker held is anybody's.
+        session_of: The id of the session in this row, if it runs here.
+        give_up: Ends the process, as the loop is blocked; called on a thread. None: that is only told.
     """
 
     def __init__(
         self,
         name: str,
+        settings: Settings,
         *,
-        lease_s: float,
-        beat_s: float,
-        max_attempts: int,
         on_dead: Callable[[], object],
+        on_broken: Callable[[Exception], object],
         watches: bool,
+        of_group: bool = False,
         fork: Callable[[str], object] | None = None,
+        session_of: Callable[[int], str | None] = lambda _: None,
+        give_up: Callable[[], object] | None = None,
     ) -> None:
         self._name = name
-        self._beat_s = beat_s
-        self._max_attempts = max_attempts
+        self._beat_s = settings.beat_s
+        self._max_attempts = settings.max_attempts
         self._on_dead = on_dead
+        self._on_broken = on_broken
         self._watches = watches
+        self._of_group = of_group
         self._fork = fork
-        self._watch = Watch(lease_s)
+        self._watch = Watch(settings.lease_s)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="heartbeat", daemon=True)
         self._away = False
+        self.notes = Notes(name)
+        self._watchdog = Watchdog(
+            self.notes,
+            session_of=session_of,
+            limit_s=settings.lease_s,
+            give_up=None if give_up is None else partial(self._say_and, give_up),
+        )
 
     def start(self) -> None:
+        """Begin before the first claim: what a worker without a row holds is taken from it.
+
+        Raises:
+            DatabaseUnavailable: no connection.
+        """
+        if not self._of_group:
+            heartbeats.register(self._name)
         self._thread.start()
+        self._watchdog.start()
 
     def stop(self) -> None:
-        """Return when nothing is written any more."""
+        """Return when nothing is written any more; what is still held is others' from now on."""
+        self._watchdog.stop()
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        self.notes.ends_because(STOPPED)
+        try:
+            heartbeats.leave(self._name)
+        except DatabaseUnavailable:
+            # Whoever finds the file says so in the database.
+            self.notes.close(keep=True)
+        else:
+            self.notes.close()
+
+    def _say_and(self, give_up: Callable[[], object]) -> None:
+        """The loop is blocked for too long: say so, if that is possible now."""
+        self.notes.ends_because(BLOCKED)
+        suspects = [row_id for row_id in (self.notes.on_loop,) if row_id]
+        saying = threading.Thread(
+            target=heartbeats.mark_dead, args=(self._name, BLOCKED), kwargs={"suspects": suspects}, daemon=True
+        )
+        saying.start()
+        saying.join(SAY_S)
+        give_up()
 
     def _go_on(self) -> None:
         while True:
@@ -136,7 +187,11 @@ class Liveness:
         new_name = self._group_name if self._fork is not None else None
         for name in takeover.take_over(worker, max_attempts=self._max_attempts, new_name=new_name):
             assert self._fork is not None
-            self._fork(name)
+            try:
+                self._fork(name)
+            except OSError as error:
+                # The group is dead to all when it never begins.
+                self._on_broken(error)
 
     def _group_name(self) -> str:
         return f"{self._name}-group-{uuid.uuid4().hex[:8]}"

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
@@ -61,6 +62,7 @@ class Run:
         settings: Settings,
         max_content_bytes: int,
         in_thread: InThread,
+        context: Context,
     ) -> None:
         self.claim = claim
         self._answer = answer
@@ -68,6 +70,7 @@ class Run:
         self._settings = settings
         self._max_content_bytes = max_content_bytes
         self._in_thread = in_thread
+        self._context = context
         self._cancel = CancelScope()
         self._stop: Stop | None = None
         self._interruption: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -108,7 +111,8 @@ class Run:
         """
         try:
             if self._stop is None:
-                self._drive = asyncio.create_task(self._answer_turn(), name=f"turn {self.claim.session_id}")
+                name = f"turn {self.claim.session_id}"
+                self._drive = asyncio.create_task(self._answer_turn(), name=name, context=self._context)
                 try:
                     # Not awaited itself: when this task is cancelled the drive must close its model call first.
                     news: set[asyncio.Future[Any]] = {self._drive, self._interruption, self._outcome}

@@ -18,21 +18,22 @@ from app.broker.client import open_redis
 from app.broker.heads import Heads
 from app.broker.queue import TurnQueue
 from app.conversations import search
-from app.db import heartbeats, schema
+from app.db import schema
 from app.errors import DatabaseUnavailable
 from app.history.retention import LEASE_S, Pruner
-from app.notes import STOPPED, Notes
 from app.observability import metrics
 from app.sessions import claims
 from app.sessions.claims import Claim
 from app.sessions.doorbell import Doorbell
 from app.settings import Settings
+from worker import noting
 
 from .claimer import Claimer
 from .event_writer import EventWriter
 from .liveness import Liveness
 from .memory import LOOK_S, Memory
 from .run import Answer, Run, Stop
+from .strays import Strays
 from .supervision import Supervision, WorkerBroken
 from .sweeper import Sweeper
 
@@ -51,15 +52,29 @@ class WorkerProcess:
         name: RQ name of the worker, so that others can tell it to stop a session.
         answer: The orchestrator; by default what the settings say.
         sweeps: Whether this process sweeps, prunes, and takes over from workers that died.
+        of_group: Others have made its row, and reserved sessions for it.
+        fork: Starts the worker of a group, by name; see `worker.nursery`.
+        give_up: Ends the process at once, called on a thread: the loop is blocked for too long. None: it goes on.
     """
 
     def __init__(
-        self, settings: Settings, *, name: str = "", answer: Answer | None = None, sweeps: bool = True
+        self,
+        settings: Settings,
+        *,
+        name: str = "",
+        answer: Answer | None = None,
+        sweeps: bool = True,
+        of_group: bool = False,
+        fork: Callable[[str], object] | None = None,
+        give_up: Callable[[], object] | None = None,
     ) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._settings = settings
         self._answer = answer
         self._sweeps = sweeps
+        self._of_group = of_group
+        self._fork = fork
+        self._give_up_process = give_up
         self._agents = Agents.load(settings.agents_file)
         self._heads = Heads(open_redis(settings.redis_url))
         self._queue = TurnQueue(settings.redis_url)
@@ -73,7 +88,6 @@ class WorkerProcess:
         self.supervision = Supervision(on_broken=self._give_up)
         self._claimer = Claimer(self.name, settings, self._in_thread, supervision=self.supervision)
         self._runs: dict[int, Run] = {}
-        self._strays: set[claims.Held] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
@@ -93,16 +107,16 @@ class WorkerProcess:
         state_bytes = await self._in_thread(db.max_content_bytes, self._settings.max_checkpoint_bytes)
         self._settings = replace(self._settings, max_checkpoint_bytes=state_bytes)
         if self._answer is None:
-            from worker.process.orchestrators import (
-                load,  # imports the engine: seconds that a test's own answer need not take
-            )
+            # It imports the engine: seconds that a test's own answer need not take.
+            from worker.process.orchestrators import load
 
             self._answer = cast(Answer, load(self._settings))
         self._writer = EventWriter(self._heads, flush_s=self._settings.flush_ms / 1000, supervision=self.supervision)
         self._writer.start()
         await self._begin_to_live()
         start = self.supervision.start
-        start("strays", self._for_ever("strays", self._settings.lease_s / 2, self._sweep_thread, self._free_strays))
+        strays = Strays(self.name, self._doorbell, lambda: [run.claim for run in list(self._runs.values())])
+        start("strays", self._for_ever("strays", self._settings.lease_s / 2, self._sweep_thread, strays.free))
         if self._sweeps:
             sweeper = Sweeper(self.name, self._settings, self._queue, self._doorbell)
             start("sweeper", self._for_ever("sweeper", self._settings.sweep_s, self._sweep_thread, sweeper.sweep))
@@ -111,19 +125,20 @@ class WorkerProcess:
         start("supervision", self.supervision.watch())
 
     async def _begin_to_live(self) -> None:
-        """Before the first claim: what a worker without a heartbeat holds is taken from it."""
         loop = asyncio.get_running_loop()
-        self._notes = Notes(self.name)
-        await self._in_thread(heartbeats.register, self.name)
+        noting.install(loop)
         self._liveness = Liveness(
             self.name,
-            lease_s=self._settings.lease_s,
-            beat_s=self._settings.beat_s,
-            max_attempts=self._settings.max_attempts,
+            self._settings,
             on_dead=lambda: loop.call_soon_threadsafe(self._fence),
+            on_broken=lambda error: loop.call_soon_threadsafe(self.supervision.fail, "no groups can be started", error),
             watches=self._sweeps,
+            of_group=self._of_group,
+            fork=self._fork,
+            session_of=lambda row_id: run.claim.session_id if (run := self._runs.get(row_id)) else None,
+            give_up=self._give_up_process,
         )
-        self._liveness.start()
+        await self._in_thread(self._liveness.start)
 
     def _fence(self) -> None:
         """Others took this worker for dead, and its sessions: it hands back nothing, and ends."""
@@ -164,6 +179,7 @@ class WorkerProcess:
             settings=self._settings,
             max_content_bytes=self._max_content_bytes,
             in_thread=self._in_thread,
+            context=noting.context_of(self._liveness.notes, claim.row_id),
         )
         self._runs[claim.row_id] = run
         metrics.WORKER_SESSIONS.set(len(self._runs))
@@ -183,6 +199,15 @@ class WorkerProcess:
             await self._in_thread(self._doorbell.ring, session_id, claim.attempt)
         elif claim.conversation_id is not None:
             await self._in_thread(self._doorbell.ring_next, claim.owner, claim.conversation_id)
+
+    async def run_reserved(self) -> None:
+        """Run what is reserved for this worker; returns when all of it has ended or is no longer ours.
+
+        Raises:
+            DatabaseUnavailable: no connection.
+        """
+        session_ids = await self._in_thread(claims.reserved_for, self.name)
+        await asyncio.gather(*(self.run(session_id) for session_id in session_ids))
 
     def _stopping(self) -> bool:
         return self._draining
@@ -229,37 +254,10 @@ class WorkerProcess:
         if close_answer is not None:
             await close_answer()
         if hasattr(self, "_liveness"):
-            await asyncio.to_thread(self._end_life)
+            await asyncio.to_thread(self._liveness.stop)
         for threads in (self._threads, self._sweep_thread, self._prune_thread):
             # A stalled one would be waited for in vain.
             threads.shutdown(wait=self.supervision.broken is None)
-
-    def _end_life(self) -> None:
-        self._liveness.stop()
-        self._notes.ends_because(STOPPED)
-        try:
-            heartbeats.leave(self.name)
-        except DatabaseUnavailable:
-            # Whoever finds the file says so in the database.
-            self._notes.close(keep=True)
-        else:
-            self._notes.close()
-
-    def _free_strays(self) -> None:
-        """Hand back what this worker holds and does not run: its connection broke when it was claimed or ended."""
-        try:
-            held = claims.held_by(self.name)
-            running = {(run.claim.row_id, run.claim.attempt) for run in list(self._runs.values())}
-            strays = {each for each in held if (each.row_id, each.attempt) not in running}
-            # Seen twice: what was claimed just now has no run yet.
-            for each in strays & self._strays:
-                if claims.hand_back(each):
-                    logger.warning("session was held and not run", extra={"session_id": each.session_id})
-                    self._doorbell.ring(each.session_id, each.attempt)
-            self._strays = strays
-        except DatabaseUnavailable:
-            metrics.BACKGROUND_FAILURES.labels("strays").inc()
-            logger.warning("what is held can't be looked at now")
 
     async def _prune_for_ever(self) -> None:
         while True:
