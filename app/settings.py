@@ -81,7 +81,7 @@ class Settings:
     #: The same of routes whose clients send the whole history with each message.
     max_history_body_bytes: int = 16 * 1024 * 1024
     #: Other people's clients that are served, comma-separated: see `app.api.compat`; `none`: none of them.
-    clients: str = "trpc,chat-completions,responses"
+    clients: str = "trpc,chat-completions,responses,ai-sdk"
     #: Largest answer or tool result, in bytes of UTF-8.
     max_content_bytes: int = 16 * 1024 * 1024
     #: What one attempt at a turn may have, in bytes; over one of these the turn ends with what there was.

@@ -15,7 +15,7 @@ case; the browser's reducer passes the same file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -96,19 +96,24 @@ class Fold:
 
     def add(self, event: EventJson) -> list[Move]:
         """Take the next event; what follows a terminal event does not count."""
+        return list(self.moves(event))
+
+    def moves(self, event: EventJson) -> Iterator[Move]:
+        """Take the next event in steps: at a `reset` the parts are those that it left, before what comes after it.
+
+        To be taken to its end.
+        """
         if self.ended_by is not None:
-            return []
-        moves: list[Move] = []
+            return
         if event.get("supersedesFrom") is not None:
-            moves += self._supersede(event["supersedesFrom"])
+            yield from self._supersede(event["supersedesFrom"])
         kind = event["eventType"]
         if kind in _KINDS:
-            moves += self._say(_KINDS[kind], event)
+            yield from self._say(_KINDS[kind], event)
         elif kind == "tool_call":
-            moves += self._tool_call(event)
+            yield from self._tool_call(event)
         elif kind in ("done", "error"):
-            moves += self._end(event)
-        return moves
+            yield from self._end(event)
 
     @property
     def text(self) -> str:
@@ -182,19 +187,18 @@ class Fold:
                 part.events, cut = [event for event in part.events if event["seq"] < seq], True
         return [Move("reset", lost=lost)] if cut else []
 
-    def _end(self, event: EventJson) -> list[Move]:
+    def _end(self, event: EventJson) -> Iterator[Move]:
         content = event["content"]
-        moves: list[Move] = []
         if content != self.text and (content or event["eventType"] == "done"):
             lost = tuple(part for part in self.parts if part.kind == "text")
             self.parts = [part for part in self.parts if part.kind != "text"]
             if lost:
-                moves.append(Move("reset", lost=lost))
+                yield Move("reset", lost=lost)
             if content:
-                moves += [*self._close(), *self._begin("text", event), Move("piece", self.parts[-1], content)]
-        moves += self._close()
+                yield from [*self._close(), *self._begin("text", event), Move("piece", self.parts[-1], content)]
+        yield from self._close()
         self.ended_by = event
-        return [*moves, Move("end")]
+        yield Move("end")
 
 
 def fold(events: Iterable[EventJson]) -> Fold:

@@ -135,6 +135,11 @@ ROUTES: dict[str, Row] = {
     "POST /v1/responses/{R}/cancel": Row("cancel", scopes=READS.scopes),
     "DELETE /v1/responses/{R}": Row("write", scopes=READS.scopes),
     "GET /v1/responses/{R}/input_items": READS,
+    "POST /api/ai/chat": Row("write", 400, {"id": "{C}", "messages": [], "model": "none"},
+                             frozenset({"conversation", "agent"}), also="read"),
+    "GET /api/ai/chat/{S}/stream": READS,
+    "POST /api/ai/chat/{S}/stop": Row("cancel", 204, scopes=READS.scopes),
+    "GET /api/ai/chat/{C}/messages": Row("read", scopes=frozenset({"conversation", "agent"})),
     # What is there would be answered by a worker; that it is not there is told to those alone who may ask.
     "POST /v1/chat/completions": Row("write", 404, {"model": "none", "messages": [{"role": "user", "content": "x"}]},
                                      frozenset({"conversation", "agent"}), also="read"),
@@ -387,7 +392,7 @@ def test_a_start_gives_a_token_for_its_session_alone(guarded: APIFlask) -> None:
     in_order = sorted(PRIVATE, key=lambda route: "cancel" not in route)
     answers = {route: call(guarded, route, mine, started["token"]).status_code for route in in_order}
 
-    assert {route for route, status in answers.items() if status == 200} == {
+    assert {route for route, status in answers.items() if status in (200, 204)} == {
         "GET /api/chat/session/{S}",
         "GET /api/chat/session/{S}/events",
         "GET /api/chat/session/{S}/events?after=0",
@@ -403,9 +408,11 @@ def test_a_start_gives_a_token_for_its_session_alone(guarded: APIFlask) -> None:
         "GET /v1/responses/{R}",
         "POST /v1/responses/{R}/cancel",
         "GET /v1/responses/{R}/input_items",
+        "GET /api/ai/chat/{S}/stream",
+        "POST /api/ai/chat/{S}/stop",
         "GET /api/trpc/orchestrator.getSession?input=%7B%22sessionId%22:%22{S}%22%7D",
     }
-    assert set(answers.values()) == {200, 403}
+    assert set(answers.values()) == {200, 204, 403}
     assert call(guarded, "GET /api/chat/session/{S}", place, started["token"]).status_code == 404
     listed = call(guarded, "GET /api/chat/sessions", mine, started["token"]).json["sessions"]
     assert [each["sessionId"] for each in listed] == [started["sessionId"]]

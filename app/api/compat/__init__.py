@@ -10,6 +10,7 @@ changes. The core knows nothing of these modules; `CLIENTS` names those that are
     trpc              the first gateway's procedures and its page's poll
     chat_completions  OpenAI's chat completions and models; `chat_chunks` is its table
     responses         OpenAI's responses; `response_events` is its table
+    ai_sdk            Vercel's AI SDK; `ui_chunks` is its table
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from flask import request
 
 from app.settings import Settings
 
-from . import chat_completions, error_shapes, response_objects, responses, trpc
+from . import ai_sdk, chat_completions, error_shapes, response_objects, responses, trpc
 
 #: Name in `CLIENTS` → its routes.
 _FAMILIES = {
     "trpc": trpc.blueprint,
     "chat-completions": chat_completions.blueprint,
     "responses": responses.blueprint,
+    "ai-sdk": ai_sdk.blueprint,
 }
 
 
@@ -45,4 +47,4 @@ def install(app: APIFlask, settings: Settings) -> None:
 
 
 #: Blueprints whose clients send all that was said before with each message.
-_WITH_HISTORIES = frozenset({"chat_completions", "responses"})
+_WITH_HISTORIES = frozenset({"chat_completions", "responses", "ai_sdk"})

@@ -52,7 +52,7 @@ class ChatChunks:
             self._begun = True
             out.append(self._chunk({"role": "assistant", "content": ""}))
         for event in shared.page.events:
-            for move in self._fold.add(event):
+            for move in self._fold.moves(event):
                 out += self._of(move)
         return b"".join(out)
 

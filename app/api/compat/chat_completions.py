@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import time
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from apiflask import APIBlueprint
 from flask import Response, request
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from app.errors import BackchatError, Invalid, UnknownAgent, UnknownModel
 from app.events.fold import Fold
@@ -25,7 +25,7 @@ from ..access import caller, needs, owner, require_right
 from ..polling import following
 from ..polling.hub import Subscriber
 from ..polling.pages import Answer, encode
-from ..schemas import UUID
+from ..schemas import UUID, encodable
 from ..services import services
 from .chat_chunks import ChatChunks, failure, finish_reason_of, usage_json
 from .openai_input import (
@@ -48,6 +48,9 @@ NO_RETRY = ("x-should-retry", "false")
 _FAILED = "502 BAD GATEWAY"
 
 
+Stop = Annotated[str, AfterValidator(encodable), Field(min_length=1, max_length=1000)]
+
+
 class ChatIn(OpenAIParameters):
     """A body; what is refused is looked at by name."""
 
@@ -56,7 +59,7 @@ class ChatIn(OpenAIParameters):
     stream_options: dict[str, Any] | None = None
     max_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
     max_completion_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
-    stop: str | list[str] | None = None
+    stop: Stop | list[Stop] | None = None
 
 
 @blueprint.get("/models")

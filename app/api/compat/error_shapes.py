@@ -9,13 +9,14 @@ from apiflask import APIFlask
 from flask import Response, request
 
 from ..polling.pages import encode
-from . import openai_input, trpc
+from . import ai_sdk, openai_input, trpc
 
 _Shape = Callable[[dict[str, Any]], Any]
 #: Beginning of a path → what becomes of a problem there.
 _SHAPES: tuple[tuple[str, _Shape], ...] = (
     ("/api/trpc/", trpc.error_of_problem),
     ("/v1/", openai_input.error_of_problem),
+    ("/api/ai/", ai_sdk.error_of_problem),
 )
 
 

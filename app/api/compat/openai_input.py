@@ -98,7 +98,7 @@ def conversation_of(messages: Iterable[tuple[str, str]], place: str) -> tuple[st
     Raises:
         Invalid: the last is not the user's; names *place*.
     """
-    said = [("system" if role in _SYSTEM else role, text) for role, text in messages]
+    said = [("system" if role in _SYSTEM else role, _checked(text, place)) for role, text in messages]
     first = next((index for index, (role, _) in enumerate(said) if role != "system"), len(said))
     instructions = "\n\n".join(text for _, text in said[:first] if text)
     *before, last = said[first:] or [("", "")]
@@ -107,6 +107,13 @@ def conversation_of(messages: Iterable[tuple[str, str]], place: str) -> tuple[st
     if len(last[1]) > MAX_MESSAGE:
         raise Invalid(f"the last message may have {MAX_MESSAGE} characters", parameter=place)
     return last[1], [Said(role, text) for role, text in before], instructions
+
+
+def _checked(text: str, place: str) -> str:
+    try:
+        return encodable(text)
+    except ValueError as error:
+        raise Invalid(f"a text {error}", parameter=place) from error
 
 
 def refuse(given: Mapping[str, Any], names: Iterable[str], why: str) -> None:

@@ -72,7 +72,7 @@ class ResponseEvents:
             if self._number == 0:
                 self._say("response.created", response=self._base)
                 self._say("response.in_progress", response=self._base | {"status": "in_progress"})
-            for move in self._fold.add(event):
+            for move in self._fold.moves(event):
                 self._move(move)
 
     def broken(self, error: BackchatError) -> bytes:

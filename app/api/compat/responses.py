@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from apiflask import APIBlueprint
 from flask import Response, request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.errors import BackchatError, Gone, Invalid, UnknownAgent, UnknownModel
+from app.events import log
+from app.parameters import ReasoningEffort
 from app.sessions import earlier
 from app.sessions import options as session_options
 from app.sessions import queries as session_queries
@@ -21,7 +23,7 @@ from ..access import caller, needs, owner, require_right, require_session
 from ..polling import following
 from ..polling.hub import Subscriber
 from ..polling.pages import Answer, encode
-from ..schemas import Metadata
+from ..schemas import Metadata, encodable
 from ..services import services
 from .openai_input import (
     ModelNotFound,
@@ -45,14 +47,14 @@ _PAGE = 1000
 class _ReasoningIn(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    effort: str | None = None
+    effort: ReasoningEffort | None = None
 
 
 class ResponseIn(OpenAIParameters):
     """A body; what is refused is looked at by name."""
 
     input: str | list[dict[str, Any]]
-    instructions: str | None = None
+    instructions: Annotated[str, AfterValidator(encodable)] | None = None
     background: bool | None = None
     stream: bool | None = None
     store: bool | None = None
@@ -214,14 +216,15 @@ def _base(session_id: str) -> dict[str, Any]:
 
 def _object(session_id: str) -> dict[str, Any]:
     """The response as it is now; its answer stays when its events are gone."""
-    here, me = services(), owner()
+    me = owner()
     row = session_queries.get(me, session_id)
     events = ResponseEvents(base_of(row, session_options.read(session_id)))
     try:
-        page = here.reader.read(me, session_id, 0, _PAGE)
+        # Not the reader's, whose word may be a second old: a response that was seen ended stays so.
+        page = log.read(me, session_id, 0, _PAGE)
         events.take(page.events)
         while page.has_more:
-            page = here.reader.read(me, session_id, page.next_after, _PAGE)
+            page = log.read(me, session_id, page.next_after, _PAGE)
             events.take(page.events)
     except Gone:
         return pruned(row, events.object(begun=row["startedAt"] is not None))
