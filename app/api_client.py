@@ -119,6 +119,19 @@ class Server:
             if page["status"] != "running":
                 return
 
+    def wait(self, session_id: str, within_s: float) -> Json:
+        """The session row, as soon as it has ended or *within_s* has passed. Raises ApiError, Unreachable."""
+        deadline = time.monotonic() + within_s
+        row = self.session(session_id)
+        after = row["lastSeq"]
+        while row["status"] == "running" and (left_s := deadline - time.monotonic()) > 0:
+            query = f"after={after}&wait={min(left_s, WAIT_S):.3f}"
+            page = self._call("GET", f"/api/chat/session/{_quoted(session_id)}/events?{query}")
+            after = page["nextAfter"]
+            if page["status"] != "running":
+                row = self.session(session_id)
+        return row
+
     def _call(self, method: str, path: str, body: Json | None = None, headers: dict[str, str] | None = None) -> Json:
         for pause_s in (*RETRY_S, None):
             try:

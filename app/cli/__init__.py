@@ -1,7 +1,7 @@
 """The command line: `backchat …`, or `python -m app.cli …`.
 
-`people` asks a server over HTTP; `operate`, `doctor`, `access`, `owner` and `database` work on the deployment's own
-database and Redis, as its settings name them.
+`people` and `mcp` ask a server over HTTP; `operate`, `doctor`, `access`, `owner` and `database` work on the deployment's
+own database and Redis, as its settings name them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..errors import BackchatError
 from ..observability import logs
 from ..plain_text import plain
 from ..settings import Settings, read_env_file
-from . import access, database, doctor, operate, owner, people
+from . import access, database, doctor, mcp, operate, owner, people
 
 
 class _Commands(click.Group):
@@ -66,6 +66,7 @@ for command in (
     people.agents,
     people.cancel,
     people.delete,
+    mcp.mcp,
     operate.stats,
     operate.show,
     operate.requeue,

@@ -66,7 +66,8 @@ LIBRARIES: dict[str, set[str]] = {
     "fakeredis": {"app.broker"},
     "gunicorn": {"app edge"},
     "gevent": {"app.api", "app edge"},
-    **{name: {"worker", "worker.engine"} for name in ("pydantic_ai", "openai", "fastmcp", "mcp")},
+    **{name: {"worker", "worker.engine"} for name in ("pydantic_ai", "openai", "fastmcp")},
+    "mcp": {"worker", "worker.engine", "app edge"},
     "aiohttp": {"worker.engine"},
 }
 #: Only these: tables are the nouns' own.
