@@ -161,8 +161,8 @@ class UiChunks:
                 self._say("error", errorText=f"{end['errorCode'] or 'error'}: {end['errorMsg'] or ''}")
                 self._say("finish", finishReason="error", messageMetadata={"errorCode": end["errorCode"]})
         else:
-            told: Json = {"model": end["model"], "usage": usage_of(end["usageJson"])}
-            self._say("finish", finishReason=finish_reason_of(end), messageMetadata=told)
+            about: Json = {"model": end["model"], "usage": usage_of(end["usageJson"])}
+            self._say("finish", finishReason=finish_reason_of(end), messageMetadata=about)
         self._out.append(DONE)
 
     def _say(self, kind: str, **fields: Any) -> None:
@@ -180,12 +180,12 @@ def ui_message(message: Mapping[str, Any]) -> Json:
     kept = message["parts"]
     if kept is None:
         kept = [{"kind": "text", "text": message["content"]}]
-    told = {"sessionId": message["sessionId"], "model": metadata.get("model"), "errorCode": metadata.get("errorCode")}
+    about = {"sessionId": message["sessionId"], "model": metadata.get("model"), "errorCode": metadata.get("errorCode")}
     return {
         "id": message["sessionId"],
         "role": "assistant",
         "parts": [_ui_part(part) for part in kept],
-        "metadata": {name: value for name, value in told.items() if value is not None},
+        "metadata": {name: value for name, value in about.items() if value is not None},
     }
 
 
