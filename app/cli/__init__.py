@@ -1,7 +1,7 @@
 """The command line: `backchat …`, or `python -m app.cli …`.
 
-`people` and `mcp` ask a server over HTTP; `operate`, `doctor`, `access`, `owner` and `database` work on the deployment's
-own database and Redis, as its settings name them.
+`people` and `mcp` ask a server over HTTP; `operate`, `doctor`, `access`, `owner` and `database` work on the
+deployment's own database and Redis, as its settings name them.
 """
 
 from __future__ import annotations
