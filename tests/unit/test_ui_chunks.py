@@ -80,19 +80,11 @@ def test_a_client_that_knows_resets_shows_the_parts_of_the_fold(log: list[dict[s
     folded = fold(log)
     message = shown(chunks)
 
-    assert [part["kind"] for part in message.parts] == [part.kind for part in _merged(folded.parts)]
+    assert [part["kind"] for part in message.parts] == [part.kind for part in folded.parts]
     for kind in ("text", "reasoning"):
         assert message.text(kind) == "".join(part.text for part in folded.parts if part.kind == kind)
     if folded.ended_by is not None:
         assert chunks[-1]["type"] == "finish"
-
-
-def _merged(parts: list[Any]) -> list[Any]:
-    """Neighbours of one kind of text are one at the client."""
-    return [
-        part for before, part in zip([None, *parts], parts, strict=False)
-        if part.kind == "tool" or before is None or before.kind != part.kind
-    ]  # fmt: skip
 
 
 @given(logs())
