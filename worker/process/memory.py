@@ -7,6 +7,7 @@ its worker tens of them for good.
 from __future__ import annotations
 
 import ctypes
+import gc
 import resource
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +28,8 @@ def resident_bytes() -> int:
 
 def give_back() -> None:
     """Return what is free to the system, where the C library can."""
+    # A turn that failed is in a circle with its traceback, and the collector looks at what is old almost never.
+    gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
