@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from itertools import count
@@ -13,10 +14,11 @@ import pytest
 from app.conversations import messages
 from app.events import Delta, Done, Thinking, ToolCall, Usage
 from app.settings import Settings
-from tests.factories import OWNER, assert_sound, events_of, make_session, row, shown
+from tests.factories import OWNER, assert_sound, events_of, eventually, make_session, row, shown
 from tests.integration.test_runs import play, settings, working  # noqa: F401 - the fixture
 from tests.unit.test_plain import CYCLE, SELF, Disguised, endless, trapped
 from worker.orchestrator import Asked, Checkpoint, Turn, TurnFailed
+from worker.process.run import Run
 
 MIB = 1024 * 1024
 
@@ -219,6 +221,33 @@ def test_what_sessions_hand_over_or_raise_hurts_none_of_those_beside_them(
     ]
     counted = messages.of_session(OWNER, kept["usage without measure"]).rows[-1]["metadata"]["tokenUsage"]
     assert set(counted.values()) == {2**31 - 1}
+
+
+def test_nothing_of_a_session_that_has_ended_is_kept(
+    settings: Settings,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.process.event_writer.WATCH_S", 0.01)
+    made = [make_session() for _ in range(3)]
+
+    async def answer(turn: Turn) -> AsyncIterator[Any]:
+        yield "text"
+        yield Checkpoint(1)
+        # Meanwhile the writer has looked whether it still runs.
+        await asyncio.sleep(0.1)
+        raise TurnFailed("failed", "It failed.")
+
+    def nothing_is_kept() -> bool:
+        gc.collect()
+        runs = [each for each in gc.get_objects() if type(each) is Run]
+        return not any(each.claim.session_id in made for each in runs)
+
+    async def run() -> None:
+        async with working(settings, answer) as runtime:
+            await asyncio.gather(*(runtime.run(each) for each in made))
+            await eventually(nothing_is_kept, "the last of a session is gone")
+
+    play(run())
 
 
 def cancel_everything() -> None:

@@ -183,22 +183,25 @@ class EventWriter:
     async def _watch_for_ever(self) -> None:
         while True:
             await asyncio.sleep(WATCH_S)
-            # Only claims made before the look: what it reads is at least as new as they are.
-            watched = {buffer.claim.session_id: buffer for buffer in self._buffers.values()}
             try:
                 with self._supervision.at_work(WATCH):
-                    heads = await self._run(self._look_and_publish, list(watched))
+                    await self._watch()
             except DatabaseUnavailable:
                 continue
             except Exception:
                 logger.exception("heads could not be read")
-                continue
-            for session_id, buffer in watched.items():
-                if buffer.busy or buffer.finished or buffer.fenced:
-                    continue  # the next flush decides, or has decided
-                head = heads.get(session_id)
-                if head is None or head.attempt != buffer.claim.attempt or head.status != "running":
-                    buffer.fence()
+
+    # Not in the loop: its variables would keep the last session, and all that it said, until there is another one.
+    async def _watch(self) -> None:
+        # Only claims made before the look: what it reads is at least as new as they are.
+        watched = {buffer.claim.session_id: buffer for buffer in self._buffers.values()}
+        heads = await self._run(self._look_and_publish, list(watched))
+        for session_id, buffer in watched.items():
+            if buffer.busy or buffer.finished or buffer.fenced:
+                continue  # the next flush decides, or has decided
+            head = heads.get(session_id)
+            if head is None or head.attempt != buffer.claim.attempt or head.status != "running":
+                buffer.fence()
 
     def _look_and_publish(self, session_ids: list[str]) -> dict[str, Head]:
         looked_at = time.monotonic()
