@@ -14,7 +14,7 @@ The rooms, from the bottom up; each imports from those above it in this list, ne
 that from the paths:
 
     settings, errors, agents, prices, gc    what everybody may use
-    observability  what operators see: metrics, logs
+    observability  what operators see: metrics, logs, traces
     db             what stores anything: connection, tables, statements, pages
     broker         what speaks to Redis: client, heads, queue, the embedded broker
     access         who calls: tokens

@@ -113,6 +113,8 @@ class Settings:
     #: Web processes and connections.
     web_workers: int = 1
     log_level: str = "INFO"
+    #: `on` or `content` (with what was said): each attempt is a span; needs the extra `traces`.
+    traces: str = ""
     #: `text` or `json`.
     log_format: str = "text"
     #: `on`: a line for each request, polls as well.

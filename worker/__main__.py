@@ -28,7 +28,7 @@ async def work(settings: Settings, nursery: Nursery) -> None:
         Exception: a part that all sessions depend on has failed; they were handed back.
     """
     # After the settings: prometheus-client looks into the environment as it is imported.
-    from app.observability import exposition
+    from app.observability import exposition, tracing
 
     from .process.worker_process import WorkerProcess
     from .rq import SessionWorker
@@ -36,6 +36,7 @@ async def work(settings: Settings, nursery: Nursery) -> None:
     folder, address = settings.prometheus_multiproc_dir, settings.metrics_address
     if folder:
         exposition.fold_ended(folder)
+    tracing.start(settings)
     if address is not None:
         exposition.serve(*address, folder)
 
@@ -59,6 +60,7 @@ async def work(settings: Settings, nursery: Nursery) -> None:
         await worker.serve()
     finally:
         await process.close()
+        tracing.stop()
 
 
 def main() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from app import db
 from app.db.models import Event, Session, Worker
-from app.db.times import iso
+from app.db.times import iso, utc_now
 from app.errors import Invalid, NotFound
 
 from . import claims
@@ -122,3 +123,15 @@ def free(session_id: str, *, by_force: bool) -> tuple[str, int]:
     if state == "held" and not claims.hand_back(Held(row.id, row.attempt, row.session_id, row.request_id)):
         raise Invalid("it has just moved; look again")
     return row.session_id, row.attempt
+
+
+def span_of(session_id: str, attempt: int) -> tuple[datetime, datetime]:
+    """When an attempt said its first and its last event; now, if it said none.
+
+    Raises:
+        DatabaseUnavailable: no connection.
+    """
+    query = "SELECT MIN(createdAt), MAX(createdAt) FROM chatEvents WHERE sessionId = ? AND attempt = ?"
+    [(first, last)] = db.reading(lambda: db.sql(query, [session_id, attempt]).fetchall())
+    moment, now = Event.created_at.python_value, utc_now()
+    return moment(first) or now, moment(last) or now

@@ -153,11 +153,11 @@ class ModelCalls:
                 answer = await self._answer(request, showing, place)
             except (AgentRunError, TurnFailed) as error:
                 failure = self._failure(error)
-                seen.outcome = failure.code
+                seen.failed(failure.code)
                 if place is not None:
                     place.failed(failure)
                 raise
-            seen.answered(answer.response.usage)
+            seen.answered(answer.response, answer.text, answer.finish_reason)
             return answer
 
     async def _answer(self, request: _Request, showing: _Showing, place: Place | None) -> Answer:

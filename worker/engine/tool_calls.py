@@ -59,9 +59,9 @@ async def run_call(
 
     A call that was *interrupted* when an earlier worker died runs again only if its tool is declared repeatable.
     """
-    with watched.tool_call(call.tool_name if call.tool_name in tools else None) as seen:
+    with watched.tool_call(call.tool_name, call.tool_call_id, is_known=call.tool_name in tools) as seen:
         result = await _result(call, toolset, tools, context, interrupted)
-        seen.outcome = result.part.outcome
+        seen.returned(result.part.outcome, call.args, result.text)
     return result
 
 

@@ -6,6 +6,7 @@ its worker tens of them for good.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import resource
@@ -53,3 +54,11 @@ class Memory:
             return
         self._give_back()
         self._used = self._resident()
+
+
+async def watch() -> None:
+    """Look now and then, for ever."""
+    memory = Memory()
+    while True:
+        await asyncio.sleep(LOOK_S)
+        await asyncio.to_thread(memory.look)

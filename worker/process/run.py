@@ -70,7 +70,8 @@ class Run:
         self._settings = settings
         self._max_content_bytes = max_content_bytes
         self._in_thread = in_thread
-        self._context = context
+        #: What the code of the session runs in.
+        self.context = context
         self._cancel = CancelScope()
         self._stop: Stop | None = None
         self._interruption: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -84,6 +85,18 @@ class Run:
         self._taken_up = False
         # The newest event that stands for good: a withdrawal goes back to it.
         self._permanent_seq = claim.last_seq + 1
+
+    @property
+    def fenced(self) -> bool:
+        """Its session was taken over, cancelled, ended or deleted."""
+        return self._buffer.fenced and self._stop is not Stop.HAND_BACK
+
+    @property
+    def terminal(self) -> Terminal | None:
+        """How the turn ended; None: it did not, or was stopped."""
+        outcome = self._outcome
+        known = outcome.done() and not outcome.cancelled() and outcome.exception() is None
+        return outcome.result() if known else None
 
     def stop(self, why: Stop) -> None:
         """Stop the run; `work` then leaves the session as *why* says."""
@@ -112,7 +125,7 @@ class Run:
         try:
             if self._stop is None:
                 name = f"turn {self.claim.session_id}"
-                self._drive = asyncio.create_task(self._answer_turn(), name=name, context=self._context)
+                self._drive = asyncio.create_task(self._answer_turn(), name=name, context=self.context)
                 try:
                     # Not awaited itself: when this task is cancelled the drive must close its model call first.
                     news: set[asyncio.Future[Any]] = {self._drive, self._interruption, self._outcome}
@@ -134,7 +147,7 @@ class Run:
             return None
         finally:
             self._buffer.close()
-        if self._buffer.fenced and self._stop is not Stop.HAND_BACK:
+        if self.fenced:
             observed.fenced(self.claim)
             return None
         if self._buffer.failure is not None:

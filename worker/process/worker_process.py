@@ -28,14 +28,15 @@ from app.sessions.doorbell import Doorbell
 from app.settings import Settings
 from worker import noting
 
+from . import memory
 from .claimer import Claimer
 from .event_writer import EventWriter
 from .liveness import Liveness
-from .memory import LOOK_S, Memory
 from .run import Answer, Run, Stop
 from .strays import Strays
 from .supervision import Supervision, WorkerBroken
 from .sweeper import Sweeper
+from .traced import traced
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ class WorkerProcess:
             sweeper = Sweeper(self.name, self._settings, self._queue, self._doorbell)
             start("sweeper", self._for_ever("sweeper", self._settings.sweep_s, self._sweep_thread, sweeper.sweep))
             start("retention", self._prune_for_ever())
-        start("memory", _watch_memory())
+        start("memory", memory.watch())
         start("supervision", self.supervision.watch())
 
     async def _begin_to_live(self) -> None:
@@ -185,7 +186,8 @@ class WorkerProcess:
         metrics.WORKER_SESSIONS.set(len(self._runs))
         self._idle.clear()
         try:
-            stopped = await run.work()
+            async with traced(run, self._agents, self._in_thread):
+                stopped = await run.work()
         except DatabaseUnavailable:
             logger.warning("session is handed back later", extra={"session_id": session_id, "attempt": claim.attempt})
             return
@@ -288,10 +290,3 @@ class WorkerProcess:
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*arguments))
-
-
-async def _watch_memory() -> None:
-    memory = Memory()
-    while True:
-        await asyncio.sleep(LOOK_S)
-        await asyncio.to_thread(memory.look)
