@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from app import db
 from app.api import create_app
 from app.settings import Settings
+from tests.commands import Run, runner
 from tests.conftest import close_all
 from tests.servers import RedisServer
 from tests.stage import Stage
@@ -24,6 +25,14 @@ from tests.stage import Stage
 def _idle_applications() -> defaultdict[str, list[APIFlask]]:
     """Applications that no test uses now, by their settings."""
     return defaultdict(list)
+
+
+@pytest.fixture
+def run(store: str, redis_server: RedisServer) -> Run:
+    """Runs a command of the command line on `store` and an empty Redis."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return runner(DATABASE_URL=store, REDIS_URL=redis_server.url)
 
 
 @pytest.fixture

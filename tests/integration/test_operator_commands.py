@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from app import db
 from app.broker.queue import TurnQueue
 from app.cli import main
 from app.db import heartbeats
 from app.events import Error
 from app.sessions.claims import hand_back
-from tests.conftest import close_all
+from tests.commands import Run
 from tests.factories import make_claim, make_created, make_session, orphan, row, write
 from tests.servers import RedisServer, free_port
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(store: str, redis_server: RedisServer) -> Run:
-    """Runs a command on the test's database and an empty Redis."""
-    bound = db.database.obj
-    TurnQueue(redis_server.url).redis.flushall()
-
-    def run(*arguments: str, **environment: str) -> Result:
-        variables = {"DATABASE_URL": store, "REDIS_URL": redis_server.url, "ENV_FILE": "/dev/null"} | environment
-        result = CliRunner().invoke(main, arguments, env=variables)
-        if db.database.obj is not bound:
-            close_all(db.database.obj)
-            db.database.initialize(bound)
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return run
 
 
 def told(result: Result) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,10 @@ from . import watched
 from .tool_results import stored
 from .tool_threads import said_by
 
+logger = logging.getLogger(__name__)
+
+#: Characters of a tool's error that the log has.
+_LOGGED = 500
 OUTCOME_UNKNOWN = (
     "The outcome of this call is unknown: the worker stopped while it ran, and it is not safe to run it again. "
     "It may or may not have taken effect."
@@ -62,6 +67,10 @@ async def run_call(
     with watched.tool_call(call.tool_name, call.tool_call_id, is_known=call.tool_name in tools) as seen:
         result = await _result(call, toolset, tools, context, interrupted)
         seen.returned(result.part.outcome, call.args, result.text)
+    if result.part.outcome == "failed":
+        turn = context.deps
+        fields = {"session_id": turn.session_id, "attempt": turn.attempt, "tool": call.tool_name}
+        logger.warning("tool failed", extra=fields | {"error": result.text[:_LOGGED]})
     return result
 
 

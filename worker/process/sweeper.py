@@ -19,13 +19,16 @@ from app.broker.queue import TurnQueue
 from app.db import leases
 from app.errors import DatabaseBusy, DatabaseUnavailable, NotFound, QueueUnavailable
 from app.events import Error
-from app.sessions import Ended, takeover
+from app.sessions import Ended, census, takeover
 from app.sessions import queries as session_queries
 from app.sessions.doorbell import Doorbell
 from app.sessions.queries import Unattended
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+#: A session that has waited for so long finds no worker with a free place.
+QUEUED_S = 30.0
 
 
 class Sweeper:
@@ -40,6 +43,7 @@ class Sweeper:
         self._settings = settings
         self._queue = queue
         self._doorbell = doorbell
+        self._they_wait = False
 
     def sweep(self) -> int:
         """Look once; returns how many sessions were attended to. Never raises for the database's or Redis' sake."""
@@ -57,7 +61,17 @@ class Sweeper:
             queued = None
         takeover.free_abandoned()
         found = session_queries.unattended()
+        self._say_whether_sessions_wait(bool(found))
         return sum(self._attend_alone(each, queued) for each in found)
+
+    def _say_whether_sessions_wait(self, may_be: bool) -> None:
+        """Say once that workers are missing, or full."""
+        now = census.take(self._settings.sweep_s) if may_be else None
+        waits = now is not None and now.oldest_queued_s > QUEUED_S
+        if waits and not self._they_wait and now is not None:
+            fields = {"queued": now.queued, "running": now.running, "oldest_s": round(now.oldest_queued_s)}
+            logger.warning("sessions wait for workers", extra=fields)
+        self._they_wait = waits
 
     def _attend_alone(self, found: Unattended, queued: set[str] | None) -> bool:
         try:
