@@ -51,7 +51,7 @@ try:
     worker_tmp_dir = _heartbeat_folder()
     if _settings.web_workers > 1 and not _settings.prometheus_multiproc_dir:
         # Before the metrics are imported: each process would show what it has done itself, and no scrape all of it.
-        _own_folder = tempfile.mkdtemp(prefix="backchat-metrics-", dir=worker_tmp_dir)
+        _own_folder = tempfile.mkdtemp(prefix=f"backchat-metrics-{os.getpid()}-", dir=worker_tmp_dir)
         _settings = _settings.sharing_metrics(_own_folder)
 except BackchatError as error:
     print(f"web: {error.detail}", file=sys.stderr, flush=True)

@@ -51,7 +51,7 @@ def readyz() -> Response | dict[str, Any]:
 @blueprint.doc(hide=True)
 def metrics() -> Response:
     """Prometheus; of all processes that share PROMETHEUS_MULTIPROC_DIR where that is set, else of this one."""
-    require_operator()
+    require_operator(recorded=False)
     settings = services().settings
     text = exposition.render(settings.prometheus_multiproc_dir, census.Gauges(settings.sweep_s))
     return Response(text, mimetype=CONTENT_TYPE_LATEST)
