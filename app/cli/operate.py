@@ -79,8 +79,8 @@ def show(session_id: str, as_json: bool) -> None:
     pairs((name, value) for name, value in found.items() if name != "attempts")
     for each in found["attempts"]:
         why = f", after: {each['cause']}" if each["cause"] else ""
-        span = f"{each['began_at']} to {each['last_event_at']}, {each['events']} events"
-        click.echo(plain(f"attempt {each['attempt']}: {span}{why}"))
+        span = f"{each['claimed_at'] or each['began_at']} to {each['last_event_at']}, {each['events']} events"
+        click.echo(plain(f"attempt {each['attempt']} on {each['worker'] or 'a worker'}: {span}{why}"))
 
 
 @click.command()

@@ -197,11 +197,13 @@ def _store(claims: Sequence[Claim], locked: dict[threads.Key, Conversation], wor
     }
     number, number_values = db.by_id(numbers)
     db.sql(
-        f"UPDATE chatSessions SET attempt = attempt + 1, worker = ?, leaseUntilMs = {HELD}, cause = NULL,"
+        # `workers` first: one server counts with the attempt that it has just raised, the other with the one before.
+        "UPDATE chatSessions SET workers = COALESCE(workers, '') || CAST(attempt + 1 AS CHAR) || ?,"
+        f" attempt = attempt + 1, worker = ?, leaseUntilMs = {HELD}, cause = NULL,"
         f" deadlineMs = COALESCE(deadlineMs, {clock} + ?), startedAt = COALESCE(startedAt, ?), updatedAt = ?,"
         f" sessionNumber = COALESCE(sessionNumber, {number}) WHERE id IN ({db.marks(len(claims))})",
         [
-            worker, turn_timeout_s * 1000, now, now, *number_values,
+            f" {now} {worker}\n", worker, turn_timeout_s * 1000, now, now, *number_values,
             *(claim.row_id for claim in claims),
         ],
     )  # fmt: skip

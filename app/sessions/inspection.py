@@ -56,9 +56,12 @@ def workers() -> list[Holder]:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What an attempt left among the events."""
+    """One attempt, and what it left among the events."""
 
     attempt: int
+    #: Who claimed it, and when; None: a process that did not write it down.
+    worker: str | None
+    claimed_at: str | None
     began_at: str | None
     last_event_at: str | None
     events: int
@@ -74,23 +77,40 @@ def look(session_id: str) -> dict[str, Any]:
         DatabaseUnavailable: no connection.
     """
 
-    def read() -> tuple[Session | None, Any, list[Any]]:
-        row = Session.select(*_SHOWN, Session.lease_until_ms).where(Session.session_id == session_id).first()
+    def read() -> tuple[Session | None, list[Any]]:
+        wanted = Session.session_id == session_id
+        row = Session.select(*_SHOWN, Session.lease_until_ms, Session.workers).where(wanted).first()
         attempts = db.sql(
             "SELECT attempt, MIN(createdAt), MAX(createdAt), COUNT(*), MAX(cause) FROM chatEvents WHERE sessionId = ?"
-            " GROUP BY attempt ORDER BY attempt",
+            " GROUP BY attempt",
             [session_id],
         ).fetchall()
-        return row, row and row.lease_until_ms, attempts
+        return row, attempts
 
-    row, lease, attempts = db.reading(read)
+    row, found = db.reading(read)
     if row is None:
         raise NotFound("no such session")
     shown = {field.column_name: getattr(row, field.name) for field in _SHOWN}
     times = {name: iso(value) for name, value in shown.items() if name.endswith("At")}
+    attempts = [asdict(each) for each in _attempts(row.workers or "", found)]
+    return shown | times | {"state": _state(row.status, row.lease_until_ms), "attempts": attempts}
+
+
+def _attempts(claims_of_it: str, found: list[Any]) -> list[Attempt]:
+    """The attempts by what their claims wrote down (see `Session.workers`) and what is *found* among the events."""
+    claimed: dict[int, tuple[str | None, str | None]] = {}
+    for line in claims_of_it.splitlines():
+        attempt, day, time, name = line.split(" ", 3)
+        claimed[int(attempt)] = (name, iso(Session.created_at.python_value(f"{day} {time}")))
     moment = Event.created_at.python_value
-    what = [Attempt(n, iso(moment(a)), iso(moment(b)), events, cause) for n, a, b, events, cause in attempts]
-    return shown | times | {"state": _state(row.status, lease), "attempts": [asdict(each) for each in what]}
+    said: dict[int, tuple[str | None, str | None, int, str | None]]
+    said = {n: (iso(moment(first)), iso(moment(last)), events, cause) for n, first, last, events, cause in found}
+    attempts = []
+    for number in sorted(claimed.keys() | said.keys()):
+        worker, claimed_at = claimed.get(number, (None, None))
+        began_at, last_event_at, events, cause = said.get(number, (None, None, 0, None))
+        attempts.append(Attempt(number, worker, claimed_at, began_at, last_event_at, events, cause))
+    return attempts
 
 
 def _state(status: str, lease: int | None) -> str:

@@ -323,7 +323,7 @@ def test_a_worker_can_ask_what_it_holds() -> None:
     sessions.end(ended.session_id, CANCELLED)
     claims.hand_back(handed_back)
 
-    assert claims.held_by("worker-1") == {(held.row_id, 1, held.session_id)}
+    assert claims.held_by("worker-1") == {(held.row_id, 1, held.session_id, None)}
 
 
 def test_a_session_that_is_no_longer_ours_is_not_handed_back() -> None:

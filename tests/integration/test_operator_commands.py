@@ -56,15 +56,21 @@ def test_stats_without_redis_says_so_and_without_a_database_ends_with_3(run: Run
 
 def test_show_says_how_a_session_went_and_what_the_provider_said(run: Run) -> None:
     session_id = make_session(request_id="req-1")
-    hand_back(make_claim(session_id))
-    write(make_claim(session_id), Error("model_error", "It refused.", provider_said="400: no such parameter"))
+    hand_back(make_claim(session_id, worker="worker one"))
+    write(
+        make_claim(session_id, worker="worker-2"),
+        Error("model_error", "It refused.", provider_said="400: no such parameter"),
+    )
 
     shown = told(run("show", "--json", session_id))
     text = run("show", session_id).stdout
 
     assert (shown["state"], shown["errorCode"], shown["attempt"], shown["handbacks"]) == ("ended", "model_error", 2, 1)
     assert (shown["requestId"], shown["providerSaid"]) == ("req-1", "400: no such parameter")
-    assert [each["attempt"] for each in shown["attempts"]] == [2]
+    assert [(each["attempt"], each["worker"]) for each in shown["attempts"]] == [(1, "worker one"), (2, "worker-2")]
+    assert [each["events"] for each in shown["attempts"]] == [0, 1]
+    assert shown["startedAt"] == shown["attempts"][0]["claimed_at"]
+    assert "attempt 2 on worker-2: " in text
     assert "providerSaid: 400: no such parameter\n" in text
     assert run("show", "no-such-session").exit_code == 1
 
