@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from app.broker.queue import QUEUE_NAME, TurnQueue
 from app.db import schema
 from app.events import log
 from app.sessions import NewSession
+from tests.counted import families
 from tests.factories import row
 from tests.servers import ROOT, MariaDB, Process, free_port, wait_until
 
@@ -57,10 +59,11 @@ def assert_nothing_left(redis_url: str) -> None:
 
 @pytest.mark.slow
 @both_deployments
-def test_the_worker_process_answers_and_ends_clean_on_sigterm(
+def test_the_worker_process_answers_counts_and_ends_clean_on_sigterm(
     migrated_url: str, redis_url: str, make_process: Callable[..., Process]
 ) -> None:
-    worker = make_process("-m", "worker", DATABASE_URL=migrated_url, REDIS_URL=redis_url)
+    port = str(free_port())
+    worker = make_process("-m", "worker", DATABASE_URL=migrated_url, REDIS_URL=redis_url, METRICS_PORT=port)
     worker.wait_for_line("worker started", START_S)
 
     queue = TurnQueue(redis_url)
@@ -69,6 +72,9 @@ def test_the_worker_process_answers_and_ends_clean_on_sigterm(
 
     answered = [ask(queue, "What is 6 * 7?") for _ in range(3)]
     wait_until(lambda: all(status(session) == "done" for session in answered), "the answers")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        shown = families(response.read())
+    assert shown["backchat_sessions_ended"]["backchat_sessions_ended_total", "done", ""] == 3
     worker.signal(signal.SIGTERM)
 
     assert (queue.heard_from("elsewhere", 60), queue.heard_from(here, 0)) == (False, False)
