@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -177,6 +178,8 @@ def _model(settings: Settings) -> Iterator[Finding]:
         return
     url = (settings.openai_base_url or _OPENAI).rstrip("/")
     request = urllib.request.Request(f"{url}/models")  # noqa: S310 - the operator's own URL
+    # What is said may be pasted anywhere: without the user and password that it may have.
+    url = re.sub("//[^/@]*@", "//", url)
     request.add_header("Authorization", f"Bearer {settings.openai_api_key or 'none'}")
     try:
         with urllib.request.urlopen(request, timeout=_ANSWER_S) as response:  # noqa: S310
