@@ -18,6 +18,7 @@ from gunicorn.http.errors import InvalidChunkSize
 from werkzeug.test import TestResponse
 
 from app import access
+from app.api import compat
 from app.broker.heads import Head, Heads
 from app.events import Delta, Done, Thinking, ToolCall, Usage
 from tests.factories import (
@@ -760,6 +761,8 @@ def test_the_document_names_every_route_of_the_api(client: FlaskClient) -> None:
     document = client.get("/openapi.json").json
 
     assert document["openapi"].startswith("3.1")
+    # Routes of other people's clients are described by those who made them.
+    others = {blueprint.name for blueprint in compat.FAMILIES.values()}
     described = {
         (method.upper(), re.sub(r"{\w+}", "<>", path))
         for path, operations in document["paths"].items()
@@ -770,6 +773,6 @@ def test_the_document_names_every_route_of_the_api(client: FlaskClient) -> None:
         (method, re.sub(r"<[^>]+>", "<>", rule.rule))
         for rule in client.application.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if rule.rule.startswith("/api/")
+        if rule.rule.startswith("/api/") and rule.endpoint.split(".")[0] not in others
     }
     assert routes <= described

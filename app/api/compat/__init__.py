@@ -23,7 +23,7 @@ from app.settings import Settings
 from . import ai_sdk, chat_completions, error_shapes, response_objects, responses, trpc
 
 #: Name in `CLIENTS` → its routes.
-_FAMILIES = {
+FAMILIES = {
     "trpc": trpc.blueprint,
     "chat-completions": chat_completions.blueprint,
     "responses": responses.blueprint,
@@ -35,7 +35,7 @@ def install(app: APIFlask, settings: Settings) -> None:
     """Serve the clients that `CLIENTS` names, with errors of the shape that each knows."""
     named = {name.strip().lower() for name in settings.clients.split(",")}
     app.url_map.converters["response"] = response_objects.ResponseId
-    for name, blueprint in _FAMILIES.items():
+    for name, blueprint in FAMILIES.items():
         if name in named:
             app.register_blueprint(blueprint)
     error_shapes.install(app)
