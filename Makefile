@@ -49,6 +49,7 @@ bench: $(DEV) ## Measure what sessions, polls and held requests cost, as ratios
 	$(BIN)/python -m benchmarks.worker_density
 	$(BIN)/python -m benchmarks.polling
 	$(BIN)/python -m benchmarks.live_delivery
+	$(BIN)/python -m benchmarks.callers
 
 docs: $(READY) ## Write docs/openapi.json
 	@mkdir -p docs
