@@ -58,7 +58,7 @@ def start(
         )
     )
     for ended in created.interrupted:
-        here.doorbell.ended(ended)
+        here.doorbell.interrupted(ended)
     if created.new:
         here.doorbell.ring(created.session_id)
     return created

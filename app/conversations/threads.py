@@ -153,6 +153,7 @@ def _counted(conversation: Conversation) -> dict[str, Any]:
         "historySeq": conversation.history_seq,
         "sessionNumber": conversation.session_number,
         "contextAfter": conversation.context_after,
+        "interruptedBefore": conversation.interrupted_before,
         "updatedAt": Conversation.updated_at.db_value(conversation.updated_at),
     }
 

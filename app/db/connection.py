@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -20,7 +21,7 @@ from app.errors import DatabaseBusy, DatabaseUnavailable
 from app.observability import metrics
 
 from . import errors as database_errors
-from . import sqlite_file
+from . import sqlite_file, times
 from .dialect import database, is_sqlite
 from .url import mysql_options, sqlite_path
 
@@ -58,6 +59,18 @@ class _Pool(PooledMySQLDatabase):  # type: ignore[misc]
             return False
         conn.pinged_at = now
         return bool(super()._is_closed(conn))
+
+    def _connect(self) -> Any:
+        conn = super()._connect()
+        if not hasattr(conn, "told_time") or times.has_jumped():
+            conn.told_time = True
+            # One that breaks here is told by the next statement.
+            with contextlib.suppress(pymysql.err.Error, OSError), pymysql.cursors.Cursor(conn) as cursor:
+                asked_at = time.monotonic()
+                cursor.execute("SELECT UNIX_TIMESTAMP(NOW(3)) * 1000")
+                ((now_ms,),) = cursor.fetchall()
+                times.follow(float(now_ms), asked_at, time.monotonic())
+        return conn
 
     def _can_reuse(self, conn: Any) -> bool:
         # The pool would send a ROLLBACK at every give-back; the server has said whether a transaction is open.

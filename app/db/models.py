@@ -141,6 +141,8 @@ class Conversation(Base):
     #: 1, raised by each clear of the context.
     session_number = IntegerField(column_name="sessionNumber", default=1)
     message_count = IntegerField(column_name="messageCount", default=0)
+    #: `chatSessions.id` of the last message that interrupted: what runs before it ends.
+    interrupted_before = BigIntegerField(column_name="interruptedBefore", default=0)
     #: 1: it is deleted a day after it was last used.
     ephemeral = IntegerField(default=0)
     created_at = UtcField(column_name="createdAt", default=utc_now)

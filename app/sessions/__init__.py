@@ -13,26 +13,16 @@
 Workers live while their heartbeats move (`app.db.heartbeats`). Once one is marked dead, what it holds is taken over:
 reserved for workers of a few sessions each that are started for it, so that one which kills its worker is found.
 
-A state moves under the lock of its row: `lifecycle` makes and ends sessions, `claims` takes them for a worker,
-`takeover` from a dead one, `commit` stores what their runs say. Whoever comes second finds the row changed and does
-nothing.
+A state moves under the lock of its row: `creation` makes sessions, `lifecycle` ends them, `interrupts` many of them,
+`claims` takes them for a worker, `takeover` from a dead one, `commit` stores what their runs say. Whoever comes second
+finds the row changed and does nothing.
 
 Locks are taken in one order everywhere: a dead worker, conversations in id order, then sessions in id order, then
 agents' counts.
 """
 
-from .lifecycle import (
-    IDEMPOTENCY_KEPT,
-    Created,
-    Ended,
-    NewSession,
-    OnBusy,
-    create,
-    end,
-    end_attempt,
-    end_orphaned,
-    end_overdue,
-)
+from .creation import IDEMPOTENCY_KEPT, Created, NewSession, OnBusy, create
+from .lifecycle import Ended, end, end_attempt, end_orphaned, end_overdue
 
 __all__ = [
     "IDEMPOTENCY_KEPT",

@@ -112,6 +112,8 @@ def _take(
         unlocked = lock_free(mine)
         held_up = [each.session_id for row_id, each in wanted.items() if row_id not in unlocked]
         wanted = {row_id: each for row_id, each in wanted.items() if row_id in unlocked}
+    interrupted = {row_id for row_id, each in wanted.items() if _is_interrupted(row_id, locked.get(each.conversation))}
+    wanted = {row_id: each for row_id, each in wanted.items() if row_id not in interrupted}
     if not wanted:
         return [], held_up
     clock = db.now_ms().sql
@@ -148,6 +150,11 @@ def _claim(row: Row, found: _Next) -> Claim:
     used += spending.lost(claim.session_id, opened)
     spending.store(claim.row_id, used, None)
     return replace(claim, used=used)
+
+
+def _is_interrupted(row_id: int, conversation: Conversation | None) -> bool:
+    """A later message has ended it, but for the writing; see `interrupts`."""
+    return conversation is not None and row_id < conversation.interrupted_before
 
 
 def lock_free(row_ids: list[int]) -> set[int]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from app.broker.heads import Head, Heads
 from app.broker.queue import TurnQueue
+from app.db.times import utc_now
 from app.errors import DatabaseUnavailable, QueueUnavailable
 
 from . import Ended
@@ -31,11 +31,14 @@ class Doorbell:
 
     def ended(self, ended: Ended) -> None:
         """A session was ended from outside its run: wake its readers, stop its worker, start the next one."""
-        if not ended.changed:
-            return
-        self._heads.publish([Head(ended.session_id, ended.owner, ended.last_seq, ended.status, time.time())])
+        if ended.changed:
+            self.interrupted(ended)
+            self.ring_next(ended.owner, ended.conversation_id)
+
+    def interrupted(self, ended: Ended) -> None:
+        """A session was ended by a message that is rung for by itself: wake its readers, stop its worker."""
+        self._heads.publish([Head(ended.session_id, ended.owner, ended.last_seq, ended.status, utc_now().timestamp())])
         self.stop(ended)
-        self.ring_next(ended.owner, ended.conversation_id)
 
     def deleted(self, ended: Ended) -> None:
         """A session was deleted."""

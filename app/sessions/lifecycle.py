@@ -1,69 +1,29 @@
-"""Make and end sessions."""
+"""End sessions."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
-
-import peewee
+from typing import Any
 
 from app import accounts, db
-from app.access import erasures
 from app.accounts import Charge
-from app.conversations import messages, threads
-from app.conversations.messages import NewMessage
-from app.db.ids import new_id
 from app.db.models import Conversation, Session
-from app.db.statements import insert_one
 from app.db.times import utc_now
-from app.errors import BackchatError, Busy, IdempotencyConflict
+from app.errors import BackchatError
 from app.events import Error, Terminal, log
 
-from . import observed, options, outcomes, spending
+from . import observed, outcomes, spending
 from .locking import lock_with_conversation, patiently
-from .options import Options
 from .outcomes import Outcome
 
 logger = logging.getLogger(__name__)
 
-OnBusy = Literal["enqueue", "reject", "interrupt"]
-IDEMPOTENCY_KEPT = timedelta(hours=24)
 #: How long an end waits for a row that somebody else has locked.
 PATIENCE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class NewSession:
-    """What a caller asks for."""
-
-    owner: str
-    message: str
-    agent_id: int
-    model: str
-    conversation_id: str | None = None
-    on_busy: OnBusy = "enqueue"
-    idempotency_key: str | None = None
-    #: SHA-256 of the request; two requests with one key must agree on it.
-    request_hash: str | None = None
-    #: As the request named itself, for logs and traces.
-    request_id: str | None = None
-    traceparent: str | None = None
-    options: Options = field(default_factory=Options)
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    session_id: str
-    conversation_id: str
-    #: False: the idempotency key had been used before, this is that session.
-    new: bool
-    #: Sessions that `interrupt` ended.
-    interrupted: tuple[Ended, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,86 +41,6 @@ class Ended:
     worker: str | None
     #: False: it had ended before.
     changed: bool
-
-
-def create(new: NewSession) -> Created:
-    """Commit a session and its user message, or find the one that this idempotency key made.
-
-    Raises:
-        Busy: `on_busy` is `reject` and the conversation has a running session; `extra["sessionId"]` names it.
-        IdempotencyConflict: the key was used with another request.
-        OwnerErased: everything of this owner is being erased.
-        DatabaseUnavailable: nothing is known to be written.
-    """
-    for _ in range(3):
-        try:
-            return db.transaction(lambda: _create(new))
-        except peewee.IntegrityError:
-            # The same idempotency key, committed by another request since we looked: look again.
-            if new.idempotency_key is None:
-                raise
-    raise IdempotencyConflict("this key is in use by many requests at once")
-
-
-def _create(new: NewSession) -> Created:
-    erasures.refuse_during(new.owner)
-    earlier = _by_idempotency_key(new)
-    if earlier is not None:
-        return earlier
-    conversation_id = new.conversation_id or new_id()
-    interrupted: list[Ended] = []
-    if new.conversation_id is None:
-        conversation = threads.begin(new.owner, conversation_id, new.agent_id, new.message)
-    else:
-        conversation = threads.lock_or_create(new.owner, conversation_id, new.agent_id, new.message)
-        # A request with the same key may have committed while this one waited for the lock: look before `on_busy`.
-        earlier = _by_idempotency_key(new)
-        if earlier is not None:
-            return earlier
-    if new.conversation_id is not None and new.on_busy != "enqueue":
-        for running in _running_in(new.owner, conversation_id):
-            if new.on_busy == "reject":
-                raise Busy("the conversation has a running session", sessionId=running.session_id)
-            interrupted.append(_end(running, conversation, Error("cancelled", "interrupted by the next message")))
-    session_id = new_id()
-    insert_one(
-        Session,
-        session_id=session_id,
-        conversation_id=conversation_id,
-        owner=new.owner,
-        agent_id=new.agent_id,
-        model=new.model,
-        user_message=new.message,
-        request_id=new.request_id,
-        traceparent=new.traceparent,
-        idempotency_key=new.idempotency_key,
-        request_hash=new.request_hash,
-    )
-    options.add(session_id, new.options)
-    messages.add([NewMessage(conversation, session_id, "user", new.message, {})])
-    threads.store([conversation])
-    db.after_commit(observed.accepted)
-    return Created(session_id, conversation_id, new=True, interrupted=tuple(interrupted))
-
-
-def _by_idempotency_key(new: NewSession) -> Created | None:
-    if new.idempotency_key is None:
-        return None
-    same_key = (Session.owner == new.owner) & (Session.idempotency_key == new.idempotency_key)
-    found = Session.select().where(same_key).first()
-    if found is None:
-        return None
-    if found.created_at < utc_now() - IDEMPOTENCY_KEPT:
-        Session.update(idempotency_key=None).where(Session.id == found.id).execute()
-        return None
-    if found.request_hash != new.request_hash:
-        raise IdempotencyConflict("this Idempotency-Key was used with another body")
-    return Created(found.session_id, found.conversation_id, new=False)
-
-
-def _running_in(owner: str, conversation_id: str) -> list[Session]:
-    mine = (Session.conversation_id == conversation_id) & (Session.owner == owner)
-    return list(db.locked(Session.select().where(mine & (Session.status == "running")).order_by(Session.id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +123,7 @@ def _end_if(session_id: str, error: Error, owner: str | None, *, still: Any, pat
         row, conversation = lock_with_conversation(session_id, owner, wait=False)
         if still is not None and not Session.select().where((Session.id == row.id) & still).exists():
             return ended(row, row.last_seq, changed=False)
-        return _end(row, conversation if message else None, error, text=text)
+        return end_locked(row, conversation if message else None, error, text=text)
 
     # Twice with message and history: what was in the way may be over.
     for message in (True, True, False):
@@ -256,7 +136,7 @@ def _end_if(session_id: str, error: Error, owner: str | None, *, still: Any, pat
     return patiently(partial(work, message=False, text=False), deadline)
 
 
-def _end(row: Session, conversation: Conversation | None, error: Error, *, text: bool = True) -> Ended:
+def end_locked(row: Session, conversation: Conversation | None, error: Error, *, text: bool = True) -> Ended:
     """End a locked session; without its *conversation* it leaves no message and no history.
 
     The partial answer is what *error* says, else what is stored; none without *text*.

@@ -6,7 +6,7 @@ import pkgutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import peewee
@@ -14,6 +14,7 @@ import pytest
 
 from app import db, sessions
 from app.conversations import threads
+from app.db import times
 from app.db.models import Conversation, Session
 from app.db.times import utc_now
 from app.errors import Busy, DatabaseUnavailable, IdempotencyConflict, NotFound
@@ -513,3 +514,17 @@ def test_everything_at_once_on_the_same_conversations_ends_without_an_error() ->
     assert failures(outcomes) == []
     for session in db.reading(lambda: list(Session.select())):
         assert_sound(session.session_id)
+
+
+@pytest.mark.parametrize("store", ["mariadb"], indirect=True)
+def test_a_process_whose_clock_is_days_ahead_finds_the_session_of_the_same_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make_created(idempotency_key="key", request_hash="hash")
+    monkeypatch.setattr(times, "_machine_now", lambda: datetime.now(UTC) + timedelta(seconds=200_000))
+
+    second = make_created(idempotency_key="key", request_hash="hash")
+    third = make_created()
+    monkeypatch.undo()
+    db.reading(lambda: None)
+
+    assert (second.new, second.session_id) == (False, first.session_id)
+    assert abs((row(third.session_id).created_at - row(first.session_id).created_at).total_seconds()) < 30

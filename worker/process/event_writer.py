@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from app.broker.heads import Head, Heads
+from app.db.times import utc_now
 from app.errors import DatabaseUnavailable
 from app.observability import metrics
 from app.sessions import commit
@@ -173,7 +174,7 @@ class EventWriter:
         metrics.FLUSH_SECONDS.observe(time.monotonic() - started)
         metrics.FLUSH_EVENTS.observe(sum(len(batch.events) for batch in batches))
         heads = [
-            Head(batch.claim.session_id, batch.claim.owner, outcome.last_seq, outcome.status, time.time())
+            Head(batch.claim.session_id, batch.claim.owner, outcome.last_seq, outcome.status, utc_now().timestamp())
             for batch, outcome in zip(batches, outcomes, strict=True)
             if outcome.current
         ]

@@ -3,6 +3,7 @@
 finds                                              does
 waits without a job (Redis was down or flushed)    rings
 held by a worker that is gone                      frees it, and rings
+interrupted by a later message                     ends it as `cancelled`
 orphaned (its worker died)                         rings; the next claim raises the attempt
 orphaned and the attempts are used up              ends it as `worker_lost`
 deadline passed                                    ends it as `timeout`
@@ -19,7 +20,7 @@ from app.broker.queue import TurnQueue
 from app.db import leases
 from app.errors import DatabaseBusy, DatabaseUnavailable, NotFound, QueueUnavailable
 from app.events import Error
-from app.sessions import Ended, census, takeover
+from app.sessions import Ended, census, interrupts, takeover
 from app.sessions import queries as session_queries
 from app.sessions.doorbell import Doorbell
 from app.sessions.queries import Unattended
@@ -60,6 +61,7 @@ class Sweeper:
         except QueueUnavailable:
             queued = None
         takeover.free_abandoned()
+        self._end_interrupted()
         found = session_queries.unattended()
         self._say_whether_sessions_wait(bool(found))
         return sum(self._attend_alone(each, queued) for each in found)
@@ -72,6 +74,12 @@ class Sweeper:
             fields = {"queued": now.queued, "running": now.running, "oldest_s": round(now.oldest_queued_s)}
             logger.warning("sessions wait for workers", extra=fields)
         self._they_wait = waits
+
+    def _end_interrupted(self) -> None:
+        for owner, conversation_id in interrupts.pending():
+            for ended in interrupts.end_for_a_while(owner, conversation_id, self._settings.sweep_s):
+                self._doorbell.interrupted(ended)
+            self._doorbell.ring_next(owner, conversation_id)
 
     def _attend_alone(self, found: Unattended, queued: set[str] | None) -> bool:
         try:

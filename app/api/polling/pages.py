@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import gzip
 import json
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from werkzeug.http import parse_accept_header
 
+from app.db.times import utc_now
 from app.events.log import EventPage
 
 #: Advice for the next poll, in milliseconds: by default, while text streams, and when nothing has moved for a while.
@@ -60,7 +60,7 @@ def page_fields(page: EventPage) -> dict[str, Any]:
         "events": page.events,
         "nextAfter": page.next_after,
         "hasMore": page.has_more,
-        "pollAfterMs": poll_after_ms(page, time.time()),
+        "pollAfterMs": poll_after_ms(page, utc_now().timestamp()),
     }
 
 
