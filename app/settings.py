@@ -103,6 +103,10 @@ class Settings:
     event_retention_days: int = 7
     #: Newest rows of history that each agent keeps.
     max_events_per_agent: int = 50_000
+    #: `on`: the history of an agent goes when it has left the agents file.
+    forget_removed_agents: str = ""
+    #: Who gets the sessions of the first deployment, which knew no owners.
+    adopt_owner: str = "local"
     #: Pause between two prunings.
     cleanup_interval_s: int = 21_600
 
@@ -153,9 +157,16 @@ class Settings:
         Raises:
             Invalid: ACCESS_LOG says neither yes nor no.
         """
-        if self.access_log.lower() not in ("", "on", "off"):
-            raise Invalid("ACCESS_LOG must be `on` or `off`")
-        return self.access_log.lower() == "on"
+        return _is_on("ACCESS_LOG", self.access_log)
+
+    @property
+    def forgets_removed_agents(self) -> bool:
+        """Whether the history of an agent goes when it has left the agents file.
+
+        Raises:
+            Invalid: FORGET_REMOVED_AGENTS says neither yes nor no.
+        """
+        return _is_on("FORGET_REMOVED_AGENTS", self.forget_removed_agents)
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
@@ -252,6 +263,12 @@ def _line(binding: Binding) -> int:
     text = binding.original.string
     blank = text[: len(text) - len(text.lstrip())]
     return binding.original.line + blank.count("\n")
+
+
+def _is_on(name: str, value: str) -> bool:
+    if value.lower() not in ("", "on", "off"):
+        raise Invalid(f"{name} must be `on` or `off`")
+    return value.lower() == "on"
 
 
 def _secrets(folder: str) -> dict[str, str]:

@@ -77,6 +77,16 @@ def _widen(db: Any) -> None:
     )
 
 
+def _give_stray_events_a_session(db: Any) -> None:
+    """What is left of a session whose row is gone can be read again; what had been asked is not known."""
+    db.execute_sql(
+        "INSERT INTO chatSessions (sessionId, userMessage, status, createdAt, updatedAt)"
+        " SELECT e.sessionId, '', 'running', MIN(e.createdAt), MAX(e.createdAt) FROM chatEvents AS e"
+        " LEFT JOIN chatSessions AS s ON s.sessionId = e.sessionId WHERE s.id IS NULL"
+        " GROUP BY e.sessionId ORDER BY MIN(e.id)"
+    )
+
+
 _TERMINAL = "t.sessionId = chatSessions.sessionId AND t.eventType IN ('done', 'error')"
 
 
@@ -185,6 +195,7 @@ def up(migrator: Any, db: Any) -> None:
     add_columns(db, "chatSessions", _session_columns(sqlite))
     add_columns(db, "chatEvents", _event_columns(sqlite))
     _widen(db)
+    _give_stray_events_a_session(db)
     _end_what_has_its_terminal_event(db)
     _leave_one_terminal_event(db)
     _renumber(db)

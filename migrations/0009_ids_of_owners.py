@@ -18,16 +18,10 @@ EXACT: dict[str, dict[str, tuple[str, str]]] = {
         "idempotencyKey": ("VARCHAR(255)", "NULL"),
     },
     "chatEvents": {"sessionId": ("VARCHAR(64)", "NOT NULL")},
-    "chatConversations": {"conversationId": ("VARCHAR(64)", "NOT NULL"), "owner": ("VARCHAR(64)", "NOT NULL")},
     "chatMessages": {
         "owner": ("VARCHAR(64)", "NOT NULL DEFAULT ''"),
         "conversationId": ("VARCHAR(64)", "NOT NULL"),
         "sessionId": ("VARCHAR(64)", "NOT NULL"),
-    },
-    "chatSearch": {
-        "owner": ("VARCHAR(64)", "NOT NULL"),
-        "conversationId": ("VARCHAR(64)", "NOT NULL"),
-        "sessionId": ("VARCHAR(64)", "NULL"),
     },
     "chatAgentEvents": {
         "id": ("VARCHAR(36)", "NOT NULL"),
@@ -36,6 +30,13 @@ EXACT: dict[str, dict[str, tuple[str, str]]] = {
         "sessionId": ("VARCHAR(64)", "NULL"),
     },
     "chatAgentCounts": {"owner": ("VARCHAR(64)", "NOT NULL")},
+    # Older processes join these two, which can't be compared in between: one follows the other, the smaller one last.
+    "chatSearch": {
+        "owner": ("VARCHAR(64)", "NOT NULL"),
+        "conversationId": ("VARCHAR(64)", "NOT NULL"),
+        "sessionId": ("VARCHAR(64)", "NULL"),
+    },
+    "chatConversations": {"conversationId": ("VARCHAR(64)", "NOT NULL"), "owner": ("VARCHAR(64)", "NOT NULL")},
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -11,40 +12,40 @@ import peewee
 
 MARIADB = (
     """
-    CREATE TABLE chatSessions (
+    CREATE TABLE IF NOT EXISTS chatSessions (
         id INT AUTO_INCREMENT PRIMARY KEY,
         sessionId VARCHAR(64) NOT NULL UNIQUE,
         agentId INT NOT NULL DEFAULT 1,
-        status ENUM('running', 'done', 'error') NOT NULL DEFAULT 'running',
+        status ENUM('running','done','error') NOT NULL DEFAULT 'running',
         userMessage TEXT NOT NULL,
-        finalResponse TEXT NULL,
-        model VARCHAR(128) NULL,
-        totalTokens INT NOT NULL DEFAULT 0,
-        processingTimeMs INT NOT NULL DEFAULT 0,
-        errorMessage TEXT NULL,
-        createdAt TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
-        updatedAt TIMESTAMP DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
-        INDEX idx_status (status),
-        INDEX idx_created (createdAt)
+        finalResponse TEXT,
+        model VARCHAR(128),
+        totalTokens INT DEFAULT 0,
+        processingTimeMs INT DEFAULT 0,
+        errorMessage TEXT,
+        createdAt TIMESTAMP NOT NULL DEFAULT NOW(),
+        updatedAt TIMESTAMP NOT NULL DEFAULT NOW() ON UPDATE NOW(),
+        INDEX chatSessions_status_idx (status),
+        INDEX chatSessions_createdAt_idx (createdAt)
     ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4
     """,
     """
-    CREATE TABLE chatEvents (
+    CREATE TABLE IF NOT EXISTS chatEvents (
         id INT AUTO_INCREMENT PRIMARY KEY,
         sessionId VARCHAR(64) NOT NULL,
         seq INT NOT NULL DEFAULT 0,
-        eventType ENUM('thinking', 'tool_call', 'delta', 'done', 'error') NOT NULL,
-        content TEXT NULL,
-        toolName VARCHAR(128) NULL,
-        toolArgs JSON NULL,
-        toolResult TEXT NULL,
-        toolSuccess TINYINT(1) NULL,
-        durationMs INT NULL,
-        model VARCHAR(128) NULL,
-        usageJson JSON NULL,
-        errorMsg TEXT NULL,
-        createdAt TIMESTAMP(3) DEFAULT CURRENT_TIMESTAMP(3),
-        INDEX idx_session_seq (sessionId, seq)
+        eventType ENUM('thinking','tool_call','delta','done','error') NOT NULL,
+        content TEXT,
+        toolName VARCHAR(128),
+        toolArgs JSON,
+        toolResult TEXT,
+        toolSuccess TINYINT(1),
+        durationMs INT,
+        model VARCHAR(128),
+        usageJson JSON,
+        errorMsg TEXT,
+        createdAt TIMESTAMP(3) NOT NULL DEFAULT NOW(3),
+        INDEX chatEvents_sessionId_seq_idx (sessionId, seq)
     ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4
     """,
 )
@@ -53,16 +54,15 @@ MARIADB = (
 def _for_sqlite(statement: str) -> str:
     for there, here in (
         ("INT AUTO_INCREMENT PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT"),
-        (" ON UPDATE CURRENT_TIMESTAMP", ""),
-        ("CURRENT_TIMESTAMP(3)", "CURRENT_TIMESTAMP"),
-        ("ENUM('running', 'done', 'error')", "TEXT"),
-        ("ENUM('thinking', 'tool_call', 'delta', 'done', 'error')", "TEXT"),
+        (" ON UPDATE NOW()", ""),
+        ("NOW(3)", "CURRENT_TIMESTAMP"),
+        ("NOW()", "CURRENT_TIMESTAMP"),
         (") ENGINE=InnoDB DEFAULT CHARSET=utf8mb4", ")"),
-        (",\n        INDEX idx_status (status),\n        INDEX idx_created (createdAt)", ""),
-        (",\n        INDEX idx_session_seq (sessionId, seq)", ""),
     ):
         statement = statement.replace(there, here)
-    return statement
+    statement = re.sub(r"ENUM\([^)]*\)", "TEXT", statement)
+    # Its indexes are statements of their own.
+    return re.sub(r",\s*INDEX \w+ \([^)]*\)", "", statement)
 
 
 #: The most that TEXT holds, in characters of four bytes.
@@ -145,6 +145,17 @@ SESSIONS: dict[str, tuple[dict[str, Any], Sequence[tuple[int, str, dict[str, Any
         ((1, "delta", {"content": "part"}), (2, "error", {"content": "part", "errorMsg": "boom"})),
     ),
     "failed without a word": ({"status": "error"}, ()),
+    "nothing was counted": (
+        {"status": "done", "finalResponse": "Ответ", "totalTokens": None, "processingTimeMs": None},
+        (
+            (1, "delta", {"content": "Ответ", "model": None, "usageJson": None, "durationMs": None}),
+            (2, "done", {"content": "Ответ"}),
+        ),
+    ),
+    "failed, and nobody had counted": (
+        {"status": "error", "errorMessage": "упало", "totalTokens": None, "processingTimeMs": None},
+        ((1, "error", {"errorMsg": "упало"}),),
+    ),
     "orphan": (
         {"status": "running"},
         (

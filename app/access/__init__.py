@@ -2,7 +2,7 @@
 
 from .authenticator import Authenticator
 from .keys import report_short, short
-from .principal import LOCAL, LOCAL_OWNER, RIGHTS, Principal, Right
+from .principal import LOCAL, LOCAL_OWNER, RIGHTS, Principal, Right, is_owner
 from .revocations import Revocations, pseudonym, revoke_owner, revoke_token
 from .tokens import issue, issue_for_session, verify
 
@@ -14,6 +14,7 @@ __all__ = [
     "Principal",
     "Revocations",
     "Right",
+    "is_owner",
     "issue",
     "issue_for_session",
     "pseudonym",

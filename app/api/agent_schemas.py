@@ -14,6 +14,11 @@ from app.history.entries import HISTORY_TYPES, HistoryType
 from ..errors import Invalid
 from .schemas import UUID, Camel, Shown, Uuid
 
+#: The first deployment's clients write it before the types of events.
+PREFIX = "agent:"
+#: What a page passes over is read; further ones are reached by cursors.
+MOST_OFFSET = 100_000
+
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _SPACE_FOR_PLUS = re.compile(r" (?=\d\d(:?\d\d)?$)")
 
@@ -81,8 +86,13 @@ class HistoryQuery(Camel):
     after: str | None = Field(
         None, min_length=1, max_length=128, description="A cursor or a time, exclusive: the page just after it."
     )
+    offset: int | None = Field(
+        None, ge=0, le=MOST_OFFSET, description="Rows to pass over; not with `before` or `after`."
+    )
     event_type: str | None = Field(
-        None, description="One or more types, separated by commas or repeated.", examples=["tool_use,result"]
+        None,
+        description="One or more types, separated by commas or repeated; each also as `agent:TYPE`.",
+        examples=["tool_use,result"],
     )
     session: SessionRef | None = Field(
         None, description="A session's id, or the number of a context (`sessionNumber`)."
@@ -125,7 +135,9 @@ class SummaryOut(Shown):
     agent_id: int
     total_events: int
     event_counts: dict[str, int]
-    session_count: int = Field(description="Sessions (runs) that the history has rows of.")
+    session_count: int = Field(
+        description="Numbers of contexts (`sessionNumber`) that the history has rows of. Also as `session_count`."
+    )
     first_event_at: str | None
     last_event_at: str | None
 
@@ -138,7 +150,7 @@ def types_of(values: list[str]) -> frozenset[HistoryType] | None:
     """
     if not values:
         return None
-    named = [name.strip() for value in values for name in value.split(",")]
+    named = [name.strip().removeprefix(PREFIX) for value in values for name in value.split(",")]
     unknown = sorted(set(named) - set(HISTORY_TYPES))
     if unknown:
         known = ", ".join(HISTORY_TYPES)

@@ -11,7 +11,7 @@ from app.history import queries
 from app.history.queries import Place, Wanted
 
 from ..agents import Agent
-from ..errors import NotFound, UnknownAgent
+from ..errors import Invalid, NotFound, UnknownAgent
 from .access import caller, needs, owner
 from .agent_schemas import (
     AGENT,
@@ -93,9 +93,12 @@ def history(agent_id: int, query: HistoryQuery) -> dict[str, Any]:
         since=query.since,
         until=query.until,
     )
+    if query.offset is not None and (query.before is not None or query.after is not None):
+        raise Invalid("send a cursor or offset, not both", parameter="offset")
     page = queries.page(
         wanted,
         limit=query.limit,
+        offset=query.offset or 0,
         before=_place(query.before, "before"),
         after=_place(query.after, "after"),
         order=query.order,
@@ -119,7 +122,8 @@ def _place(value: str | None, parameter: str) -> Place | None:
 @blueprint.output(SummaryOut, example=SUMMARY)
 @blueprint.doc(summary="What the history of an agent has")
 def summary(agent_id: int) -> dict[str, Any]:
-    return queries.summary(owner(), _agent(agent_id).id)
+    found = queries.summary(owner(), _agent(agent_id).id)
+    return found | {"session_count": found["sessionCount"]}
 
 
 @blueprint.get("/<int:agent_id>/conversation/<event_id>")

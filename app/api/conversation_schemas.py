@@ -81,6 +81,13 @@ class MessagesOut(Shown):
     total: int = Field(description="Messages on all pages.")
 
 
+class SessionMessagesOut(MessagesOut):
+    session_id: str
+    session_request_id: str | None = Field(
+        description="`X-Request-Id` of the POST that started it; null: an older version did."
+    )
+
+
 class SearchQuery(Camel):
     q: Text = Field(max_length=MAX_QUERY, description="All words must occur; the last may be the beginning of one.")
     limit: int = Field(20, ge=1, le=100)
@@ -169,6 +176,7 @@ MESSAGES = {
     "hasMore": False,
     "total": 2,
 }
+SESSION_MESSAGES = MESSAGES | {"sessionId": _SESSION_ID, "sessionRequestId": "8c1d6f0e5b2a4937"}
 MATCHES = {
     "results": [
         {

@@ -17,6 +17,7 @@ from .conversation_schemas import (
     CONVERSATIONS,
     MATCHES,
     MESSAGES,
+    SESSION_MESSAGES,
     ConversationOut,
     ConversationsOut,
     ConversationsQuery,
@@ -24,6 +25,7 @@ from .conversation_schemas import (
     MessagesQuery,
     SearchOut,
     SearchQuery,
+    SessionMessagesOut,
     TitleIn,
 )
 from .schemas import page_json
@@ -119,10 +121,11 @@ def clear(conversation_id: str) -> str:
 @blueprint.get("/sessions/<session_id>/messages")
 @needs("read")
 @blueprint.input(MessagesQuery, location="query", arg_name="query")
-@blueprint.output(MessagesOut, example=MESSAGES)
+@blueprint.output(SessionMessagesOut, example=SESSION_MESSAGES)
 @blueprint.doc(summary="Messages of a session")
 def of_session(session_id: str, query: MessagesQuery) -> dict[str, Any]:
-    return _page(messages.of_session(owner(), session_id, **query.model_dump()))
+    page = messages.of_session(owner(), session_id, **query.model_dump())
+    return _page(page) | {"sessionId": session_id, "sessionRequestId": page.request_id}
 
 
 def _page(page: messages.MessagePage) -> dict[str, Any]:

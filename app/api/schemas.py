@@ -152,6 +152,7 @@ class SessionStarted(Shown):
 class SessionOut(Shown):
     """A session row."""
 
+    id: int = Field(description="Its number in this deployment; routes take `sessionId`.")
     session_id: str
     conversation_id: str | None
     agent_id: int

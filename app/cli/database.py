@@ -12,6 +12,8 @@ from .. import db
 from ..db import errors as database_errors
 from ..db import schema
 from ..errors import BackchatError, DatabaseUnavailable, QueueUnavailable
+from ..plain_text import plain
+from ..sessions import adoption
 from ..settings import Settings
 from .output import EXIT_UNREACHABLE
 
@@ -36,14 +38,21 @@ def opened() -> Iterator[Settings]:
 
 @click.command()
 def migrate() -> None:
-    """Bring the database's tables up to date; safe to run from many processes at once."""
+    """Bring the database's tables up to date; safe to run from many processes at once.
+
+    Sessions that the first deployment left become ADOPT_OWNER's, each in a conversation of its own.
+    """
     try:
         # Altering a large table, and waiting for another process that does, takes longer than any query may.
-        db.open_database(Settings.from_environment().database_url, answer_s=MIGRATION_S)
+        settings = Settings.from_environment()
+        db.open_database(settings.database_url, answer_s=MIGRATION_S)
         applied = schema.migrate()
+        adopted = adoption.adopt(settings.adopt_owner)
     except BackchatError as error:
         raise click.ClickException(database_errors.in_full(error)) from error
     for name in applied:
         click.echo(f"applied {name}")
+    if adopted:
+        click.echo(f"adopted {adopted} sessions for {plain(settings.adopt_owner)}")
     if not applied:
         click.echo("the database is up to date")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Literal
 
 from app import db
@@ -36,6 +37,8 @@ class NewMessage:
     metadata: dict[str, Any]
     #: As `app.events.parts` stores them; None: it has none.
     parts: list[dict[str, Any]] | None = None
+    #: When it was said; None: now.
+    at: datetime | None = None
 
 
 def add(new: Sequence[NewMessage]) -> None:
@@ -52,7 +55,7 @@ def add(new: Sequence[NewMessage]) -> None:
 
 def _row(message: NewMessage) -> Row:
     conversation = message.conversation
-    now = conversation.updated_at = threads.now_in(conversation)
+    now = conversation.updated_at = message.at or threads.now_in(conversation)
     conversation.message_count += 1
     metadata = Message.metadata.db_value(message.metadata | {"timestamp": iso(now)})
     at = Message.created_at.db_value(now)
@@ -81,6 +84,8 @@ class MessagePage(Page[dict[str, Any]]):
     conversation_id: str | None
     #: Messages on all pages.
     total: int
+    #: Of one session: the request that it came with.
+    request_id: str | None = None
 
 
 def to_json(message: Message) -> dict[str, Any]:
@@ -145,15 +150,16 @@ def of_session(
         DatabaseUnavailable: no connection.
     """
     mine = (Session.session_id == session_id) & (Session.owner == owner)
-    conversation = Session.select(Session.conversation_id).where(mine)
+    of_session = Session.select(Session.conversation_id, Session.request_id).where(mine)
 
     def read() -> MessagePage:
-        found = db.tuples(conversation)
+        found = db.tuples(of_session)
         if not found:
             raise NotFound("no such session")
         of_it = Message.session_id == session_id
         total = Message.select().where(of_it).count()
-        return _page(found[0][0], of_it, total, limit, position, order)
+        ((conversation_id, request_id),) = found
+        return replace(_page(conversation_id, of_it, total, limit, position, order), request_id=request_id)
 
     position = _position(cursor, offset)
     return db.reading(read)

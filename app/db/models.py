@@ -33,7 +33,8 @@ class Session(Base):
     user_message = LongTextField(column_name="userMessage")
     final_response = LongTextField(column_name="finalResponse", null=True)
     model = CharField(128, null=True)
-    total_tokens = IntegerField(column_name="totalTokens", default=0)
+    #: Null: an adopted session whose tokens nobody counted.
+    total_tokens = IntegerField(column_name="totalTokens", null=True, default=0)
     input_tokens = IntegerField(column_name="inputTokens", default=0)
     output_tokens = IntegerField(column_name="outputTokens", default=0)
     cache_read_tokens = IntegerField(column_name="cacheReadTokens", default=0)
@@ -46,8 +47,8 @@ class Session(Base):
     account_id = BigIntegerField(column_name="accountId", null=True)
     #: The model request that is under way, for whoever ends the session meanwhile; see `app.sessions.spending`.
     open_request = CharField(255, column_name="openRequest", null=True)
-    #: From the first claim to the end.
-    processing_time_ms = IntegerField(column_name="processingTimeMs", default=0)
+    #: From the first claim to the end. Null: an adopted session whose time nobody took.
+    processing_time_ms = IntegerField(column_name="processingTimeMs", null=True, default=0)
     error_message = LongTextField(column_name="errorMessage", null=True)
     error_code = CharField(64, column_name="errorCode", null=True)
     #: A model provider's own words of the failure, without keys. For whoever runs the deployment: no route shows it.

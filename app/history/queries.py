@@ -129,10 +129,14 @@ def page(
     limit: int = 100,
     before: Place | None = None,
     after: Place | None = None,
+    offset: int = 0,
     order: Order = "asc",
 ) -> HistoryPage:
     """Rows next to a place: `after` gives those just after it, `before` those just before; without: from the first
     on, or from the last back when *order* is `desc`. With both, *order* says from which. Shown in *order*.
+
+    Args:
+        offset: Rows to pass over; all of them are looked at.
 
     Raises:
         DatabaseUnavailable: no connection.
@@ -140,7 +144,7 @@ def page(
     forward = order == "asc" if (before is None) == (after is None) else after is not None
 
     def read() -> HistoryPage:
-        keys = _keys(wanted, limit + 1, before, after, forward)
+        keys = _keys(wanted, offset + limit + 1, before, after, forward)[offset:]
         sizes = _sizes([row_id for _, row_id in keys])
         shown, next_cursor = cut(keys, limit, lambda key: _CURSOR.encode(to_ms(key[0]), key[1]), sizes)
         if forward != (order == "asc"):
@@ -244,12 +248,12 @@ def summary(owner: str, agent_id: int) -> dict[str, Any]:
     mine = Wanted(owner, agent_id).condition()
     by_type = AgentEvent.select(AgentEvent.event_type, peewee.fn.COUNT(AgentEvent.row_id)).where(mine)
     span = AgentEvent.select(peewee.fn.MIN(AgentEvent.created_at), peewee.fn.MAX(AgentEvent.created_at)).where(mine)
-    sessions = AgentEvent.select(peewee.fn.COUNT(AgentEvent.session_id.distinct())).where(mine)
+    numbers = AgentEvent.select(peewee.fn.COUNT(AgentEvent.session_number.distinct())).where(mine)
 
     def read() -> dict[str, Any]:
         counts: dict[str, int] = dict(db.tuples(by_type.group_by(AgentEvent.event_type)))
         ((first, last),) = db.tuples(span)
-        ((session_count,),) = db.tuples(sessions)
+        ((session_count,),) = db.tuples(numbers)
         return {
             "agentId": agent_id,
             "totalEvents": sum(counts.values()),

@@ -3,9 +3,10 @@
 setting                 deletes                                   keeps
 RETENTION_DAYS          rows of agents' history, by age           those of running sessions
 MAX_EVENTS_PER_AGENT    rows of one agent's history above it      those of running sessions
+FORGET_REMOVED_AGENTS   the history of agents not configured      those of running sessions
 EVENT_RETENTION_DAYS    the events of sessions that ended before  their rows and messages; a poll answers 410
 
-The events of sessions that were adopted from the first deployment stay: they have no messages beside them.
+The events of sessions that were adopted from the first deployment stay.
 Each transaction deletes few rows, by their ids, and a pause follows that is several times as long as it took: writers
 never wait for more than one of them, and a busy machine is given time. Agents that are no longer configured are pruned
 as well.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -58,6 +59,7 @@ class Pruner:
         holder: This process, as the holder of the lease.
         repairs: Each is called before pruning with a number of rows, mends up to so many that an older process has
             written, and returns how many; until that is 0.
+        agents: Those that are configured: the history of others is deleted. None: it is kept like theirs.
         now: The time by which rows are old.
         clock: Seconds that never go back.
     """
@@ -68,12 +70,14 @@ class Pruner:
         settings: Settings,
         *,
         repairs: Sequence[Callable[[int], int]] = (),
+        agents: Collection[int] | None = None,
         now: Callable[[], datetime] = utc_now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._holder = holder
         self._settings = settings
         self._repairs = repairs
+        self._agents = agents
         self._now = now
         self._clock = clock
         self._stop = threading.Event()
@@ -93,6 +97,7 @@ class Pruner:
         try:
             self._keep_lease()
             self._repair()
+            self._of_removed_agents()
             self._by_age()
             self._by_number()
             self._events()
@@ -133,6 +138,13 @@ class Pruner:
         cutoff = self._cutoff(self._settings.retention_days)
         self._history(AgentEvent.row_id > 0, "retention_days", lambda at: at < cutoff)
 
+    def _of_removed_agents(self) -> None:
+        if self._agents is None:
+            return
+        for (agent_id,) in _read(AgentCount.select(AgentCount.agent_id).distinct().order_by(AgentCount.agent_id)):
+            if agent_id not in self._agents:
+                self._history(AgentEvent.agent_id == agent_id, "forget_removed_agents", lambda _: True)
+
     def _by_number(self) -> None:
         most = self._settings.max_events_per_agent
         for (agent_id,) in _read(AgentCount.select(AgentCount.agent_id).distinct().order_by(AgentCount.agent_id)):
@@ -161,7 +173,8 @@ class Pruner:
     def _events(self) -> None:
         self._delete_events(Session.events_pruned_at == _UNDER_WAY)
         ended = (Session.status != "running") & (Session.ended_at < self._cutoff(self._settings.event_retention_days))
-        adopted = Session.conversation_id.is_null()
+        # Their one attempt was no worker's of ours.
+        adopted = Session.conversation_id.is_null() | (Session.worker.is_null() & (Session.attempt == 1))
         self._delete_events(Session.events_pruned_at.is_null() & ended & ~adopted)
 
     def _delete_events(self, where: Any) -> None:

@@ -58,7 +58,7 @@ def of(
     metadata: dict[str, Any] = {
         "status": terminal.type,
         "model": row.model,
-        "provider": _provider(row.model),
+        "provider": provider_of(row.model),
         "attempt": attempt,
         "tokenUsage": None,
     }
@@ -88,7 +88,7 @@ def of(
     return Outcome(row, conversation, text, duration_ms, last_seq, columns, metadata)
 
 
-def _provider(model: str | None) -> str | None:
+def provider_of(model: str | None) -> str | None:
     """`openai` of `openai:gpt-5-mini`; the demo model is its own; None: the name does not say."""
     name, colon, _ = (model or "").partition(":")
     return name if colon or name == "demo" else None

@@ -25,7 +25,7 @@ _LOOKED_UP_AT_ONCE = 500
 _CURSOR = Cursor("s", 1)
 
 _SHOWN = (
-    Session.session_id, Session.conversation_id, Session.agent_id, Session.status, Session.user_message,
+    Session.id, Session.session_id, Session.conversation_id, Session.agent_id, Session.status, Session.user_message,
     Session.final_response, Session.model, Session.total_tokens, Session.input_tokens, Session.output_tokens,
     Session.cache_read_tokens, Session.cache_write_tokens, Session.cost, Session.usage_estimated,
     Session.processing_time_ms, Session.error_message,
@@ -52,6 +52,9 @@ def _to_json(row: Row) -> dict[str, Any]:
     shown = dict(zip(_NAMES, values, strict=True))
     for name in _TIMES:
         shown[name] = shown[name] and iso_of(shown[name])
+    for name in ("totalTokens", "processingTimeMs"):
+        # Null in adopted sessions.
+        shown[name] = shown[name] or 0
     return shown | {"usageEstimated": bool(shown["usageEstimated"]), "metadata": json.loads(metadata or "{}")}
 
 

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from app import db
 from app.api import create_app
 from app.settings import Settings
+from tests import original_database
 from tests.commands import Run, runner
 from tests.conftest import close_all
 from tests.servers import RedisServer
@@ -88,3 +89,14 @@ def make_stage(store: str, redis_server: RedisServer, make_client: Callable[...,
 def stage(make_stage: Callable[..., Stage]) -> Stage:
     """The API on the test's database."""
     return make_stage()
+
+
+@pytest.fixture
+def original(database_url: str) -> Iterator[str]:
+    """A database of the first deployment, with its rows."""
+    made = db.open_database(database_url)
+    with db.connected():
+        original_database.create_tables(made)
+        original_database.fill(made)
+    yield database_url
+    close_all(made)

@@ -377,10 +377,35 @@ def test_the_summary_counts_what_is_there(stage: Stage, told: str) -> None:
         "agentId": 1,
         "totalEvents": 19,
         "eventCounts": {kind: kinds(everything).count(kind) for kind in TYPES},
-        "sessionCount": 3,
+        "sessionCount": len({event["sessionNumber"] for event in everything}),
+        "session_count": len({event["sessionNumber"] for event in everything}),
         "firstEventAt": everything[0]["createdAt"],
         "lastEventAt": everything[-1]["createdAt"],
     }
+
+
+def test_an_offset_passes_over_rows(stage: Stage, told: str) -> None:
+    everything = stage.history()
+
+    for order in ("asc", "desc"):
+        ordered = everything if order == "asc" else everything[::-1]
+        assert stage.history(offset=0, limit=4, order=order) == ordered[:4]
+        assert stage.history(offset=7, limit=4, order=order) == ordered[7:11]
+    two = [event for event in everything if event["eventType"] in ("prompt_sent", "result")]
+    assert stage.history(offset=1, limit=2, event_type="prompt_sent,result") == two[1:3]
+    assert stage.history(offset=len(everything)) == []
+    page = stage.get("/api/agents/1/conversation", offset=2, limit=3)
+    assert (page["total"], page["hasMore"]) == (len(everything), True)
+    later = stage.history(after=page["nextCursor"])
+    assert page["events"] + later == everything[2:]
+    problem = stage.get("/api/agents/1/conversation", 400, offset=1, before=page["nextCursor"])
+    assert problem["parameter"] == "offset"
+
+
+def test_types_may_have_the_prefix_of_the_first_deployment(stage: Stage, told: str) -> None:
+    assert stage.history(event_type="agent:tool_use, agent:result") == stage.history(event_type="tool_use,result") != []
+    for unknown in ("agent:", "agent:agent:result", "agents:result"):
+        assert "event_type" in stage.get("/api/agents/1/conversation", 400, event_type=unknown)["detail"]
 
 
 def test_the_summary_of_an_agent_that_did_nothing_is_empty(stage: Stage) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
@@ -12,12 +14,14 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app import db
-from app.db import leases
+from app.db import leases, schema
 from app.db.models import AgentCount, AgentEvent, Conversation, Event, Session
 from app.db.times import utc_now
+from app.errors import Invalid
 from app.events import Delta, Done, Thinking
 from app.history import retention
 from app.history.retention import Pruner
+from app.sessions import adoption
 from app.settings import Settings
 from tests.factories import change, make_claim, write
 from tests.servers import wait_until
@@ -302,3 +306,47 @@ def test_conversations_and_their_messages_are_never_pruned(stage: Stage) -> None
     assert db.reading(lambda: Conversation.select().count()) == 2
     assert stage.history() == []
     assert [each["messageCount"] for each in stage.get("/api/conversations")["conversations"]] == [2, 2]
+
+
+# agents that left, sessions that came
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_the_history_of_an_agent_that_left_goes_where_that_is_set(make_stage: Any, tmp_path: Path) -> None:
+    file = tmp_path / "agents.toml"
+    file.write_text('[[agents]]\nid = 2\nname = "Two"\n')
+    stage = make_stage(agents_file=str(file))
+    answered(stage, "one")
+    answered(stage, "two", agentId=2)
+
+    assert pruner().prune()
+    assert len(stage.history(2)) > 0
+    assert Pruner("me", keep(), agents={1, 2}).prune()
+    assert len(stage.history(2)) > 0
+    assert Pruner("me", keep(), agents={1}).prune()
+
+    assert stage.history(2) == []
+    assert prompts(stage) == ["one"]
+    assert db.reading(lambda: AgentCount.select().where((AgentCount.agent_id == 2) & (AgentCount.n != 0)).count()) == 0
+
+
+@pytest.mark.parametrize(("value", "agents"), [("", None), ("off", None), ("on", {1})])
+def test_a_worker_forgets_agents_only_when_it_is_told_to(stage: Stage, value: str, agents: set[int] | None) -> None:
+    settings = replace(stage.settings, forget_removed_agents=value)
+    with working(settings, Echo()) as worker:
+        assert worker.process._pruner._agents == agents
+
+
+def test_neither_yes_nor_no_is_refused() -> None:
+    with pytest.raises(Invalid, match="FORGET_REMOVED_AGENTS"):
+        _ = Settings(forget_removed_agents="maybe").forgets_removed_agents
+
+
+def test_events_of_adopted_sessions_are_kept(original: str) -> None:
+    schema.migrate()
+    adoption.adopt("local")
+    before = db.reading(Event.select().count)
+
+    assert Pruner("me", Settings()).prune()
+
+    assert db.reading(Event.select().count) == before

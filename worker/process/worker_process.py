@@ -77,13 +77,14 @@ class WorkerProcess:
         self._fork = fork
         self._give_up_process = give_up
         self._agents = Agents.load(settings.agents_file)
+        configured = {agent.id for agent in self._agents} if settings.forgets_removed_agents else None
+        self._pruner = Pruner(self.name, settings, repairs=(search.mark,), agents=configured)
         self._heads = Heads(open_redis(settings.redis_url))
         self._queue = TurnQueue(settings.redis_url)
         self._doorbell = Doorbell(self._heads, self._queue)
         self._threads = ThreadPoolExecutor(_DATABASE_THREADS, thread_name_prefix="database")
         self._sweep_thread = ThreadPoolExecutor(1, thread_name_prefix="sweeper")
         self._prune_thread = ThreadPoolExecutor(1, thread_name_prefix="retention")
-        self._pruner = Pruner(self.name, settings, repairs=(search.mark,))
         #: Of the tasks that all sessions depend on.
         self._tell_broken: Callable[[WorkerBroken], object] = lambda _: None
         self.supervision = Supervision(on_broken=self._give_up)
