@@ -16,6 +16,7 @@ from app.sessions import queries as session_queries
 from . import ending, openapi, starting
 from .access import caller, needs, owner
 from .polling import following, held
+from .polling.front import require_available
 from .polling.hub import Subscriber
 from .polling.pages import takes_gzip
 from .schemas import (
@@ -104,6 +105,7 @@ def poll(session_id: str, query: EventsQuery) -> Response:
     Pages by `after`: take `nextAfter` of each answer as the next `after`; ask again at once while `hasMore`,
     else after `pollAfterMs`; stop at a `status` other than `running`. `wait` holds the request until there is news.
     """
+    require_available(request.environ)
     subscriber = _subscriber(owner(), session_id, query.after, query.limit)
     here = services()
     return held.poll(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from flask.testing import FlaskClient
@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from app import access
 from app.api.polling.front import Front
 from app.api.polling.pages import POLL_STILL_MS
+from app.errors import DatabaseBusy
 from app.events import Delta, Thinking
 from app.sessions.claims import Claim
 from tests.counted import moved
@@ -214,3 +215,20 @@ def test_what_fails_is_told_by_the_framework(client: FlaskClient, front: Counted
     response = client.get(events(claim))
 
     assert (front.answered, response.status_code) == (0, status)
+
+
+def test_a_database_that_is_busy_is_waited_for_once(
+    client: FlaskClient, front: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, waits = make_idle(), 0
+
+    def be_busy(*_: Any) -> NoReturn:
+        nonlocal waits
+        waits += 1
+        raise DatabaseBusy("the database is busy")
+
+    monkeypatch.setattr("app.events.log.read", be_busy)
+    response = client.get(events(claim))
+
+    assert (front.answered, response.status_code, response.json["code"]) == (0, 503, "busy")  # type: ignore[index]
+    assert waits == 1

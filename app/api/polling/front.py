@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from app.access import Principal
 from app.api.observed import id_of
+from app.errors import DatabaseUnavailable
 from app.observability import metrics
 
 from .pages import Answer, SharedPage, takes_gzip
@@ -29,6 +30,7 @@ _PATH = re.compile(r"/api/chat/session/([0-9a-f-]{1,64})/events")
 _QUERY = re.compile(r"after=(0|[1-9][0-9]{0,8})(?:&limit=([1-9][0-9]{0,2}|1000))?(?:&wait=0)?")
 _ONE_ETAG = re.compile(r'(?:W/)?"([^",]*)"')
 _DEFAULT_LIMIT = "500"
+_UNAVAILABLE = "backchat.unavailable"
 
 
 class Front:
@@ -82,11 +84,25 @@ class Front:
             if who.owner is None or "read" not in who.rights or not _is_in_scope(who, session_id):
                 return None
             page = SharedPage(self._reader.read(who.owner, session_id, int(after), int(limit)))
+        except DatabaseUnavailable as error:
+            # The framework tells it, and must not wait as long again to find it out.
+            environ[_UNAVAILABLE] = error
+            return None
         except Exception:  # noqa: BLE001 - the framework meets the same, and knows what to say
             return None
         return page.answer(
             known=etag[1] == page.etag, gzip=page.is_long and takes_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
         )
+
+
+def require_available(environ: WSGIEnvironment) -> None:
+    """For the framework, before it reads what a request asks for.
+
+    Raises:
+        DatabaseUnavailable: the front has met it at this request.
+    """
+    if (error := environ.get(_UNAVAILABLE)) is not None:
+        raise error
 
 
 def _is_plain(environ: WSGIEnvironment) -> bool:
