@@ -59,6 +59,27 @@ def test_a_piece_without_an_end_is_answer_too_large_and_not_asked_for_again(
     assert len(model_server.requests(model)) == 1
 
 
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize(
+    ("pieces", "calls", "code"),
+    [(40, 1, "tool_arguments_too_large"), (8, 8, "tool_results_too_large"), (1, 20, "too_many_tool_calls")],
+)
+def test_what_an_answer_asks_for_is_bounded_while_it_streams(
+    model_server: ModelServer, api: str, pieces: int, calls: int, code: str
+) -> None:
+    steps: list[dict[str, Any]] = [{"text": "Hi"}]
+    for index in range(calls):
+        steps.append({"tool": {"index": index, "id": f"call-{index}", "name": "calculate", "arguments": '{"x": "'}})
+        steps += [{"tool": {"index": index, "arguments": "x" * 1000}}] * pieces
+    model = model_server.add({"answers": [{"steps": [*steps, {"stall": True}]}]})
+    bounds = {"max_arguments_bytes": 20_000, "max_tool_bytes": 40_000, "max_calls_per_answer": 16}
+
+    turn = answer(make_settings(model_server, **bounds), f"{api}:{model}")
+
+    assert turn.failed == code
+    assert len(model_server.requests(model)) == 1
+
+
 def test_without_a_key_openai_is_model_auth() -> None:
     assert answer(make_settings(), "openai:gpt-5-mini").failed == "model_auth"
 

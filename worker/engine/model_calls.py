@@ -25,6 +25,7 @@ from app.events import Delta, Thinking, Usage
 from worker.orchestrator import Asked, Checkpoint, Turn, TurnFailed, Withdrawal, Yielded
 
 from . import watched
+from .argument_bounds import ArgumentBounds
 from .checkpoint import Progress
 from .failures import MAX_TRIES, ModelFailure, failure_of
 from .finish_reasons import broke_off, reason_of
@@ -98,7 +99,7 @@ class ModelCalls:
         tries = 0
         while True:
             tries += 1
-            showing = _Showing(before, self._say)
+            showing = _Showing(before, self._say, ArgumentBounds(self.turn.settings))
             try:
                 model, model_settings = self.model()
                 place = place or self._place(model)
@@ -224,8 +225,9 @@ class ModelCalls:
 class _Showing:
     """Shows one response while it comes, thoughts as thoughts."""
 
-    def __init__(self, before: str, say: Say) -> None:
+    def __init__(self, before: str, say: Say, bounds: ArgumentBounds) -> None:
         self._say = say
+        self._bounds = bounds
         self._thoughts = Thoughts()
         self._thought = ""
         #: Text after a tool call is a paragraph of its own.
@@ -237,6 +239,7 @@ class _Showing:
 
     async def follow(self, stream: StreamedResponse) -> None:
         async for event in stream:
+            self._bounds.watch(event)
             match event:
                 case (
                     PartStartEvent(part=TextPart(content=text))
