@@ -218,7 +218,7 @@ def test_the_stock_rq_worker_runs_a_session(deployment: Deployment) -> None:
 
 
 #: Of all points, which `make crash` tries.
-SAMPLE = {"run": 7, "post": 1, "cancel": 2, "interrupt": 2, "delete": 1}
+SAMPLE = {"run": 6, "post": 1, "cancel": 1, "interrupt": 2, "delete": 1}
 
 
 def test_a_process_may_die_freeze_or_be_cut_off_at_any_call_that_it_makes(deployment: Deployment) -> None:

@@ -53,16 +53,14 @@ print(db.reading(lambda: db.sql("SELECT * FROM a").fetchall()))
 
 
 @pytest.mark.parametrize(
-    ("order", "status", "says", "leaves"),
+    ("order", "status", "says"),
     [
-        ("1 worker - 0 -", 0, ["[(1,)]"], "calls-1"),
-        ("1 worker statement 1 kill", -9, [], "fired-1"),
-        ("1 worker commit 1 break", 0, ["DatabaseUnavailable", "[]"], "fired-1"),
-        ("1 worker committed 1 break", 0, ["DatabaseUnavailable", "[(1,)]"], "fired-1"),
+        ("1 worker statement 1 kill", -9, []),
+        ("1 worker committed 1 break", 0, ["DatabaseUnavailable", "[(1,)]"]),
     ],
 )
 def test_a_process_is_harmed_at_the_call_that_is_named(
-    tmp_path: Path, order: str, status: int, says: list[str], leaves: str
+    tmp_path: Path, order: str, status: int, says: list[str]
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "a.db")) as database:
         database.execute("CREATE TABLE a (id INTEGER)")
@@ -77,4 +75,4 @@ def test_a_process_is_harmed_at_the_call_that_is_named(
     )
 
     assert (run.returncode, run.stdout.splitlines()) == (status, says), run
-    assert [path.name for path in tmp_path.glob("*-1")] == [leaves]
+    assert (tmp_path / "fired-1").exists()
