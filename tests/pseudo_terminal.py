@@ -55,10 +55,10 @@ class PseudoTerminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
-    def until(self, text: str, timeout_s: float = 60.0) -> None:
-        """Return once *text* was shown."""
+    def until(self, text: str, count: int = 1, timeout_s: float = 60.0) -> None:
+        """Return once *text* was shown so many times."""
         deadline = time.monotonic() + timeout_s
-        while text not in self.text:
+        while self.text.count(text) < count:
             assert self._read(deadline), f"{text!r} was not shown: {self.text}"
 
     def wait(self, timeout_s: float = 60.0) -> int:

@@ -212,6 +212,18 @@ def test_ctrl_c_on_a_terminal_asks_what_to_do(url: str) -> None:
     assert "cancelled" in terminal.text
 
 
+def test_a_talk_on_a_terminal_ends_with_ctrl_d_and_says_how_to_go_on(url: str) -> None:
+    with terminal_with(url, "chat") as terminal:
+        terminal.until("> ")
+        terminal.type("hello\n")
+        terminal.until("You said: hello")
+        terminal.until("> ", count=2)
+        terminal.type("\x04")
+        assert terminal.wait() == 0
+
+    assert "go on: python -m app.cli chat --conversation " in " ".join(terminal.text.split())
+
+
 def test_people_go_on_in_a_conversation_find_it_and_delete_it(url: str) -> None:
     in_process(url, "ask", "a sentence about zebras")
     assert in_process(url, "ask", "-c", "and one about okapis").exit_code == 0

@@ -26,6 +26,10 @@ TRACE, POST = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CALCULATE = {"index": 0, "id": "call-1", "name": "calculate", "arguments": '{"expression": "1 + 3"}'}
 
 
+#: The database is nothing to a trace.
+on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+
+
 class Spans:
     def __init__(self, exporter: InMemorySpanExporter) -> None:
         self._exporter = exporter
@@ -67,7 +71,7 @@ def stage(make_stage: Callable[..., Stage], model_server: ModelServer) -> Stage:
     return make_stage(openai_base_url=model_server.url, openai_api_key="key", models="openai-chat:*")
 
 
-@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+@on_sqlite
 def test_a_run_that_was_killed_twice_is_one_trace_of_three_linked_attempts(
     stage: Stage, model_server: ModelServer, spans: Spans
 ) -> None:
@@ -106,6 +110,7 @@ def test_a_run_that_was_killed_twice_is_one_trace_of_three_linked_attempts(
     assert [each.parent.span_id for each in whole if each.parent] == [by_number[n].context.span_id for n in (1, 3)]
 
 
+@on_sqlite
 def test_steps_have_the_names_of_the_genai_conventions(stage: Stage, model_server: ModelServer, spans: Spans) -> None:
     usage = {"prompt_tokens": 7, "completion_tokens": 3}
     answers = [{"steps": [{"tool": CALCULATE}], "usage": usage}, {"steps": [{"text": "4"}], "usage": usage}]
@@ -127,6 +132,7 @@ def test_steps_have_the_names_of_the_genai_conventions(stage: Stage, model_serve
     assert "1 + 3" not in spans.text
 
 
+@on_sqlite
 @pytest.mark.parametrize("spans", [True], indirect=True)
 def test_what_was_said_is_in_a_trace_only_where_that_is_asked_for(
     stage: Stage, model_server: ModelServer, spans: Spans
@@ -142,6 +148,7 @@ def test_what_was_said_is_in_a_trace_only_where_that_is_asked_for(
     assert "1 + 3" in attribute(tool, "gen_ai.tool.call.arguments")
 
 
+@on_sqlite
 def test_a_session_without_a_trace_has_one_of_its_own_and_a_failure_names_its_code(
     make_stage: Callable[..., Stage], spans: Spans
 ) -> None:
@@ -156,6 +163,7 @@ def test_a_session_without_a_trace_has_one_of_its_own_and_a_failure_names_its_co
     assert {attribute(each, "error.type") for each in spans.named("invoke_agent")} == {"model_error"}
 
 
+@on_sqlite
 @pytest.mark.parametrize("given", ["", "00-0-0-01", f"00-{'0' * 32}-{POST}-01", f"00-{TRACE}-{POST}-01\nx", "x" * 500])
 def test_a_header_that_is_no_trace_is_left_out(make_stage: Callable[..., Stage], given: str) -> None:
     stage = make_stage()
