@@ -22,7 +22,7 @@ from app.db.fields import Owned
 from app.db.models import MODELS, AgentEvent, Conversation, Event, Message, Session, SessionOptions
 from app.errors import DatabaseBusy
 from app.owners import erasure as erasing
-from app.sessions import lifecycle
+from app.sessions import creation
 from app.sessions.doorbell import Doorbell
 from tests.conftest import close_all
 from tests.factories import make_created, make_new
@@ -182,14 +182,14 @@ def test_what_a_request_of_before_commits_is_erased_as_well(
     store: str, queue: TurnQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holds, may_commit = threading.Event(), threading.Event()
-    stored = lifecycle.threads.store
+    stored = creation.threads.store
 
     def held_up(changed: Any) -> None:
         stored(changed)
         holds.set()
         assert may_commit.wait(60)
 
-    monkeypatch.setattr(lifecycle.threads, "store", held_up)
+    monkeypatch.setattr(creation.threads, "store", held_up)
     thread = threading.Thread(target=lambda: sessions.create(make_new(owner=ANNA, message=CANARY)))
     thread.start()
     assert holds.wait(60)
