@@ -175,3 +175,24 @@ def test_a_webhook_is_not_posted_to() -> None:
     restored.restore({name.encode(): value for name, value in fields.items()})
 
     assert restored.webhooks == []
+
+
+@pytest.mark.parametrize("redis_url", ["redis"], indirect=True)
+def test_jobs_that_are_gone_or_can_not_be_read_hold_up_no_session(redis_url: str) -> None:
+    async def scenario() -> None:
+        sessions, bell = Sessions(), TurnQueue(redis_url)
+        with Redis.from_url(redis_url) as client, client.pipeline(transaction=False) as pipeline:
+            for n in range(150):
+                pipeline.rpush("rq:queue:sessions", f"unreadable-{n}x", f"no-hash-{n}x")
+                pipeline.hset(f"rq:job:unreadable-{n}x", mapping={"data": "x", "created_at": "never"})
+                pipeline.set(f"rq:job:no-hash-{n}x", "text")
+            pipeline.rpush("rq:queue:sessions", *(f"gone-{n}" for n in range(1_000)))
+            pipeline.execute()
+            bell.ring("a", 0)
+            async with working(redis_url, sessions):
+                async with asyncio.timeout(15):
+                    await sessions.until(lambda: sessions.running == ["a"])
+                sessions.let_go("a")
+                await eventually(lambda: sessions.ended == ["a"])
+
+    asyncio.run(scenario())

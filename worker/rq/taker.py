@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq import Queue
 from rq.exceptions import DequeueTimeout
 from rq.job import Job
@@ -98,7 +98,11 @@ class Taker:
                 self._after(outage)
                 continue
             except RedisError as error:
-                outage.wait(error)
+                if isinstance(error, ResponseError) and hasattr(error, "job_id"):
+                    # What stands at the name of this job is no hash.
+                    self._discard(error)
+                else:
+                    outage.wait(error)
                 continue
             except Exception as error:  # noqa: BLE001 - whatever a foreign job holds, sessions go on
                 self._discard(error)
@@ -136,7 +140,8 @@ class Taker:
         """A job whose hash can't be read goes no further; one of a session is rung again."""
         job_id = getattr(error, "job_id", None)
         logger.error("unreadable job dropped", exc_info=error, extra={"job": job_id})
-        if job_id is not None:
+        if job_id is None:
+            # Nothing has left the queue: this must not become a busy loop.
+            self._stop.wait(0.1)
+        else:
             self._ring_again(job_id)
-        # Whatever it is, it must not become a busy loop.
-        self._stop.wait(0.1)
