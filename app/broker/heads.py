@@ -8,6 +8,7 @@ a Redis that can't be reached, sends the reader to the database.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,7 @@ TTL_MS = 1000
 CHANNEL = "backchat:news"
 #: After a failure Redis is left alone for so long: polls must stay quick while it is down.
 _PAUSE_S = 1.0
+_STATUSES = frozenset({"running", "done", "error"})
 #: Reads at the same time; further ones wait for a slot, which is no failure of Redis.
 _AT_ONCE = 40
 
@@ -117,9 +119,11 @@ def _head(session_id: str, raw: object) -> Head | None:
     """A head as `publish` wrote it; None: there is none, or somebody else wrote it."""
     try:
         seq, status, moved_at, owner = raw.decode().split(" ", 3)  # type: ignore[attr-defined]
-        return Head(session_id, owner, int(seq), status, float(moved_at))
+        head = Head(session_id, owner, int(seq), status, float(moved_at))
     except (AttributeError, ValueError):
         return None
+    makes_sense = head.status in _STATUSES and head.seq >= 0 and math.isfinite(head.moved_at)
+    return head if makes_sense else None
 
 
 def key(session_id: str) -> str:

@@ -119,9 +119,9 @@ class TurnQueue:
         return any(w.hostname == host and w.last_heartbeat is not None and w.last_heartbeat > since for w in workers)
 
     def ping(self) -> None:
-        """Return when Redis answers."""
+        """Return when Redis answers and takes writes: a replica, or one whose disk or memory is full, does not."""
         with _redis_trouble():
-            self.redis.ping()
+            self.redis.set("backchat:ping", 1, px=1000)
 
 
 def _is_of(name: bytes, session_ids: Collection[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ class Database(peewee.SqliteDatabase):
 
     One that reads first and writes then, as a migration does, fails at once if somebody has written in between.
     """
+
+    def _connect(self) -> Any:
+        if not os.path.exists(self.database):
+            # SQLite would make another one, without tables, and all would look as if nothing had ever been stored.
+            raise sqlite3.OperationalError("unable to open database file")
+        return super()._connect()  # type: ignore[misc]  # of peewee, which has no types for it
 
     def atomic(self, lock_type: str = "IMMEDIATE") -> Any:
         return super().atomic(lock_type)

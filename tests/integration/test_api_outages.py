@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from flask.testing import FlaskClient
 
 from app import db
@@ -260,3 +261,15 @@ def test_a_redis_that_does_not_answer_delays_a_start_by_two_seconds_at_most(
     assert took < 2.5
     assert polls == [200] * 20
     assert time.monotonic() - started - took < 2.5
+
+
+def test_a_redis_that_takes_no_writes_is_told_as_missing(own_redis: tuple[RedisServer, FlaskClient]) -> None:
+    server, client = own_redis
+    with redis.Redis.from_url(server.url) as connection:
+        connection.config_set("maxmemory", 1)
+
+        ready = client.get("/readyz").json
+        connection.config_set("maxmemory", 0)
+
+    assert (ready["status"], ready["broker"]) == ("degraded", "unreachable")
+    assert client.get("/readyz").json["status"] == "ok"

@@ -15,7 +15,7 @@ from app import db, sessions
 from app.conversations import threads
 from app.errors import DatabaseUnavailable
 from tests.conftest import opened
-from tests.factories import OWNER, at_once, change, failures, make_new, make_session, messages_of
+from tests.factories import OWNER, at_once, change, failures, make_new, make_session, messages_of, row
 from tests.servers import MariaDB
 
 
@@ -165,3 +165,18 @@ def test_the_file_of_a_database_is_kept_from_others(tmp_path: Path, before: int 
         modes = {stat.S_IMODE(each.stat().st_mode) for each in files}
 
     assert modes == {after}
+
+
+def test_a_database_file_that_was_deleted_is_away_and_no_empty_one_takes_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    with opened(f"sqlite:///{path}"):
+        session_id = make_session()
+        path.rename(tmp_path / "elsewhere.db")
+
+        for work in (lambda: db.reading(lambda: row(session_id)), make_session):
+            with pytest.raises(DatabaseUnavailable):
+                work()
+
+        assert not path.exists()
+        (tmp_path / "elsewhere.db").rename(path)
+        assert row(session_id).status == "running"

@@ -38,7 +38,11 @@ def test_a_published_head_is_read_as_it_was(client: redis.Redis, owner: str) -> 
 
 
 @pytest.mark.parametrize(
-    "value", ["", "garbage", "x running 1 me", "1 running", b"\xff\xfe a b c", "1 running soon me"]
+    "value",
+    [
+        *("", "garbage", "x running 1 me", "1 running", b"\xff\xfe a b c", "1 running soon me"),
+        *("1 walking 5 me", "1 running nan me", "-1 done 5 me"),
+    ],
 )
 def test_what_is_no_head_is_none(client: redis.Redis, value: str | bytes) -> None:
     heads = Heads(client)
