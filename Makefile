@@ -17,7 +17,7 @@ UV := $(VENVS)/uv/bin/uv
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types bench docs lock locked fuzz chaos crash soak upgrade pythons clean $(READY) $(DEV)
+.PHONY: help run test lint types bench docs clients lock locked fuzz chaos crash soak upgrade pythons clean $(READY) $(DEV)
 # Targets that fail half way must not look done.
 .DELETE_ON_ERROR:
 # Images of containers and some CIs set it: each of hundreds of processes would compile what it imports.
@@ -69,6 +69,9 @@ soak: $(DEV) ## Sessions, culprits and deploys for MINUTES=20: does it take more
 
 upgrade: $(DEV) ## Upgrade from an older commit under load, and back; FROM=commit SESSIONS=n OLD_PYTHON=path
 	$(BIN)/python -m tests.upgrade --from $(FROM) --sessions $(SESSIONS) --python $(OLD_PYTHON)
+
+clients: $(DEV) ## Run other people's clients as they are published, and kill what serves them
+	$(BIN)/python -m pytest tests/clients/test_clients.py tests/clients/everything.py
 
 lock: $(UV) ## Lock the dependencies again, with hashes; UPGRADE=--upgrade moves them
 	$(LOCK) $(UPGRADE) --extra dev pyproject.toml -o requirements-dev.txt

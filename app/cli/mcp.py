@@ -6,12 +6,13 @@ A client of the API like the others: what it asks goes on when it, or the progra
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import click
 from pydantic import Field
 
-from ..api_client import Server
+from ..api_client import ApiError, Json, Server, Unreachable
 
 #: Longest that one call waits for a run: clients give up after a minute or so.
 MOST_WAIT_S = 50
@@ -28,33 +29,37 @@ def mcp(server: Server) -> None:
     """Serve the tools ask, get_run and cancel_run over standard input and output, for MCP clients."""
     # It takes a second to import, which no other command waits for.
     from mcp.server.mcpserver import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
 
     tools = MCPServer("backchat", instructions=_INSTRUCTIONS, log_level="WARNING")
 
+    async def call(work: Callable[..., Json], *arguments: Any, **fields: Any) -> Json:
+        try:
+            return await asyncio.to_thread(work, *arguments, **fields)
+        except (ApiError, Unreachable) as error:
+            # Of any other error the client is told nothing.
+            raise ToolError(str(error)) from error
+
     @tools.tool()
-    async def ask(message: str, conversation_id: str | None = None, wait_s: _Wait = MOST_WAIT_S) -> dict[str, Any]:
+    async def ask(message: str, conversation_id: str | None = None, wait_s: _Wait = MOST_WAIT_S) -> Json:
         """Have the server's agent answer a message; a conversation_id (any UUID) goes on with that conversation."""
-        started = await asyncio.to_thread(server.start, message, conversationId=conversation_id)
-        return await asyncio.to_thread(_run, server, started["sessionId"], wait_s)
+        started = await call(server.start, message, conversationId=conversation_id)
+        return _shown(await call(server.wait, started["sessionId"], wait_s))
 
     @tools.tool()
-    async def get_run(session_id: str, wait_s: _Wait = 0) -> dict[str, Any]:
+    async def get_run(session_id: str, wait_s: _Wait = 0) -> Json:
         """The status of a run, and its answer when it has ended."""
-        return await asyncio.to_thread(_run, server, session_id, wait_s)
+        return _shown(await call(server.wait, session_id, wait_s))
 
     @tools.tool()
-    async def cancel_run(session_id: str) -> dict[str, Any]:
+    async def cancel_run(session_id: str) -> Json:
         """End a run; what there is of its answer is kept."""
-        return _shown(await asyncio.to_thread(server.cancel, session_id))
+        return _shown(await call(server.cancel, session_id))
 
     tools.run("stdio")
 
 
-def _run(server: Server, session_id: str, wait_s: float) -> dict[str, Any]:
-    return _shown(server.wait(session_id, wait_s))
-
-
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
+def _shown(row: Json) -> Json:
     names = {
         "session_id": "sessionId",
         "conversation_id": "conversationId",

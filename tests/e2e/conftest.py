@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests import packages
 from tests.browser import Chat, Watch
 from tests.model_server import ModelServer
 from tests.servers import ROOT, MariaDB, RedisServer, binary
@@ -28,34 +25,8 @@ WEB_TESTS = ROOT / "tests" / "web"
 
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
-    """The packages of `tests/web`, installed from its lock file when they are missing or others."""
-    binary("node")
-    installed = WEB_TESTS / "node_modules"
-    with (WEB_TESTS / "package-lock.json").open() as locked:
-        # Two test processes that install at once leave half of each.
-        fcntl.flock(locked, fcntl.LOCK_EX)
-        if _versions(locked.read()).items() <= _versions_in(installed).items():
-            return installed
-        done = subprocess.run([binary("npm"), "ci", "--ignore-scripts"], cwd=WEB_TESTS, capture_output=True, text=True)
-    if done.returncode:
-        shutil.rmtree(installed, ignore_errors=True)
-        reason = f"npm ci failed: {done.stderr[-2000:]}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return installed
-
-
-def _versions(lock: str) -> dict[str, str]:
-    packages = json.loads(lock)["packages"]
-    return {name: package["version"] for name, package in packages.items() if name and not package.get("optional")}
-
-
-def _versions_in(installed: Path) -> dict[str, str]:
-    try:
-        return _versions((installed / ".package-lock.json").read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
+    """The packages of `tests/web`."""
+    return packages.node_modules(WEB_TESTS)
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ class Render(Protocol):
         ...
 
 
-class _Events:
+class Events:
     """The events as they are."""
 
     def page(self, shared: SharedPage) -> bytes:
@@ -75,7 +75,7 @@ def stream(
         if page.is_news and not page.events:
             return Response(status=204)
         keep()
-        return Stream(hub, subscriber, page, render or _Events(), on_gone=on_gone)
+        return Stream(hub, subscriber, page, render or Events(), on_gone=on_gone)
 
 
 def whole(
@@ -177,7 +177,7 @@ class Stream(_Followed):
         keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
         super().__init__(hub, subscriber, page, on_gone, mimetype="text/event-stream")
-        self._render = render or _Events()
+        self._render = render or Events()
         self._keep_alive_s = keep_alive_s
         # nginx gathers a response before it passes it on, unless it is told not to.
         self.headers["X-Accel-Buffering"] = "no"
