@@ -6,7 +6,10 @@ deployment's own database and Redis, as its settings name them.
 
 from __future__ import annotations
 
+import tomllib
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,10 +33,13 @@ class _Commands(click.Group):
 
 
 def _version() -> str:
-    try:
+    """Of the installed package, else of the project that this file stands in."""
+    with suppress(PackageNotFoundError):
         return version("backchat")
-    except PackageNotFoundError:
-        return "from its source"
+    with suppress(OSError):
+        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+        return str(project["version"])
+    return "unknown"
 
 
 @click.group(cls=_Commands, context_settings={"auto_envvar_prefix": "BACKCHAT", "help_option_names": ["-h", "--help"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -139,4 +140,4 @@ def test_each_command_says_its_exit_status(command: str) -> None:
 
 
 def test_the_version_is_told() -> None:
-    assert CliRunner().invoke(main, ["--version"]).output.startswith("backchat, version ")
+    assert re.fullmatch(r"backchat, version \d+\.\d+\.\d+\n", CliRunner().invoke(main, ["--version"]).output)
