@@ -6,7 +6,6 @@ import http.client
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -59,9 +58,14 @@ def stack(
         mariadb.drop_database("access")
 
 
-def give_token(page: Page, owner: str, **limits: Any) -> None:
+def give_token(page: Page, owner: str) -> None:
+    enter(page, access.issue(SECRET, owner))
+
+
+def enter(page: Page, token: str) -> None:
+    """Sign in with *token*; returns once the page has been loaded anew."""
     expect(page.get_by_role("dialog")).to_contain_text("Access token")
-    page.locator("#dialog-input").fill(access.issue(SECRET, owner, **limits))
+    page.locator("#dialog-input").fill(token)
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
     expect(page.get_by_role("dialog")).to_have_count(0)
@@ -154,9 +158,7 @@ def test_a_token_of_one_session_shows_and_stops_it_and_does_nothing_else(
     started = posted.value.json()
 
     guest = make_device()(f"/#{started['conversationId']}")
-    expect(guest.page.get_by_role("dialog")).to_contain_text("Access token")
-    guest.page.locator("#dialog-input").fill(started["token"])
-    guest.page.keyboard.press("Enter")
+    enter(guest.page, started["token"])
 
     guest = Chat(guest.page)
     expect(guest.text).to_contain_text("A long answer")
