@@ -57,5 +57,6 @@ Glossary:
     hub, subscriber  hands new pages to held requests
     usage          tokens that model requests took, counted as they end
     ledger         what an account was credited and debited, one row each; the balance is its sum
+    turn order     whose waiting session begins next: of the owner of whom the fewest run
     owner          whom a session belongs to; others can't see that it exists
 """

@@ -77,6 +77,52 @@ class Busy(BackchatError):
     code = "conversation_busy"
 
 
+class BalanceExhausted(BackchatError):
+    """Nothing is left on the owner's account."""
+
+    code = "balance_exhausted"
+
+
+class LimitReached(BackchatError):
+    """As much as may be is there already; it can be tried again after `retry_s` seconds."""
+
+    code = "limit_reached"
+
+    def __init__(self, detail: str = "", *, retry_s: int, **extra: object) -> None:
+        super().__init__(detail, **extra)
+        self.retry_s = retry_s
+
+
+class TooManySessions(LimitReached):
+    """As many sessions of the owner run and wait as may (`MAX_SESSIONS_PER_OWNER`)."""
+
+    code = "too_many_sessions"
+
+
+class ConversationFull(LimitReached):
+    """As many messages wait in the conversation as may (`MAX_SESSIONS_PER_CONVERSATION`)."""
+
+    code = "conversation_full"
+
+
+class QueueFull(LimitReached):
+    """As many sessions of everybody run and wait as may (`MAX_SESSIONS`)."""
+
+    code = "queue_full"
+
+
+class TooManyPosts(LimitReached):
+    """The owner has sent as many messages as may come in a minute (`POSTS_PER_MINUTE`)."""
+
+    code = "too_many_posts"
+
+
+class TooManyHeld(LimitReached):
+    """As many polls and streams of the owner are held as may be (`MAX_HELD_PER_OWNER`)."""
+
+    code = "too_many_held"
+
+
 class OwnerErased(BackchatError):
     """Everything of this owner is being erased; nothing new is stored for it meanwhile."""
 

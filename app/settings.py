@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from dotenv.parser import Binding, parse_stream
+from dotenv.parser import parse_stream
 
+from . import secret_files
+from .env_lines import line_of
 from .errors import Invalid
 
 #: In the working directory; the variable `ENV_FILE` names another.
@@ -21,6 +24,10 @@ ENV_FILE = ".env"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 logger = logging.getLogger(__name__)
+
+
+def _limit(most: int) -> int:
+    return field(default=most, metadata={"off": True})  # 0 switches it off
 
 
 @dataclass(frozen=True)
@@ -97,10 +104,26 @@ class Settings:
     #: Stored events of a session.
     max_turn_events: int = 100_000
 
+    #: Limits; 0: any number. Those of an owner hold where there is a CHAT_SECRET, and so more than one.
+    #: Sessions of an owner that run at once; others wait.
+    max_running_per_owner: int = _limit(100)
+    #: Sessions of an owner that run and wait.
+    max_sessions_per_owner: int = _limit(1000)
+    #: Messages of a conversation that are being answered and wait.
+    max_sessions_per_conversation: int = _limit(100)
+    #: Sessions of everybody that run and wait.
+    max_sessions: int = _limit(10_000)
+    #: Messages of an owner in a minute, in each web process.
+    posts_per_minute: int = _limit(600)
+    #: Polls and streams of an owner that are held at once, in each web process.
+    max_held_per_owner: int = _limit(1000)
+
     #: Rows of agents' history that are older are pruned.
     retention_days: int = 30
     #: So are the fine-grained events of sessions that ended earlier; their rows and messages stay.
     event_retention_days: int = 7
+    #: Conversations that were not used since are deleted, with all that they have.
+    conversation_retention_days: int = _limit(0)
     #: Newest rows of history that each agent keeps.
     max_events_per_agent: int = 50_000
     #: `on`: the history of an agent goes when it has left the agents file.
@@ -196,8 +219,8 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Read the settings: each from its variable, else from its file in `SECRETS_DIR`.
 
-        A number that is absent, unparseable, zero or negative means its default, with a warning for all
-        but the first: a typo must never mean "delete everything" or "wait for ever".
+        A number that is absent, unparseable, zero (but for limits) or negative means its default, with a warning for
+        all but the first: a typo must never mean "delete everything" or "wait for ever".
 
         Args:
             environment: In place of the process's own, which `.env` adds to.
@@ -208,7 +231,8 @@ class Settings:
         if environment is None:
             read_env_file()
             environment = os.environ
-        secrets = _secrets(environment.get("SECRETS_DIR", "").strip())
+        folder = environment.get("SECRETS_DIR", "").strip()
+        secrets = secret_files.read(folder, [setting.name.upper() for setting in fields(cls)])
         values: dict[str, object] = {}
         for setting in fields(cls):
             raw = environment.get(setting.name.upper(), "").strip() or secrets.get(setting.name.upper(), "")
@@ -221,8 +245,9 @@ class Settings:
             try:
                 number: float = int(raw) if kind is int else float(raw)
             except (TypeError, ValueError):
-                number = 0
-            if not 0 < number < float("inf"):
+                number = -1
+            least = 0 if setting.metadata.get("off") else sys.float_info.min
+            if not least <= number < float("inf"):
                 logger.warning("setting ignored, default used", extra={"setting": setting.name.upper()})
                 continue
             values[setting.name] = number
@@ -251,38 +276,17 @@ def read_env_file() -> None:
     for binding in parse_stream(StringIO(text)):
         name, value = binding.key, binding.value
         if binding.error or (name is not None and (value is None or "\0" in value or not _NAME.fullmatch(name))):
-            raise Invalid(f"{path}, line {_line(binding)}: write it as NAME=value, or NAME='value' with spaces or #")
+            raise Invalid(f"{path}, line {line_of(binding)}: write it as NAME=value, or NAME='value' with spaces or #")
         if name is not None and value is not None:
             found[name] = value
     for name, value in found.items():
         os.environ.setdefault(name, value)
 
 
-def _line(binding: Binding) -> int:
-    # The blank lines before it count as its own.
-    text = binding.original.string
-    blank = text[: len(text) - len(text.lstrip())]
-    return binding.original.line + blank.count("\n")
-
-
 def _is_on(name: str, value: str) -> bool:
     if value.lower() not in ("", "on", "off"):
         raise Invalid(f"{name} must be `on` or `off`")
     return value.lower() == "on"
-
-
-def _secrets(folder: str) -> dict[str, str]:
-    """What the files in *folder* hold, by their names in capitals."""
-    if not folder:
-        return {}
-    try:
-        files = [path for path in Path(folder).iterdir() if path.is_file()]
-        named = {path.name.upper(): path for path in files}
-        wanted = [setting.name.upper() for setting in fields(Settings)]
-        return {name: named[name].read_text("utf-8").strip() for name in wanted if name in named}
-    except (OSError, UnicodeDecodeError) as error:
-        # To go on without them would mean another database, or no secret at all.
-        raise Invalid(f"SECRETS_DIR can't be read: {error}") from error
 
 
 def forget_secret() -> None:

@@ -49,7 +49,7 @@ async def work(settings: Settings, nursery: Nursery) -> None:
         await process.start()
         worker = SessionWorker(
             settings.redis_url,
-            process.run,
+            process.answer,
             drain,
             concurrency=settings.worker_concurrency,
             name=process.name,

@@ -21,7 +21,7 @@ def run_session(session_id: str) -> None:
         process = WorkerProcess(settings, sweeps=False)
         await process.start()
         try:
-            await process.run(session_id)
+            await process.answer(session_id)
         finally:
             await process.close()
 

@@ -9,6 +9,6 @@ An account may be opened while sessions run: they are given to it in a second tr
 claim that did not see the account was committed before that, so that none is missed; see `ledger.open_account`.
 """
 
-from .ledger import Account, Charge, Unit, debit, find, summarise
+from .ledger import Account, Charge, Unit, amount_of, debit, find, summarise
 
-__all__ = ["Account", "Charge", "Unit", "debit", "find", "summarise"]
+__all__ = ["Account", "Charge", "Unit", "amount_of", "debit", "find", "summarise"]

@@ -42,10 +42,9 @@ class Account:
     unit: Unit
     #: The sum of its ledger, in tokens or micro-units.
     balance: int
-
-    def amount_of(self, usage: Usage) -> int:
-        """What *usage* takes from it."""
-        return amount_of(self.unit, usage)
+    #: Of the owner's own; 0: any number; None: as the settings say.
+    max_running: int | None
+    max_sessions: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,7 @@ class Charge:
 
 
 def amount_of(unit: str, usage: Usage) -> int:
+    """What *usage* takes from an account in *unit*."""
     return usage.cost if unit == "money" else usage.total_tokens
 
 
@@ -87,13 +87,12 @@ def debit(charges: Sequence[Charge]) -> None:
     _insert((charge.account_id, "debit", -amount, charge.session_id, "", now) for charge, amount in amounts if amount)
 
 
-# One statement, and so one moment: a row is marked and added to the sum in one transaction.
-_FIND = (
-    "SELECT id, owner, unit,"
-    " balance + COALESCE((SELECT SUM(l.amount) FROM chatLedger AS l WHERE l.accountId = a.id AND l.inSummary = 0), 0),"
-    " (SELECT COUNT(*) FROM chatLedger AS l WHERE l.accountId = a.id AND l.inSummary = 0)"
-    " FROM chatAccounts AS a WHERE"
-)
+_OPEN = "FROM chatLedger AS l WHERE l.accountId = a.id AND l.inSummary = 0"
+#: SQL for the balance of the account `a`, and for how many rows of its ledger are not in its sum.
+# In one statement, and so of one moment: a row is marked and added to the sum in one transaction.
+BALANCE = f"a.balance + COALESCE((SELECT SUM(l.amount) {_OPEN}), 0)"
+TAIL_ROWS = f"(SELECT COUNT(*) {_OPEN})"
+_FIND = f"SELECT id, owner, unit, {BALANCE}, maxRunning, maxSessions, {TAIL_ROWS} FROM chatAccounts AS a WHERE"
 
 
 def find(owner: str) -> Account | None:
@@ -102,22 +101,18 @@ def find(owner: str) -> Account | None:
     Raises:
         DatabaseUnavailable: no connection.
     """
-    return _find("owner = ?", owner)
-
-
-def by_id(account_id: int) -> Account | None:
-    """As `find`, by the id of the account."""
-    return _find("id = ?", account_id)
-
-
-def _find(where: str, value: object) -> Account | None:
-    found = db.reading(lambda: db.sql(f"{_FIND} {where}", [value]).fetchone())
+    found = db.reading(lambda: db.sql(f"{_FIND} owner = ?", [owner]).fetchone())
     if found is None:
         return None
-    account_id, owner, unit, balance, tail = found
-    if tail >= TAIL:
+    account_id, owner, unit, balance, max_running, max_sessions, tail = found
+    move_on(account_id, tail)
+    return Account(account_id, owner, unit, int(balance), max_running, max_sessions)
+
+
+def move_on(account_id: int, tail: int) -> None:
+    """Put rows of an account into its sum if *tail*, how many are not, has become many; not within a transaction."""
+    if tail >= TAIL and not db.database.in_transaction():
         summarise(account_id)
-    return Account(account_id, owner, unit, int(balance))
 
 
 def summarise(account_id: int) -> int:
@@ -210,6 +205,12 @@ def add(owner: str, kind: Kind, amount: int, *, unit: Unit | None = None, refere
                 raise Invalid("this reference stands for another amount") from None
 
     db.transaction(work)
+
+
+def limit(account_id: int, *, running: int | None, sessions: int | None) -> None:
+    """Give an account limits of its own; see `Account`."""
+    mine = AccountRow.id == account_id
+    db.transaction(lambda: AccountRow.update(max_running=running, max_sessions=sessions).where(mine).execute())
 
 
 def page(account_id: int, *, limit: int = 50, cursor: str | None = None) -> Page[dict[str, Any]]:

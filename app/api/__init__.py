@@ -22,6 +22,7 @@ from ..errors import Invalid
 from ..settings import Settings
 from . import (
     access,
+    account,
     agents,
     compat,
     compression,
@@ -36,6 +37,7 @@ from . import (
     sessions,
     web,
 )
+from .limits import Rate
 from .polling.front import Front
 from .polling.hub import Hub
 from .polling.notifications import Notifications
@@ -79,6 +81,7 @@ def create_app(settings: Settings) -> APIFlask:
         sessions.blueprint,
         conversations.blueprint,
         agents.blueprint,
+        account.blueprint,
         health.blueprint,
         web.blueprint,
         _docs_assets(),
@@ -108,8 +111,9 @@ def _services(settings: Settings) -> Services:
         heads=published,
         queue=queue,
         doorbell=Doorbell(published, queue),
-        hub=Hub(notifications),
+        hub=Hub(notifications, held_per_owner=settings.max_held_per_owner),
         reader=Reader(published, notifications),
+        posts=Rate(settings.posts_per_minute),
     )
 
 

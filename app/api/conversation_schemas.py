@@ -22,6 +22,7 @@ class ConversationOut(Shown):
     agent_id: int
     message_count: int
     running_session_id: str | None = Field(description="The session that runs in it now, if any.")
+    ephemeral: bool = Field(description="It is deleted a day after it was used last.")
     created_at: str
     updated_at: str = Field(description="When its newest message was stored, or its context cleared.")
 

@@ -17,6 +17,7 @@ from werkzeug.exceptions import NotFound as WerkzeugNotFound
 
 from ..errors import (
     BackchatError,
+    BalanceExhausted,
     Busy,
     DatabaseUnavailable,
     Forbidden,
@@ -24,6 +25,7 @@ from ..errors import (
     IdempotencyConflict,
     Invalid,
     IssuerUnavailable,
+    LimitReached,
     NotFound,
     OwnerErased,
     QueueUnavailable,
@@ -42,12 +44,14 @@ STATUS: tuple[tuple[type[BackchatError], int], ...] = (
     (UnknownModel, 400),
     (Invalid, 400),
     (Unauthorized, 401),
+    (BalanceExhausted, 402),
     (Forbidden, 403),
     (NotFound, 404),
     (Busy, 409),
     (OwnerErased, 409),
     (Gone, 410),
     (IdempotencyConflict, 422),
+    (LimitReached, 429),
     (QueueUnavailable, 503),
     (DatabaseUnavailable, 503),
     (IssuerUnavailable, 503),
@@ -133,7 +137,8 @@ def install(app: APIFlask) -> None:
         if isinstance(error, Gone):
             # What it has are places.
             extra = {name: f"{request.script_root}{place}" for name, place in extra.items()}
-        return problem(status, error.code, error.detail or error.code, extra=extra)
+        headers = {"Retry-After": str(error.retry_s)} if isinstance(error, LimitReached) else None
+        return problem(status, error.code, error.detail or error.code, headers, extra)
 
     @app.error_processor
     def framework(error: HTTPError) -> Response:

@@ -128,6 +128,11 @@ class SessionIn(ParametersIn):
         None, max_length=MAX_MESSAGE, description="For this session, in addition to the agent's."
     )
     metadata: Metadata | None = Field(None, description="Notes of the caller's own, returned with the session.")
+    ephemeral: bool | None = Field(
+        None,
+        strict=True,
+        description="A conversation that begins with this message is deleted a day after it was used last.",
+    )
 
     def options(self) -> Options:
         said = None if self.messages is None else tuple(Said(each.role, each.content) for each in self.messages)
@@ -135,7 +140,7 @@ class SessionIn(ParametersIn):
 
 
 #: Fields of `SessionIn` that are options.
-OPTIONS = frozenset({*ParametersIn.model_fields, "messages", "instructions", "metadata"})
+OPTIONS = frozenset({*ParametersIn.model_fields, "messages", "instructions", "metadata", "ephemeral"})
 
 
 class SessionStarted(Shown):

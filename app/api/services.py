@@ -9,9 +9,11 @@ from flask import current_app
 from app.agents import Agents
 from app.broker.heads import Heads
 from app.broker.queue import TurnQueue
+from app.sessions.admission import Limits
 from app.sessions.doorbell import Doorbell
 from app.settings import Settings
 
+from .limits import Rate
 from .polling.hub import Hub
 from .polling.reader import Reader
 
@@ -29,6 +31,11 @@ class Services:
     doorbell: Doorbell
     hub: Hub
     reader: Reader
+    posts: Rate
+
+    def limits_of(self, owner: str) -> Limits:
+        """What this owner may have at once."""
+        return Limits.of(self.settings, owner)
 
 
 def services() -> Services:

@@ -37,6 +37,8 @@ blueprint = APIBlueprint("sessions", __name__, url_prefix="/api/chat", tag="Sess
 
 _Responses = dict[int | str, dict[str, str | dict[str, dict[str, Any]]]]
 _START: _Responses = {
+    402: {"description": "Nothing is left on the owner's account."},
+    429: {"description": "A limit is reached; `code` says which, `Retry-After` when to try again."},
     404: {"description": "The conversation belongs to another owner."},
     409: {"description": "The conversation has a running session and onBusy is reject, or its owner is being erased."},
     422: {"description": "The Idempotency-Key was used with another body."},
@@ -46,11 +48,13 @@ _STREAM: _Responses = {
     200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
     204: {"description": "It has ended and the client has all of it."},
     410: {"description": _PRUNED},
+    429: {"description": "As many polls and streams of the owner are held as may be."},
 }
 _POLL: _Responses = {
     200: {"description": "A page.", "content": {"application/json": {"schema": openapi.reference(EventsOut)}}},
     304: {"description": "No news since the ETag that came as If-None-Match."},
     410: {"description": _PRUNED},
+    429: {"description": "As many polls and streams of the owner are held as may be."},
 }
 
 
@@ -72,6 +76,7 @@ def start(body: SessionIn) -> tuple[dict[str, Any], int, dict[str, str]]:
         conversation_id=body.conversation_id,
         on_busy=body.on_busy,
         options=body.options(),
+        ephemeral=bool(body.ephemeral),
         idempotency_key=starting.idempotency_key(),
         request_hash=_hash(body),
     )

@@ -26,22 +26,28 @@ def start(
     conversation_id: str | None = None,
     on_busy: sessions.OnBusy = "enqueue",
     options: Options | None = None,
+    ephemeral: bool = False,
     idempotency_key: str | None = None,
     request_hash: str | None = None,
 ) -> sessions.Created:
     """Commit a session and its message, then wake a worker.
 
     Args:
+        ephemeral: A conversation that begins is deleted a day after it was used last.
         model: In place of the agent's; None: the agent's, else the deployment's.
 
     Raises:
         UnknownAgent, UnknownModel: there is none, or the caller's scope leaves it out.
         Forbidden, NotFound: the conversation is not in the caller's scope.
-        Busy, IdempotencyConflict, DatabaseUnavailable: as `sessions.create`.
+        TooManyPosts: the owner has sent too many within a minute.
+        BalanceExhausted, LimitReached, Busy, IdempotencyConflict, DatabaseUnavailable: as `sessions.create`.
     """
     here = services()
     agent_id, model = _agent_and_model(agent_id, model)
     _require_conversation_in_scope(conversation_id)
+    limits = here.limits_of(owner())
+    if limits.posts_per_minute:
+        here.posts.take(owner())
     created = sessions.create(
         sessions.NewSession(
             owner=owner(),
@@ -53,6 +59,8 @@ def start(
             idempotency_key=idempotency_key,
             request_hash=request_hash,
             options=options or Options(),
+            ephemeral=ephemeral,
+            limits=limits,
             request_id=observed.request_id(),
             traceparent=observed.traceparent(),
         )

@@ -36,7 +36,7 @@ class TurnQueue:
         self.redis = open_redis(redis) if isinstance(redis, str) else redis
         self._queue = Queue(QUEUE_NAME, connection=self.redis, job_class=SessionJob, serializer=SERIALIZER)
 
-    def ring(self, session_id: str, attempt: int) -> None:
+    def ring(self, session_id: str, attempt: int, *, first: bool = False) -> None:
         """Have some worker look at a session; ringing twice leaves one job, in its first place.
 
         What has been worked on goes to the front: behind a long queue it would not be resumed in time.
@@ -44,9 +44,10 @@ class TurnQueue:
         Args:
             session_id: A committed session: the worker may read it before this returns.
             attempt: Its attempts so far, so that the next one's job never shares an id with one that is ending.
+            first: To the front, also if it is in the queue already.
         """
         with _redis_trouble():
-            if self.redis.lpos(self._queue.key, job_id(session_id, attempt)) is not None:
+            if not first and self.redis.lpos(self._queue.key, job_id(session_id, attempt)) is not None:
                 return
             job = self._queue.create_job(
                 JOB_FUNCTION,
@@ -63,7 +64,7 @@ class TurnQueue:
                 # RQ's own check for duplicates looks for the job's hash, which outlives a killed worker.
                 pipeline.lrem(self._queue.intermediate_queue_key, 0, job.id)
                 pipeline.lrem(self._queue.key, 0, job.id)
-                self._queue.push_job_id(job.id, pipeline=pipeline, at_front=attempt > 0)
+                self._queue.push_job_id(job.id, pipeline=pipeline, at_front=first or attempt > 0)
                 pipeline.execute()
 
     def waiting(self) -> set[str]:

@@ -1,6 +1,6 @@
 """The command line: `backchat …`, or `python -m app.cli …`.
 
-`people` and `mcp` ask a server over HTTP; `operate`, `doctor`, `access`, `owner` and `database` work on the
+`people` and `mcp` ask a server over HTTP; `operate`, `doctor`, `access`, `account`, `owner` and `database` work on the
 deployment's own database and Redis, as its settings name them.
 """
 
@@ -19,7 +19,7 @@ from ..errors import BackchatError
 from ..observability import logs
 from ..plain_text import plain
 from ..settings import Settings, read_env_file
-from . import access, database, doctor, mcp, operate, owner, people
+from . import access, account, database, doctor, mcp, operate, owner, people
 
 
 class _Commands(click.Group):
@@ -81,5 +81,6 @@ for command in (
     access.token,
     access.revoke,
     owner.owner,
+    account.account,
 ):
     main.add_command(command)

@@ -96,6 +96,7 @@ def _to_json(rows: Sequence[Conversation]) -> list[dict[str, Any]]:
             "agentId": row.agent_id,
             "messageCount": row.message_count,
             "runningSessionId": running.get(row.conversation_id),
+            "ephemeral": bool(row.ephemeral),
             "createdAt": iso(row.created_at),
             "updatedAt": iso(row.updated_at),
         }

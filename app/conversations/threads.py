@@ -30,9 +30,17 @@ _TITLE_CHARACTERS = 80
 _STORED_AT_ONCE = 100
 
 
-def begin(owner: str, conversation_id: str, agent_id: int, first_message: str) -> Conversation:
+def begin(
+    owner: str, conversation_id: str, agent_id: int, first_message: str, *, ephemeral: bool = False
+) -> Conversation:
     """A conversation with an id that nobody has used; `store` stores it."""
-    return Conversation(conversation_id=conversation_id, owner=owner, agent_id=agent_id, title=title_of(first_message))
+    return Conversation(
+        conversation_id=conversation_id,
+        owner=owner,
+        agent_id=agent_id,
+        title=title_of(first_message),
+        ephemeral=int(ephemeral),
+    )
 
 
 def begins(conversation: Conversation) -> bool:
@@ -41,7 +49,9 @@ def begins(conversation: Conversation) -> bool:
     return row_id is None
 
 
-def lock_or_create(owner: str, conversation_id: str, agent_id: int, first_message: str) -> Conversation:
+def lock_or_create(
+    owner: str, conversation_id: str, agent_id: int, first_message: str, *, ephemeral: bool = False
+) -> Conversation:
     """The conversation, locked until the transaction ends; created when it does not exist."""
     found = _lock(owner, conversation_id)
     if found is None:
@@ -49,7 +59,11 @@ def lock_or_create(owner: str, conversation_id: str, agent_id: int, first_messag
         try:
             with db.database.atomic():
                 Conversation.insert(
-                    conversation_id=conversation_id, owner=owner, agent_id=agent_id, title=title_of(first_message)
+                    conversation_id=conversation_id,
+                    owner=owner,
+                    agent_id=agent_id,
+                    title=title_of(first_message),
+                    ephemeral=int(ephemeral),
                 ).execute()
             created = True
         except peewee.IntegrityError:

@@ -20,6 +20,9 @@ class AccountRow(Base):
     unit = CharField(8)
     #: Sum of the rows of its ledger that are marked as being in it.
     balance = BigIntegerField(default=0)
+    #: Sessions that run at once, and that run and wait; 0: any number; null: as the settings say.
+    max_running = IntegerField(column_name="maxRunning", null=True)
+    max_sessions = IntegerField(column_name="maxSessions", null=True)
     created_at = UtcField(column_name="createdAt", default=utc_now)
 
     class Meta:

@@ -5,6 +5,8 @@ RETENTION_DAYS          rows of agents' history, by age           those of runni
 MAX_EVENTS_PER_AGENT    rows of one agent's history above it      those of running sessions
 FORGET_REMOVED_AGENTS   the history of agents not configured      those of running sessions
 EVENT_RETENTION_DAYS    the events of sessions that ended before  their rows and messages; a poll answers 410
+CONVERSATION_RETENTION_ conversations not used since, whole; by   debits; what runs or waits
+DAYS                    default none, ephemeral ones after a day
 
 The events of sessions that were adopted from the first deployment stay.
 Each transaction deletes few rows, by their ids, and a pause follows that is several times as long as it took: writers
@@ -60,6 +62,8 @@ class Pruner:
         repairs: Each is called before pruning with a number of rows, mends up to so many that an older process has
             written, and returns how many; until that is 0.
         agents: Those that are configured: the history of others is deleted. None: it is kept like theirs.
+        expire: Deletes a piece of what is not kept any longer, about so many rows, by the time that it is given; how
+            many, 0: nothing is due.
         now: The time by which rows are old.
         clock: Seconds that never go back.
     """
@@ -71,6 +75,7 @@ class Pruner:
         *,
         repairs: Sequence[Callable[[int], int]] = (),
         agents: Collection[int] | None = None,
+        expire: Callable[[Settings, int, datetime], int] = lambda settings, rows, now: 0,
         now: Callable[[], datetime] = utc_now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,6 +83,7 @@ class Pruner:
         self._settings = settings
         self._repairs = repairs
         self._agents = agents
+        self._expire = expire
         self._now = now
         self._clock = clock
         self._stop = threading.Event()
@@ -101,6 +107,7 @@ class Pruner:
             self._by_age()
             self._by_number()
             self._events()
+            self._conversations()
         except _Stopped:
             return False
         return True
@@ -176,6 +183,10 @@ class Pruner:
         # Their one attempt was no worker's of ours.
         adopted = Session.conversation_id.is_null() | (Session.worker.is_null() & (Session.attempt == 1))
         self._delete_events(Session.events_pruned_at.is_null() & ended & ~adopted)
+
+    def _conversations(self) -> None:
+        while self._transaction(lambda: self._expire(self._settings, self._rows, self._now())):
+            continue
 
     def _delete_events(self, where: Any) -> None:
         query = Session.select(Session.id, Session.session_id).where(where)

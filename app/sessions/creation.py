@@ -18,7 +18,8 @@ from app.db.statements import insert_one
 from app.db.times import utc_now
 from app.errors import Busy, IdempotencyConflict
 
-from . import interrupts, observed, options
+from . import admission, interrupts, observed, options
+from .admission import Limits
 from .lifecycle import Ended
 from .options import Options
 
@@ -43,6 +44,9 @@ class NewSession:
     request_id: str | None = None
     traceparent: str | None = None
     options: Options = field(default_factory=Options)
+    limits: Limits = field(default_factory=Limits)
+    #: A conversation that begins is deleted a day after it was used last.
+    ephemeral: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ def create(new: NewSession) -> Created:
     """Commit a session and its user message, or find the one that this idempotency key made.
 
     Raises:
+        BalanceExhausted, TooManySessions, ConversationFull, QueueFull: see `admission.admit`.
         Busy: `on_busy` is `reject` and the conversation has a running session; `extra["sessionId"]` names it.
         IdempotencyConflict: the key was used with another request.
         OwnerErased: everything of this owner is being erased.
@@ -83,16 +88,19 @@ def _create(new: NewSession) -> Created:
     if earlier is not None:
         return earlier
     conversation_id = new.conversation_id or new_id()
+    begins = new.owner, conversation_id, new.agent_id, new.message
     if new.conversation_id is None:
-        conversation = threads.begin(new.owner, conversation_id, new.agent_id, new.message)
+        conversation = threads.begin(*begins, ephemeral=new.ephemeral)
     else:
-        conversation = threads.lock_or_create(new.owner, conversation_id, new.agent_id, new.message)
+        conversation = threads.lock_or_create(*begins, ephemeral=new.ephemeral)
         # A request with the same key may have committed while this one waited for the lock: look before `on_busy`.
         earlier = _by_idempotency_key(new)
         if earlier is not None:
             return earlier
     if new.on_busy == "reject" and (running := _first_running(conversation)) is not None:
         raise Busy("the conversation has a running session", sessionId=running)
+    # An interrupt ends what is in the conversation.
+    admission.admit(new.owner, None if new.on_busy == "interrupt" else new.conversation_id, new.limits)
     session_id = new_id()
     row_id = insert_one(
         Session,

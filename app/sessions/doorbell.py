@@ -22,10 +22,10 @@ class Doorbell:
         self._heads = heads
         self._queue = queue
 
-    def ring(self, session_id: str, attempt: int = 0) -> None:
-        """A session waits for a worker."""
+    def ring(self, session_id: str, attempt: int = 0, *, first: bool = False) -> None:
+        """A session waits for a worker; *first*: it is next."""
         try:
-            self._queue.ring(session_id, attempt)
+            self._queue.ring(session_id, attempt, first=first)
         except QueueUnavailable:
             logger.warning("not rung, the sweeper rings later", extra={"session_id": session_id})
 

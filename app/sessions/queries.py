@@ -188,12 +188,18 @@ class Unattended:
     """A running session that no worker holds (any more), or that has taken too long."""
 
     session_id: str
+    owner: str
     attempt: int
     #: Attempts that died (a claim that is still held counts as well).
     failures: int
     #: False: it was never claimed or was handed back.
     orphaned: bool
     overdue: bool
+
+    @property
+    def waits_for_first_worker(self) -> bool:
+        """No worker has begun it."""
+        return not self.attempt and not self.overdue
 
 
 def unattended(limit: int = 500) -> list[Unattended]:
@@ -216,6 +222,7 @@ def unattended(limit: int = 500) -> list[Unattended]:
     query = (
         Session.select(
             Session.session_id,
+            Session.owner,
             Session.attempt,
             Session.attempt - Session.handbacks,
             Session.lease_until_ms.is_null(False),
@@ -225,13 +232,17 @@ def unattended(limit: int = 500) -> list[Unattended]:
             (Session.status == "running")
             & (((Session.lease_until_ms.is_null() | expired) & ~waits_for_earlier) | overdue)
         )
-        # Behind a long queue orphans would not be seen in time.
-        .order_by(Session.lease_until_ms.is_null(), Session.id)
+        # Behind a long queue orphans would not be seen in time, nor those of others behind one owner's hundreds.
+        .order_by(
+            Session.lease_until_ms.is_null(),
+            peewee.fn.ROW_NUMBER().over(partition_by=[Session.owner], order_by=[Session.id]),
+            Session.id,
+        )
         .limit(limit)
     )
     return [
-        Unattended(session_id, attempt, failures, bool(held), bool(late))
-        for session_id, attempt, failures, held, late in db.reading(lambda: db.tuples(query))
+        Unattended(session_id, owner, attempt, failures, bool(held), bool(late))
+        for session_id, owner, attempt, failures, held, late in db.reading(lambda: db.tuples(query))
     ]
 
 

@@ -79,27 +79,37 @@ def delete_conversation(owner: str, conversation_id: str) -> list[Ended]:
         NotFound: no such conversation for this owner.
         DatabaseUnavailable: no connection.
     """
-    while db.transaction(lambda: _delete_some_ended(owner, conversation_id)):
+    while db.transaction(lambda: _delete_some_ended(threads.lock(owner, conversation_id), _ROWS_AT_ONCE)):
         continue
-    return db.transaction(lambda: _delete_rest(owner, conversation_id))
+    return db.transaction(lambda: _delete_rest(threads.lock(owner, conversation_id)))
 
 
-def _delete_some_ended(owner: str, conversation_id: str) -> int:
-    conversation = threads.lock(owner, conversation_id)
+def delete_piece(conversation: Conversation, rows: int) -> int:
+    """Delete some ended sessions of a locked conversation, about *rows* rows; the conversation once it has none.
+
+    Returns:
+        How many sessions; 0: the conversation is gone.
+    """
+    deleted = _delete_some_ended(conversation, rows)
+    if not deleted:
+        _delete_rest(conversation)
+    return deleted
+
+
+def _delete_some_ended(conversation: Conversation, at_once: int) -> int:
     ended = _sessions_of(conversation) & (Session.status != "running")
-    rows = list(db.locked(Session.select().where(ended).order_by(Session.id).limit(_ROWS_AT_ONCE // 10)))
+    rows = list(db.locked(Session.select().where(ended).order_by(Session.id).limit(max(1, at_once // 10))))
     few: list[Session] = []
     for row in rows:
         few.append(row)
-        if sum(each.last_seq + 10 for each in few) >= _ROWS_AT_ONCE:
+        if sum(each.last_seq + 10 for each in few) >= at_once:
             break
     if few:
         remove(few, conversation)
     return len(few)
 
 
-def _delete_rest(owner: str, conversation_id: str) -> list[Ended]:
-    conversation = threads.lock(owner, conversation_id)
+def _delete_rest(conversation: Conversation) -> list[Ended]:
     rows: Sequence[Session] = list(db.locked(Session.select().where(_sessions_of(conversation)).order_by(Session.id)))
     running = {row.id for row in rows if row.status == "running"}
     removed = remove(rows, conversation)

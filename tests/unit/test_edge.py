@@ -110,6 +110,7 @@ ROUTES: dict[str, Row] = {
     "DELETE /api/chat/session/{S}": Row("write", 204, scopes=READS.scopes),
     "GET /api/chat/sessions": READS,
     "GET /api/sessions/{S}/messages": READS,
+    "GET /api/account": Row("read"),
     "GET /api/conversations": Row("read", scopes=frozenset({"conversation", "agent"})),
     "GET /api/conversations/search?q=plans": Row("read"),
     "GET /api/conversations/{C}": Row("read", scopes=frozenset({"conversation", "agent"})),

@@ -20,6 +20,7 @@ from app.sessions.claims import Claim
 from app.settings import Settings
 from worker.orchestrator import Asked, CancelScope, Turn, TurnFailed, Withdrawal, Yielded, is_stopped
 
+from .budgets import Budgets
 from .door import Door, State
 from .event_writer import EventWriter
 from .failures import ORCHESTRATOR_ERROR, failure_of
@@ -59,6 +60,7 @@ class Run:
         answer: Answer,
         writer: EventWriter,
         agents: Agents,
+        budgets: Budgets,
         settings: Settings,
         max_content_bytes: int,
         in_thread: InThread,
@@ -81,6 +83,7 @@ class Run:
         self._buffer: SessionBuffer = writer.open(claim, self._interrupt)
         self._door = Door(settings, max_content_bytes=max_content_bytes, in_thread=in_thread, fields=self._fields())
         self._spending = Spending(claim.used, agents.prices, claim.model or "")
+        self._budget = budgets.open(claim, lambda: self._spending.used(self._door.said_bytes))
         #: The answer so far is known: what earlier attempts had said is read.
         self._taken_up = False
         # The newest event that stands for good: a withdrawal goes back to it.
@@ -147,6 +150,7 @@ class Run:
             return None
         finally:
             self._buffer.close()
+            self._budget.close()
         if self.fenced:
             observed.fenced(self.claim)
             return None
@@ -272,6 +276,8 @@ class Run:
                 self._door.keep()
                 self._permanent_seq = self._buffer.last_seq
             elif isinstance(plain, Asked | Usage):
+                if isinstance(plain, Asked):
+                    await self._budget.check(turn.agent, self._spending.estimate(plain))
                 self._spending.take(plain, self._door.said_bytes)
                 self._buffer.use(*self._spending.stored)
             elif plain is not None:

@@ -26,6 +26,10 @@ class Spending:
         self._of_request = prices(model)
         self._said_before = 0
 
+    def estimate(self, asked: Asked) -> Usage:
+        """What the input of a request takes, about."""
+        return Usage(asked.input_tokens).priced(self._prices(asked.model or self._model))
+
     @property
     def stored(self) -> tuple[Usage, OpenRequest | None]:
         """What the session's row is to say."""

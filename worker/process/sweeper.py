@@ -20,7 +20,7 @@ from app.broker.queue import TurnQueue
 from app.db import leases
 from app.errors import DatabaseBusy, DatabaseUnavailable, NotFound, QueueUnavailable
 from app.events import Error
-from app.sessions import Ended, census, interrupts, takeover
+from app.sessions import Ended, census, interrupts, takeover, turn_order
 from app.sessions import queries as session_queries
 from app.sessions.doorbell import Doorbell
 from app.sessions.queries import Unattended
@@ -64,7 +64,16 @@ class Sweeper:
         self._end_interrupted()
         found = session_queries.unattended()
         self._say_whether_sessions_wait(bool(found))
-        return sum(self._attend_alone(each, queued) for each in found)
+        # Of an owner whose others run, only as many as may begin: the rest would be rung for in vain at each sweep.
+        places = {each.owner: each.places for each in turn_order.by_owner(self._settings.max_running_per_owner)}
+        due = []
+        for each in found:
+            if each.waits_for_first_worker:
+                if places.get(each.owner, 1) <= 0:
+                    continue
+                places[each.owner] = places.get(each.owner, 1) - 1
+            due.append(each)
+        return sum(self._attend_alone(each, queued) for each in due)
 
     def _say_whether_sessions_wait(self, may_be: bool) -> None:
         """Say once that workers are missing, or full."""

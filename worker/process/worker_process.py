@@ -20,23 +20,26 @@ from app.broker.queue import TurnQueue
 from app.conversations import search
 from app.db import schema
 from app.errors import DatabaseUnavailable
-from app.history.retention import LEASE_S, Pruner
+from app.history.retention import Pruner
 from app.observability import metrics
-from app.sessions import claims
+from app.sessions import claims, expiry
 from app.sessions.claims import Claim
 from app.sessions.doorbell import Doorbell
 from app.settings import Settings
 from worker import noting
 
 from . import memory
+from .budgets import Budgets
 from .claimer import Claimer
 from .event_writer import EventWriter
 from .liveness import Liveness
+from .pruning import prune_for_ever
 from .run import Answer, Run, Stop
 from .strays import Strays
 from .supervision import Supervision, WorkerBroken
 from .sweeper import Sweeper
 from .traced import traced
+from .turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +81,8 @@ class WorkerProcess:
         self._give_up_process = give_up
         self._agents = Agents.load(settings.agents_file)
         configured = {agent.id for agent in self._agents} if settings.forgets_removed_agents else None
-        self._pruner = Pruner(self.name, settings, repairs=(search.mark,), agents=configured)
+        repairs, expire = (search.mark,), expiry.delete_some
+        self._pruner = Pruner(self.name, settings, repairs=repairs, agents=configured, expire=expire)
         self._heads = Heads(open_redis(settings.redis_url))
         self._queue = TurnQueue(settings.redis_url)
         self._doorbell = Doorbell(self._heads, self._queue)
@@ -90,6 +94,8 @@ class WorkerProcess:
         self.supervision = Supervision(on_broken=self._give_up)
         self._claimer = Claimer(self.name, settings, self._in_thread, supervision=self.supervision)
         self._runs: dict[int, Run] = {}
+        self._turns = Turns(settings, self._in_thread, self._runs, self._doorbell.ring, supervision=self.supervision)
+        self._budgets = Budgets(self._in_thread)
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
@@ -122,7 +128,7 @@ class WorkerProcess:
         if self._sweeps:
             sweeper = Sweeper(self.name, self._settings, self._queue, self._doorbell)
             start("sweeper", self._for_ever("sweeper", self._settings.sweep_s, self._sweep_thread, sweeper.sweep))
-            start("retention", self._prune_for_ever())
+            start("retention", prune_for_ever(self._pruner, self._prune_thread, self._settings.cleanup_interval_s))
         start("memory", memory.watch())
         start("supervision", self.supervision.watch())
 
@@ -160,13 +166,21 @@ class WorkerProcess:
             run.give_up()
         self._tell_broken(error)
 
+    async def answer(self, session_id: str) -> None:
+        """Answer a ring: run the session that it names if it is its turn, as `run` does."""
+        if not self._stopping():
+            await self._turns.answer(session_id, self._claim, self._work)
+
     async def run(self, session_id: str) -> None:
         """Run a session if it can be claimed; returns when it has ended or is no longer ours."""
         if self._stopping():
             return
         claim = await self._claim(session_id)
-        if claim is None:
-            return
+        if claim is not None:
+            await self._work(claim)
+
+    async def _work(self, claim: Claim) -> None:
+        session_id = claim.session_id
         if self._stopping():
             # Also when this task is cancelled while it waits for a thread: others would be kept off.
             await asyncio.shield(self._in_thread(claims.hand_back, claim))
@@ -178,6 +192,7 @@ class WorkerProcess:
             answer=self._answer,
             writer=self._writer,
             agents=self._agents,
+            budgets=self._budgets,
             settings=self._settings,
             max_content_bytes=self._max_content_bytes,
             in_thread=self._in_thread,
@@ -261,19 +276,6 @@ class WorkerProcess:
         for threads in (self._threads, self._sweep_thread, self._prune_thread):
             # A stalled one would be waited for in vain.
             threads.shutdown(wait=self.supervision.broken is None)
-
-    async def _prune_for_ever(self) -> None:
-        while True:
-            pause_s = float(self._settings.cleanup_interval_s)
-            try:
-                if not await asyncio.get_running_loop().run_in_executor(self._prune_thread, self._pruner.prune):
-                    pause_s = min(pause_s, LEASE_S)
-            except DatabaseUnavailable:
-                pause_s = min(pause_s, LEASE_S)
-            except Exception:
-                metrics.BACKGROUND_FAILURES.labels("retention").inc()
-                logger.exception("pruning failed")
-            await asyncio.sleep(pause_s)
 
     async def _for_ever(
         self, name: str, pause_s: float, thread: ThreadPoolExecutor, work: Callable[[], object]

@@ -13,14 +13,15 @@ import select
 import socket
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from gevent import monkey
 
 from app import db
-from app.errors import DatabaseUnavailable, Gone, NotFound
+from app.access.principal import LOCAL_OWNER
+from app.errors import DatabaseUnavailable, Gone, NotFound, TooManyHeld
 from app.events import log
 from app.observability import metrics
 from app.sessions import queries as session_queries
@@ -90,12 +91,17 @@ class Hub:
 
     Args:
         read: As `app.events.log.read`.
+        held_per_owner: Requests of one owner that are held at once; 0: any number.
     """
 
-    def __init__(self, notifications: Notifications, read: Callable[..., log.EventPage] = log.read) -> None:
+    def __init__(
+        self, notifications: Notifications, read: Callable[..., log.EventPage] = log.read, *, held_per_owner: int = 0
+    ) -> None:
         self._notifications = notifications
         self._read = read
         self._lock = threading.Lock()
+        self._held_per_owner = held_per_owner
+        self._held: Counter[str] = Counter()
         self._subscribed: dict[str, set[Subscriber]] = defaultdict(set)
         #: Sessions to read, each once.
         self._moved: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -103,8 +109,16 @@ class Hub:
         self._started = False
 
     def register(self, subscriber: Subscriber) -> None:
-        """From now on *subscriber* misses nothing; what was committed before is the caller's to read."""
+        """From now on *subscriber* misses nothing; what was committed before is the caller's to read.
+
+        Raises:
+            TooManyHeld: as many requests of its owner are held as may be.
+        """
+        owner = subscriber.owner
         with self._lock:
+            if self._held_per_owner and owner != LOCAL_OWNER and self._held[owner] >= self._held_per_owner:
+                raise TooManyHeld(f"{self._held_per_owner} of your polls and streams are held", retry_s=1)
+            self._held[owner] += 1
             self._subscribed[subscriber.session_id].add(subscriber)
             metrics.HELD_REQUESTS.inc()
             if self._started:
@@ -125,6 +139,9 @@ class Hub:
             return
         subscribers.remove(subscriber)
         metrics.HELD_REQUESTS.dec()
+        self._held[subscriber.owner] -= 1
+        if not self._held[subscriber.owner]:
+            del self._held[subscriber.owner]
         if not subscribers:
             del self._subscribed[subscriber.session_id]
 
