@@ -22,7 +22,7 @@ from .lifecycle import Ended
 logger = logging.getLogger(__name__)
 
 #: Ends in one transaction.
-CHUNK = 25
+CHUNK = 10
 #: How long whoever interrupts goes on with it; the sweeper does the rest.
 _WHILE_S = 1.0
 _TRY_AGAIN_S = 0.02
@@ -35,13 +35,13 @@ def end_for_a_while(owner: str, conversation_id: str, while_s: float = _WHILE_S)
     ended: list[Ended] = []
     try:
         while True:
+            began = time.monotonic()
             some, left = _end_some(owner, conversation_id)
             ended += some
             if not left or time.monotonic() > deadline:
                 break
-            if not some:
-                # Somebody has locked what is left: a flush, mostly.
-                time.sleep(_TRY_AGAIN_S)
+            # Others get as much time. Where nothing ended somebody has locked what is left: a flush, mostly.
+            time.sleep(max(time.monotonic() - began, _TRY_AGAIN_S))
     except NotFound:
         pass  # deleted meanwhile
     except DatabaseUnavailable:
