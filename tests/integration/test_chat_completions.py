@@ -136,6 +136,7 @@ def test_what_was_said_before_goes_to_the_model_and_the_system_instructs(stage: 
     ignored = {"user": "x", "store": True, "parallel_tool_calls": True}
     stream(stage, echo, messages=messages, temperature=0.5, max_tokens=9, stop="END", **ignored)
 
+    assert [each["ephemeral"] for each in stage.get("/api/conversations")["conversations"]] == [True]
     [turn] = echo.turns
     assert (turn.message, turn.instructions) == ("Two", "Be brief.")
     assert [(each.role, each.content) for each in turn.history] == [("user", "One"), ("assistant", "re: One")]

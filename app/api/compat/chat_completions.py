@@ -1,6 +1,6 @@
 """OpenAI's chat completions and models, for chat applications and frameworks.
 
-Each call is a conversation of its own that no list shows: the client sends all that was said before. With
+Each call is a conversation of its own, deleted a day later: the client sends all that was said before. With
 `X-Backchat-Conversation` it is a turn of that conversation, and only the last message counts.
 """
 
@@ -141,6 +141,7 @@ def _start(body: ChatIn) -> str:
             agent_id=agent_id,
             model=model,
             conversation_id=None if named is None else named.lower(),
+            ephemeral=named is None,
             options=Options(None if named else tuple(before), instructions, parameters),
             idempotency_key=starting.idempotency_key(),
             request_hash=hashlib.sha256(request.get_data()).hexdigest(),

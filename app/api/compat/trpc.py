@@ -66,6 +66,7 @@ def _start(body: SessionIn) -> dict[str, Any]:
         conversation_id=body.conversation_id,
         on_busy=body.on_busy,
         options=body.options(),
+        ephemeral=bool(body.ephemeral),
     )
     return {"sessionId": created.session_id, "conversationId": created.conversation_id, "status": "running"}
 
