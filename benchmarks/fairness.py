@@ -7,6 +7,7 @@ of the second part may be 1.5 times those of the first.
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import statistics
@@ -14,12 +15,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from app import access
 from tests.servers import MariaDB, RedisServer
 from tests.stack import Stack
+from worker.orchestrator import Turn
 
 SECRET = "f" * 32
 #: Sessions of the loud owner that run at once, and places of the worker.
@@ -30,17 +33,14 @@ POSTS_PER_MINUTE = 600
 TURN_S, PART_S = 30.0, 20.0
 ALLOWED = 1.5
 
-ANSWER = """
-import asyncio
-from worker.orchestrator import Turn
 
-async def answer(turn: Turn):
+async def answer(turn: Turn) -> AsyncIterator[str]:
+    """The orchestrator of the worker: a loud message is answered for a while."""
     yield "begun "
     if turn.message == "loud":
-        for _ in range(int({turn_s} / 0.25)):
+        for _ in range(int(TURN_S / 0.25)):
             await asyncio.sleep(0.25)
             yield "word "
-"""
 
 
 class Client:
@@ -102,7 +102,6 @@ def loud(port: int, stop: threading.Event) -> dict[int, int]:
 def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "loud_and_quiet.py").write_text(ANSWER.format(turn_s=TURN_S), "utf-8")
         template = MariaDB(folder / "template").data
         database = MariaDB(folder / "database", template=template).start()
         broker = RedisServer(folder / "redis").start()
@@ -111,8 +110,7 @@ def main() -> int:
             DATABASE_URL=database.create_database("fairness"),
             REDIS_URL=broker.url,
             CHAT_SECRET=SECRET,
-            ORCHESTRATOR="loud_and_quiet:answer",
-            PYTHONPATH=str(folder),
+            ORCHESTRATOR="benchmarks.fairness:answer",
             WORKER_CONCURRENCY=str(PLACES),
             MAX_RUNNING_PER_OWNER=str(RUNNING),
             POSTS_PER_MINUTE=str(POSTS_PER_MINUTE),
