@@ -27,7 +27,7 @@ TTL_MS = 1000
 CHANNEL = "backchat:news"
 #: After a failure Redis is left alone for so long: polls must stay quick while it is down.
 _PAUSE_S = 1.0
-_STATUSES = frozenset({"running", "done", "error"})
+_STATUSES = frozenset({"running", "done", "error", "deleted"})
 #: Reads at the same time; further ones wait for a slot, which is no failure of Redis.
 _AT_ONCE = 40
 

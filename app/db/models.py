@@ -68,7 +68,7 @@ class Session(Base):
     worker = CharField(128, null=True)
     #: Why the last attempt ended without ending the session; null: it has not, or nobody knows.
     cause = CharField(64, null=True)
-    #: A line for each claim: the attempt, when, and the worker. Those of processes before migration 0017 are missing.
+    #: A line for each claim: the attempt, when, and the worker. Those of processes before migration 0019 are missing.
     workers = LongTextField(null=True)
     #: JSON text of the orchestrator's state; opaque here.
     checkpoint = LongTextField(null=True)
