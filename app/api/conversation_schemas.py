@@ -121,6 +121,7 @@ CONVERSATION = {
     "agentId": 1,
     "messageCount": 2,
     "runningSessionId": None,
+    "ephemeral": False,
     "createdAt": "2026-03-01T12:00:00.000Z",
     "updatedAt": "2026-03-01T12:00:03.120Z",
 }

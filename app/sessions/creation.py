@@ -57,6 +57,8 @@ class Created:
     new: bool
     #: Sessions that `interrupt` has ended by now; the sweeper ends the rest.
     interrupted: tuple[Ended, ...] = ()
+    #: There is a rest.
+    marked: bool = False
 
 
 def create(new: NewSession) -> Created:
@@ -71,8 +73,8 @@ def create(new: NewSession) -> Created:
     """
     for _ in range(3):
         try:
-            created = db.transaction(lambda: _create(new))
-            if created.new and new.on_busy == "interrupt" and new.conversation_id is not None:
+            created = _created(new)
+            if created.marked:
                 return replace(created, interrupted=interrupts.end_for_a_while(new.owner, created.conversation_id))
             return created
         except peewee.IntegrityError:
@@ -82,7 +84,14 @@ def create(new: NewSession) -> Created:
     raise IdempotencyConflict("this key is in use by many requests at once")
 
 
-def _create(new: NewSession) -> Created:
+def _created(new: NewSession) -> Created:
+    try:
+        return db.transaction(lambda: _create(new))
+    except interrupts.EndRefused:
+        return db.transaction(lambda: _create(new, only_marks=True))
+
+
+def _create(new: NewSession, *, only_marks: bool = False) -> Created:
     erasures.refuse_during(new.owner)
     earlier = _by_idempotency_key(new)
     if earlier is not None:
@@ -101,6 +110,9 @@ def _create(new: NewSession) -> Created:
         raise Busy("the conversation has a running session", sessionId=running)
     # An interrupt ends what is in the conversation.
     admission.admit(new.owner, None if new.on_busy == "interrupt" else new.conversation_id, new.limits)
+    interrupted: list[Ended] | None = []
+    if new.on_busy == "interrupt" and new.conversation_id is not None:
+        interrupted = None if only_marks else interrupts.end_few(conversation)
     session_id = new_id()
     row_id = insert_one(
         Session,
@@ -116,12 +128,14 @@ def _create(new: NewSession) -> Created:
         request_hash=new.request_hash,
     )
     options.add(session_id, new.options)
-    if new.on_busy == "interrupt" and new.conversation_id is not None:
+    if interrupted is None:
         conversation.interrupted_before = row_id
     messages.add([NewMessage(conversation, session_id, "user", new.message, {})])
     threads.store([conversation])
     db.after_commit(observed.accepted)
-    return Created(session_id, conversation_id, new=True)
+    return Created(
+        session_id, conversation_id, new=True, interrupted=tuple(interrupted or ()), marked=interrupted is None
+    )
 
 
 def _by_idempotency_key(new: NewSession) -> Created | None:

@@ -1,7 +1,8 @@
 """Interrupts: a message that ends what its conversation has running before it.
 
-It commits its own session and one mark on the conversation. What stands before the mark is claimed by nobody, and ends
-in chunks afterwards: hundreds in one transaction would keep their locks, and those of the counts, for many seconds.
+A few it ends in its own transaction. Where there are more it commits its own session and one mark on the conversation:
+what stands before the mark is claimed by nobody, and ends in chunks afterwards, since hundreds in one transaction would
+keep their locks, and those of the counts, for many seconds.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
+from typing import Any
+
+import peewee
 
 from app import db
 from app.conversations import threads
-from app.db.models import Session
+from app.db.models import Conversation, Session
 from app.errors import BackchatError, DatabaseUnavailable, NotFound
 from app.events import Error
 
@@ -27,6 +31,40 @@ CHUNK = 10
 _WHILE_S = 1.0
 _TRY_AGAIN_S = 0.02
 _ERROR = Error("cancelled", "interrupted by the next message")
+
+
+class EndRefused(Exception):
+    """A session can't be ended together with others."""
+
+
+def end_few(conversation: Conversation) -> list[Ended] | None:
+    """In the transaction of the message that interrupts: end what runs in its locked conversation.
+
+    What was said then stands before that message. None: it is too much, or others have locked some; a mark is needed.
+
+    Raises:
+        EndRefused: one of them can't be ended so; the transaction must be undone.
+    """
+    running = _of(conversation) & (Session.status == "running")
+    found = db.tuples(Session.select(Session.id).where(running).limit(CHUNK + 1))
+    rows = _unlocked(running) if len(found) <= CHUNK else []
+    if len(rows) != len(found):
+        return None
+    try:
+        return [lifecycle.end_locked(row, conversation, _ERROR) for row in rows]
+    except (BackchatError, peewee.OperationalError, peewee.InternalError):
+        raise
+    except Exception as error:
+        raise EndRefused from error
+
+
+def _of(conversation: Conversation) -> Any:
+    return (Session.conversation_id == conversation.conversation_id) & (Session.owner == conversation.owner)
+
+
+def _unlocked(wanted: Any) -> list[Session]:
+    """The first of these rows that nobody else has locked; they are locked from now on."""
+    return list(db.locked(Session.select().where(wanted).order_by(Session.id).limit(CHUNK), wait=False))
 
 
 def end_for_a_while(owner: str, conversation_id: str, while_s: float = _WHILE_S) -> tuple[Ended, ...]:
@@ -78,9 +116,8 @@ def _end_some(owner: str, conversation_id: str) -> tuple[list[Ended], bool]:
 
 def _end_chunk(owner: str, conversation_id: str, found: list[str]) -> tuple[list[Ended], bool]:
     conversation = threads.lock(owner, conversation_id)
-    mine = (Session.conversation_id == conversation_id) & (Session.owner == owner) & (Session.status == "running")
-    marked = mine & (Session.id < conversation.interrupted_before)
-    rows = list(db.locked(Session.select().where(marked).order_by(Session.id).limit(CHUNK), wait=False))
+    marked = _of(conversation) & (Session.status == "running") & (Session.id < conversation.interrupted_before)
+    rows = _unlocked(marked)
     found[:] = [row.session_id for row in rows]
     ended = [lifecycle.end_locked(row, conversation, _ERROR) for row in rows]
     return ended, Session.select().where(marked).exists()

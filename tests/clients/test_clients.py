@@ -37,7 +37,8 @@ def test_the_openai_sdk(stack: Stack, models: dict[str, str], run_python: Callab
     assert stack.get(f"/api/chat/session/{chat['stopped']}")["errorCode"] == "cancelled"
     assert responses["numbers"] == list(range(len(responses["numbers"])))
     assert responses["rest"] == responses["numbers"][4:]
-    assert responses["created"] in ("queued", "in_progress")
+    # It may have come to its end by the time that it is looked at.
+    assert responses["created"] in ("queued", "in_progress", "completed")
     assert responses["text"] == ANSWER
     assert responses["kinds"] == ["reasoning", "mcp_call", "message"]
     assert [responses[name] for name in ("left", "cancelled", "again")] == ["in_progress", "cancelled", "cancelled"]

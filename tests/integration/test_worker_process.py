@@ -72,9 +72,14 @@ def test_the_worker_process_answers_counts_and_ends_clean_on_sigterm(
 
     answered = [ask(queue, "What is 6 * 7?") for _ in range(3)]
     wait_until(lambda: all(status(session) == "done" for session in answered), "the answers")
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
-        shown = families(response.read())
-    assert shown["backchat_sessions_ended"]["backchat_sessions_ended_total", "done", ""] == 3
+
+    def counted() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+            ended = families(response.read())["backchat_sessions_ended"]
+        return ended.get(("backchat_sessions_ended_total", "", "done")) == 3
+
+    # What ends is counted after its commit, which is seen before.
+    wait_until(counted, "the counts")
     worker.signal(signal.SIGTERM)
 
     assert (queue.heard_from("elsewhere", 60), queue.heard_from(here, 0)) == (False, False)
