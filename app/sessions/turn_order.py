@@ -7,7 +7,7 @@ says. So an owner who has sent hundreds waits for himself, and one who sends the
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app import db
@@ -18,6 +18,11 @@ _BY_OWNER = (
     "SELECT owner, SUM(leaseUntilMs IS NOT NULL), SUM(leaseUntilMs IS NULL), MIN(id),"
     " (SELECT a.maxRunning FROM chatAccounts AS a WHERE a.owner = s.owner)"
     " FROM chatSessions AS s WHERE status = 'running' GROUP BY owner"
+)
+# In the same statement, so that none of them counts as running and as beginning.
+_BEGINNING = (
+    " UNION ALL SELECT owner, NULL, COUNT(*), NULL, NULL FROM chatSessions"
+    " WHERE sessionId IN ({}) AND status = 'running' AND leaseUntilMs IS NULL GROUP BY owner"
 )
 # The condition on the conversation is that of a claim.
 _OLDEST = (
@@ -57,19 +62,29 @@ class Judgement:
     first: list[str]
 
 
-def by_owner(running_per_owner: int) -> list[Waiting]:
+def by_owner(running_per_owner: int, beginning: Sequence[str] = ()) -> list[Waiting]:
     """What each owner has that runs and waits.
 
     Args:
+        beginning: Sessions that may begin already; those that are not claimed yet count as running.
         running_per_owner: How many may run at once, for owners who have no limit of their own; 0: any number.
 
     Raises:
         DatabaseUnavailable: no connection.
     """
-    rows = db.reading(lambda: db.sql(_BY_OWNER).fetchall())
+    query = _BY_OWNER + (_BEGINNING.format(db.marks(len(beginning))) if beginning else "")
+    rows = db.reading(lambda: db.sql(query, beginning).fetchall())
+    begin = {owner: int(count) for owner, running, count, _, _ in rows if running is None}
     return [
-        Waiting(owner, int(running), int(waiting), oldest_id, _most(owner, own, running_per_owner))
+        Waiting(
+            owner,
+            int(running) + begin.get(owner, 0),
+            int(waiting) - begin.get(owner, 0),
+            oldest_id,
+            _most(owner, own, running_per_owner),
+        )
         for owner, running, waiting, oldest_id, own in rows
+        if running is not None
     ]
 
 
@@ -79,14 +94,14 @@ def _most(owner: str, own: int | None, running_per_owner: int) -> int:
     return 0 if owner == LOCAL_OWNER else running_per_owner
 
 
-def judge(asked: Sequence[str], places: int, beginning: Mapping[str, int], *, running_per_owner: int) -> Judgement:
+def judge(asked: Sequence[str], places: int, beginning: Sequence[str], *, running_per_owner: int) -> Judgement:
     """Whether it is the turn of these sessions.
 
     Those that a worker had begun before have their turn.
 
     Args:
         places: How many sessions can begin now; what is rung for next gets those that are left.
-        beginning: By owner, how many may begin already and are not claimed yet.
+        beginning: Those that this worker lets begin already.
 
     Raises:
         DatabaseUnavailable: no connection.
@@ -99,11 +114,7 @@ def judge(asked: Sequence[str], places: int, beginning: Mapping[str, int], *, ru
     begin: dict[str, str | None] = {each: None for each in asked if each not in fresh}
     if not fresh:
         return Judgement(begin, {}, [])
-    there = {each.owner: each for each in by_owner(running_per_owner)}
-    for owner, count in beginning.items():
-        if owner in there:
-            there[owner].running += count
-            there[owner].waiting -= min(count, there[owner].waiting)
+    there = {each.owner: each for each in by_owner(running_per_owner, beginning)}
     shares = _shares([each for each in there.values() if each.places > 0], max(places, len(fresh)))
     later: dict[str, str] = {}
     for session_id in (each for each in asked if each in fresh):

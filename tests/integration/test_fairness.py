@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from app.sessions import turn_order
 from app.sessions.doorbell import Doorbell
 from app.sessions.turn_order import Judgement
 from app.settings import Settings
-from tests.factories import OWNER, make_claim, make_created, make_session, orphan, row, statements
+from tests.factories import OWNER, make_claim, make_created, make_session, orphan, row, statements, try_claim
 from tests.servers import wait_until
 from tests.stage import Stage, working
 from worker.orchestrator import Turn
@@ -35,8 +35,8 @@ def make_running(owner: str, count: int = 1) -> list[str]:
     return [make_claim(make_session(owner=owner)).session_id for _ in range(count)]
 
 
-def judge(*asked: str, places: int = 1, beginning: dict[str, int] | None = None, most: int = 0) -> Judgement:
-    return turn_order.judge(asked, places, beginning or {}, running_per_owner=most)
+def judge(*asked: str, places: int = 1, beginning: Sequence[str] = (), most: int = 0) -> Judgement:
+    return turn_order.judge(asked, places, beginning, running_per_owner=most)
 
 
 # whose turn it is
@@ -78,7 +78,16 @@ def test_no_more_of_an_owner_begin_than_may_run() -> None:
 
     assert list(judgement.begin) == of_anna[:1]
     assert list(judgement.later) == of_anna[1:]
-    assert judge(of_anna[0], beginning={"anna": 1}, most=3).begin == {}
+    assert judge(of_anna[0], beginning=of_anna[1:2], most=3).begin == {}
+
+
+def test_one_that_begins_and_is_claimed_counts_once() -> None:
+    make_running("anna")
+    of_anna = make_waiting("anna", 2)
+    claimed = try_claim(of_anna[0])
+    assert claimed is not None
+
+    assert judge(of_anna[1], beginning=of_anna[:1], most=3).begin == {of_anna[1]: "anna"}
 
 
 def test_the_only_owner_of_a_machine_and_one_with_a_limit_of_his_own_are_not_held_to_the_settings() -> None:
@@ -150,11 +159,11 @@ class Rings:
 
     def __init__(self, *judgements: Judgement) -> None:
         self.rung: list[tuple[str, bool]] = []
-        self.beginning: list[dict[str, int]] = []
+        self.beginning: list[set[str]] = []
         self._judgements = list(judgements)
 
     def judge(self, asked: Any, places: int, beginning: Any, *, running_per_owner: int) -> Judgement:
-        self.beginning.append(dict(beginning))
+        self.beginning.append(set(beginning))
         return self._judgements.pop(0)
 
     def ring(self, session_id: str, *, first: bool = False) -> None:
@@ -171,7 +180,7 @@ def test_what_has_no_turn_is_rung_for_when_something_has_ended() -> None:
         turns = rings.turns()
         assert await asyncio.gather(turns.may_begin("a"), turns.may_begin("b")) == [False, True]
         assert await turns.may_begin("a") is False
-        assert rings.beginning == [{}, {"bob": 1}]
+        assert rings.beginning == [set(), {"b"}]
         turns.claimed("b")
 
         assert turns.ended("anna") == "a"
@@ -193,7 +202,7 @@ def test_a_ring_that_is_stopped_while_it_is_judged_begins_nothing() -> None:
         await asyncio.wait([asked])
         await turns.may_begin("c")
 
-        assert rings.beginning[-1] == {}
+        assert rings.beginning[-1] == set()
 
     asyncio.run(run())
 

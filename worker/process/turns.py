@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Sized
 from functools import partial
 from typing import Any
@@ -48,9 +48,8 @@ class Turns:
         self._supervision = supervision or Supervision()
         self._asked: list[_Asked] = []
         self._task: asyncio.Task[None] | None = None
-        #: Whose sessions may begin and are not claimed yet, and how many of each.
-        self._beginning: Counter[str] = Counter()
-        self._owners: dict[str, str] = {}
+        #: Sessions that may begin and are not claimed yet.
+        self._beginning: set[str] = set()
         #: What was not its turn, by owner: rung for when something has ended.
         self._later: dict[str, deque[str]] = {}
 
@@ -92,11 +91,7 @@ class Turns:
 
     def claimed(self, session_id: str) -> None:
         """The session that might begin is claimed, or was not to be had."""
-        owner = self._owners.pop(session_id, None)
-        if owner is not None:
-            self._beginning[owner] -= 1
-            if not self._beginning[owner]:
-                del self._beginning[owner]
+        self._beginning.discard(session_id)
 
     def ended(self, owner: str) -> str | None:
         """A session of *owner* has ended here; the one to ring for, if any waits without a ring."""
@@ -114,9 +109,9 @@ class Turns:
             wanted = [session_id for session_id, answer in asked if not answer.done()]
             if not wanted:
                 continue
-            places = self._places - len(self._running) - self._beginning.total()
+            places = self._places - len(self._running) - len(self._beginning)
             try:
-                judgement = await self._in_thread(self._judge, wanted, places, dict(self._beginning))
+                judgement = await self._in_thread(self._judge, wanted, places, list(self._beginning))
             except DatabaseUnavailable:
                 # Nothing can be claimed either.
                 judgement = Judgement(dict.fromkeys(wanted), {}, [])
@@ -130,9 +125,8 @@ class Turns:
             owner = judgement.begin.get(session_id) or judgement.later.get(session_id)
             if answer.done():
                 continue  # stopped meanwhile
-            if begins and owner is not None and session_id not in self._owners:
-                self._owners[session_id] = owner
-                self._beginning[owner] += 1
+            if begins and owner is not None:
+                self._beginning.add(session_id)
             elif not begins and owner is not None and session_id not in self._later.get(owner, ()):
                 self._later.setdefault(owner, deque()).append(session_id)
             answer.set_result(begins)

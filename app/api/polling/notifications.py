@@ -47,12 +47,16 @@ class Notifications:
         threading.Thread(target=self._listen_for_ever, name="notifications", daemon=True).start()
 
     def _listen_for_ever(self) -> None:
+        is_outage = False
         while True:
             try:
                 self._listen()
             except (redis.RedisError, OSError):
                 metrics.REDIS_ERRORS.labels("news").inc()
-                logger.warning("no news from redis, the database is asked instead")
+                # Once for each outage, not once for each try.
+                if self.listening or not is_outage:
+                    logger.warning("no news from redis, the database is asked instead")
+                is_outage = True
             except Exception:
                 logger.exception("listening for news failed")
             self.listening = False
