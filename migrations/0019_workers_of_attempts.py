@@ -1,4 +1,4 @@
-"""Which worker ran which attempt, for whoever looks for a fault."""
+"""Which worker ran which attempt, as `show` reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Redis says of itself, for whoever looks for a fault."""
+"""The state of Redis, as `doctor` reports it."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def credit(owner: str, amount: int, unit: Unit | None, reference: str, note: str
 @click.option("--sessions", type=click.IntRange(0), default=None, help="Sessions that run and wait; 0: any number.")
 @click.option("--default", "as_set", is_flag=True, help="Both as the settings say.")
 def limit(owner: str, running: int | None, sessions: int | None, as_set: bool) -> None:
-    """Give OWNER, who has an account, limits of its own."""
+    """Set the limits of OWNER's account."""
     if as_set == (running is not None or sessions is not None):
         raise click.UsageError("name --running, --sessions or both; or --default")
     with opened():

@@ -1,4 +1,4 @@
-"""What the database says of itself, for whoever looks for a fault."""
+"""The state of the database, as `doctor` reports it."""
 
 from __future__ import annotations
 

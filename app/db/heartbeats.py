@@ -1,6 +1,6 @@
 """Heartbeats: each worker has one row that moves while it lives, and that says of a dead one what it died of.
 
-A worker marks another one as dead, or whoever has reaped its process. The row decides: who is marked never beats again.
+Another worker, or the parent that reaped its process, marks a worker as dead. A marked worker never beats again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whose turn it is: of the sessions that wait, those of owners of whom the fewest run begin first.
 
 A ring says only that something waits; whether the session that it names may begin is decided here, by what the database
-says. So an owner who has sent hundreds waits for himself, and one who sends the first is next.
+says. An owner with hundreds of sessions delays only their own: the first session of another owner begins next.
 """
 
 from __future__ import annotations
