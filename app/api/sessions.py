@@ -69,17 +69,7 @@ def start(body: SessionIn) -> tuple[dict[str, Any], int, dict[str, str]]:
     Commits the session and the user's message, then wakes a worker. Send an `Idempotency-Key` header to make retries
     safe: for 24 h the same key and body give the same session.
     """
-    created = starting.start(
-        body.message,
-        agent_id=body.agent_id,
-        model=body.model,
-        conversation_id=body.conversation_id,
-        on_busy=body.on_busy,
-        options=body.options(),
-        ephemeral=bool(body.ephemeral),
-        idempotency_key=starting.idempotency_key(),
-        request_hash=_hash(body),
-    )
+    created = starting.start_of(body, idempotency_key=starting.idempotency_key(), request_hash=_hash(body))
     answer = {"sessionId": created.session_id, "conversationId": created.conversation_id, "status": "running"}
     if secret := services().settings.chat_secret:
         answer["token"] = access.issue_for_session(secret, caller(), created.session_id)

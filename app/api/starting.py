@@ -13,9 +13,27 @@ from app.sessions.options import Options
 
 from . import observed
 from .access import caller, owner
+from .schemas import SessionIn
 from .services import services
 
 _KEY_CHARACTERS = 255
+
+
+def start_of(
+    body: SessionIn, *, idempotency_key: str | None = None, request_hash: str | None = None
+) -> sessions.Created:
+    """`start` with what *body* says."""
+    return start(
+        body.message,
+        agent_id=body.agent_id,
+        model=body.model,
+        conversation_id=body.conversation_id,
+        on_busy=body.on_busy,
+        options=body.options(),
+        ephemeral=bool(body.ephemeral),
+        idempotency_key=idempotency_key,
+        request_hash=request_hash,
+    )
 
 
 def start(

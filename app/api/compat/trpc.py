@@ -59,15 +59,7 @@ class Events(OneSession, EventsQuery):
 
 
 def _start(body: SessionIn) -> dict[str, Any]:
-    created = starting.start(
-        body.message,
-        agent_id=body.agent_id,
-        model=body.model,
-        conversation_id=body.conversation_id,
-        on_busy=body.on_busy,
-        options=body.options(),
-        ephemeral=bool(body.ephemeral),
-    )
+    created = starting.start_of(body)
     return {"sessionId": created.session_id, "conversationId": created.conversation_id, "status": "running"}
 
 
